@@ -1,0 +1,167 @@
+"""The diffusion: schedule, respacing, hybrid loss, guidance, samplers. Functions of tensors (paper, sections 3.1 and 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.spec import TIMESTEPS
+
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W]
+Noise = Callable[[int], Tensor]  # the normal noise of sampling step k, [N, C, H, W]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Betas in float64, and the original timesteps they belong to: float32 would cost the late steps digits."""
+
+    betas: np.ndarray
+    timesteps: np.ndarray
+
+    @cached_property
+    def alphas_cumprod(self) -> np.ndarray:
+        return np.cumprod(1 - self.betas)
+
+    @cached_property
+    def before(self) -> np.ndarray:
+        return np.append(1.0, self.alphas_cumprod[:-1])
+
+    @cached_property
+    def posterior_log_variance(self) -> np.ndarray:
+        """log of the variance of q(x_{t-1} | x_t, x_0); at t = 0, where it is 0, that of t = 1 stands in."""
+        variance = self.betas * (1 - self.before) / (1 - self.alphas_cumprod)
+        variance[0] = variance[1] if len(variance) > 1 else self.betas[0]
+        return np.log(variance)
+
+    def posterior_mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """The factors of x_0 and x_t in the mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equation 7)."""
+        rest = 1 - self.alphas_cumprod
+        return self.betas * np.sqrt(self.before) / rest, (1 - self.before) * np.sqrt(1 - self.betas) / rest
+
+    def table(self, device: torch.device | str) -> Tensor:
+        """What the loss reads per timestep, [T, 8] in fp32: one gather instead of eight."""
+        of_x0, of_xt = self.posterior_mean()
+        a = self.alphas_cumprod
+        columns = (a**0.5, (1 - a) ** 0.5, a**-0.5, (1 / a - 1) ** 0.5, of_x0, of_xt)
+        stack = np.stack([*columns, self.posterior_log_variance, np.log(self.betas)], axis=1)
+        return torch.from_numpy(stack).float().to(device)
+
+
+def linear_schedule() -> Schedule:
+    """The paper's: T = 1000 betas, evenly from 1e-4 to 0.02."""
+    return Schedule(np.linspace(1e-4, 0.02, TIMESTEPS), np.arange(TIMESTEPS))
+
+
+def respaced(schedule: Schedule, steps: int) -> Schedule:
+    """The schedule on `steps` of its timesteps, the first and the last kept, betas recomputed (Nichol & Dhariwal 2021)."""
+    total = len(schedule.betas)
+    stride = (total - 1) / (steps - 1) if steps > 1 else 1.0
+    # The stride is added up, as in the released code: at exact halves, sums and products round apart.
+    kept = np.cumsum([0.0] + [stride] * (steps - 1)).round().astype(int)
+    bars = schedule.alphas_cumprod[kept]
+    return Schedule(1 - bars / np.append(1.0, bars[:-1]), schedule.timesteps[kept])
+
+
+def flat_mean(x: Tensor) -> Tensor:
+    return x.flatten(1).mean(dim=1)
+
+
+def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """-log of the Gaussian's mass in the 1/255-wide bin around x in [-1, 1] (Ho et al. 2020, equation 13)."""
+    scale = torch.exp(-0.5 * log_variance)
+
+    def cdf(v: Tensor) -> Tensor:  # the tanh approximation of the released code, which the paper's losses hold
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
+
+    above, below = cdf((x - mean + 1 / 255) * scale), cdf((x - mean - 1 / 255) * scale)
+    mass = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
+    return -mass.clamp(min=1e-12).log()
+
+
+def losses(denoiser: Denoiser, table: Tensor, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """(mse [N], vb [N] in bits per dimension): the hybrid loss is their sum (Nichol & Dhariwal 2021, equation 16).
+
+    The bound's gradient reaches the variance channels alone. x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
+    """
+    root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (c.view(-1, 1, 1, 1) for c in table[t].unbind(1))
+    xt = root_a * x0 + root_rest * noise
+    predicted, v = denoiser(xt, t, y).float().chunk(2, dim=1)
+    mse = flat_mean((noise - predicted) ** 2)
+    log_variance = low + (v + 1) / 2 * (high - low)
+    mean = of_x0 * (recip * xt - recip_m1 * predicted.detach()) + of_xt * xt
+    apart = (of_x0 * x0 + of_xt * xt - mean) ** 2
+    kl = 0.5 * (log_variance - low - 1 + torch.exp(low - log_variance) + apart * torch.exp(-log_variance))
+    first = (t == 0).view(-1, 1, 1, 1)
+    return mse, flat_mean(torch.where(first, discretized_nll(x0, mean, log_variance), kl)) / math.log(2)
+
+
+def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denoiser:
+    """Classifier-free guidance on the first `channels` of the noise; both halves in one batch (paper, section 3.1).
+
+    The variance stays the conditional one, as in the released code.
+    """
+    if scale == 1.0:
+        return denoiser
+
+    def both(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        cond, free = denoiser(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, torch.full_like(y, null)])).chunk(2)
+        lead = free[:, :channels] + scale * (cond[:, :channels] - free[:, :channels])
+        return torch.cat([lead, cond[:, channels:]], dim=1)
+
+    return both
+
+
+def ddpm(denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> Tensor:
+    """Ancestral sampling over `steps` respaced timesteps with the learned variance; samples are not clipped.
+
+    x: the starting noise [N, C, H, W]; y: labels [N]. Each step is one forward and two fused multiply-adds:
+    mean = p · x - q · noise predicted, with p and q worked out beforehand.
+    """
+    schedule = respaced(linear_schedule(), steps)
+    of_x0, of_xt = schedule.posterior_mean()
+    p = of_xt + of_x0 * schedule.alphas_cumprod**-0.5
+    q = of_x0 * np.sqrt(1 / schedule.alphas_cumprod - 1)
+    # half of the log variance is linear in v: middle + v · spread
+    low, high = schedule.posterior_log_variance, np.log(schedule.betas)
+    middle, spread = (low + high) / 4, (high - low) / 4
+    timesteps = torch.from_numpy(schedule.timesteps).to(x.device)
+    for k in range(steps - 1, -1, -1):
+        predicted, v = denoiser(x, timesteps[k].expand(len(x)), y).float().chunk(2, dim=1)
+        x = torch.add(float(p[k]) * x, predicted, alpha=-float(q[k]))
+        if k:  # the last step adds no noise
+            x.addcmul_(torch.exp(v * float(spread[k]) + float(middle[k])), noise(k))
+    return x
+
+
+def with_scheduler(scheduler: Any, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int) -> Tensor:
+    """Sampling by a deterministic diffusers scheduler; it is given the noise channels alone."""
+    scheduler.set_timesteps(steps, device=x.device)
+    for t in scheduler.timesteps:
+        predicted = denoiser(x, t.expand(len(x)), y).float().chunk(2, dim=1)[0]
+        x = scheduler.step(predicted, t, x).prev_sample
+    return x
+
+
+def diffusers_scheduler(sampler: str) -> Any:
+    """diffusers' scheduler of that name on the paper's betas."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    shared = {"num_train_timesteps": TIMESTEPS, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    if sampler == "ddim":
+        return DDIMScheduler(**shared, clip_sample=False, set_alpha_to_one=True, timestep_spacing="linspace")
+    return DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", timestep_spacing="linspace")
+
+
+def sample(sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> Tensor:
+    """Latents [N, C, H, W] from starting noise x by the sampler of a Protocol."""
+    if sampler == "ddpm":
+        return ddpm(denoiser, x, y, steps, noise)
+    return with_scheduler(diffusers_scheduler(sampler), denoiser, x, y, steps)
+

@@ -1,0 +1,99 @@
+"""This process's place among its ranks, from the environment that torchrun and submitit set; and the stop flag."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rank `rank` of `world`, working on `device`."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Rank 0 alone writes files."""
+        return self.rank == 0
+
+    def share(self, count: int) -> tuple[int, int]:
+        """The contiguous part low … high of `count` items that falls to this rank."""
+        return count * self.rank // self.world, count * (self.rank + 1) // self.world
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of x over all ranks."""
+        if self.world > 1:
+            dist.all_reduce(x)
+        return x / self.world
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank."""
+        return flag if self.world == 1 else bool(self.mean(torch.tensor(float(flag), device=self.device)).item())
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextlib.contextmanager
+def place(device: str = "auto") -> Iterator[Place]:
+    """Joins the process group the environment describes, and leaves it at the end; alone without one."""
+    world, rank, local = (int(os.environ.get(name, default)) for name, default in
+                          (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0)))  # fmt: skip
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    # Where a scheduler shows a task its own GPU only, that one is number 0 whatever the local rank.
+    where = torch.device("cuda", local % torch.cuda.device_count()) if kind == "cuda" else torch.device(kind)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    if world > 1:
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    try:
+        yield Place(rank, world, where)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+
+@dataclass
+class Stop:
+    """A flag that a signal sets and that all ranks read alike between steps."""
+
+    signals: list[int] = field(default_factory=list)
+
+    def asked(self, here: Place) -> bool:
+        return here.any(bool(self.signals))
+
+
+class Interrupted(Exception):
+    """A signal asked for an end; everything done so far is in the store."""
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[Stop]:
+    """While this lasts, SIGINT, SIGTERM and SIGUSR2 only set the flag; a second SIGINT ends at once."""
+    stop = Stop()
+
+    def note(number: int, frame: object) -> None:
+        if number == signal.SIGINT and number in stop.signals:
+            raise KeyboardInterrupt
+        stop.signals.append(number)
+
+    before = {number: signal.signal(number, note) for number in STOPS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,148 @@
+"""One evaluation: images → features, shard by shard → values → a record. What is finished is never repeated."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from harness import features, metrics, reference
+from harness.cluster import Cluster
+from harness.data import DATASETS
+from harness.decoders import Decoder, load_decoder, to_uint8
+from harness.distributed import Interrupted, Place, Stop
+from harness.features import Extractor, sha256
+from harness.plan import Evaluate
+from harness.provenance import provenance
+from harness.reference import Reference
+from harness.sample import labels, load_network, sample
+from harness.spec import Protocol
+from harness.store import SCHEMA, Store, is_whole, replacing, write_json
+
+SHARD = 512  # images whose features are kept together: what a kill can cost
+PREVIEW = 32  # images kept beside a record, for looking and for Figure 7
+METRICS = metrics.METRICS
+
+Progress = Callable[[str, float], None]
+
+
+def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: Stop, tell: Progress) -> None:
+    """Scores one checkpoint under one protocol and writes the record.
+
+    Raises:
+        ValueError: reference, extractor, decoder or weights are not there or do not fit: before anything is sampled.
+        Interrupted: a signal came; finished shards stay.
+    """
+    began, run, protocol = time.perf_counter(), task.run, task.protocol
+    extractor = load_extractor(protocol, cluster, here.device)
+    known = load_reference(protocol, cluster, store, extractor)
+    check_pair(protocol, known, DATASETS[run.data].pixels)
+    decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
+    net = load_network(store, run, task.step, protocol.weights, here.device)
+    folder = store.shards(run, task.step, protocol)
+    todo = [i for i in range(-(-protocol.images // SHARD)) if not is_whole(shard_path(folder, i))]
+    for done, shard in enumerate(todo[here.rank :: here.world]):
+        span = range(shard * SHARD, min(protocol.images, (shard + 1) * SHARD))
+        score_shard(task, span, net, decode, extractor, cluster, here, shard_path(folder, shard))
+        tell(f"{run.model} @ {task.step}: {protocol.name}", (done + 1) / len(todo[here.rank :: here.world]))
+        if stop.signals:
+            raise Interrupted(f"{task.id} stopped after {done + 1} shards: run the same command to go on")
+    here.wait()
+    if here.leads:
+        write_record(task, store, folder, extractor, known, here, time.perf_counter() - began)
+    here.wait()
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    return folder / f"{shard:05d}.safetensors"
+
+
+@functools.lru_cache(maxsize=2)
+def cached_extractor(name: str, path: Path | None, device: str) -> Extractor:
+    return features.load(name, path, device)
+
+
+def load_extractor(protocol: Protocol, cluster: Cluster, device: torch.device) -> Extractor:
+    return cached_extractor(protocol.features, cluster.path(protocol.features), str(device))
+
+
+@functools.lru_cache(maxsize=2)
+def cached_reference(name: str, path: Path | None, extractor: Extractor) -> Reference:
+    if path is None:
+        from harness.data.digits import load
+
+        return reference.from_images(name, to_uint8(load()[0]).split(SHARD), extractor)
+    return reference.read(path, extractor)
+
+
+def load_reference(protocol: Protocol, cluster: Cluster, store: Store, extractor: Extractor) -> Reference:
+    """The reference statistics by name: from the cluster's paths, from the store, or of the embedded digits."""
+    path = cluster.path(protocol.reference) or store.references() / f"{protocol.reference}.npz"
+    embedded = protocol.reference == "digits" and not path.exists()
+    if not embedded and not path.exists():
+        raise ValueError(
+            f"reference {protocol.reference!r} is not at {path}: put ADM's npz there, set paths.{protocol.reference} in"
+            " the cluster file, or make one with harness reference"
+        )
+    return cached_reference(protocol.reference, None if embedded else path, extractor)
+
+
+def check_pair(protocol: Protocol, known: Reference, pixels: int) -> None:
+    """Raises ValueError where the reference is not of these images, or not the one the protocol pins."""
+    if known.resolution not in (0, pixels):
+        raise ValueError(f"reference {protocol.reference!r} has {known.resolution} pixels a side, the samples {pixels}")
+    if protocol.reference_digest and not known.digest.startswith(protocol.reference_digest):
+        raise ValueError(
+            f"reference {protocol.reference!r} has digest {known.digest[:12]}, the protocol wants"
+            f" {protocol.reference_digest}: use that file, or another protocol"
+        )
+
+
+def score_shard(
+    task: Evaluate, span: range, net: nn.Module, decode: Decoder, extractor: Extractor, cluster: Cluster, here: Place, path: Path
+) -> None:  # fmt: skip
+    """Samples, decodes and measures the images of `span`; their features appear at once at `path`."""
+    parts: list[dict[str, Tensor]] = []
+    first: list[Tensor] = []
+    for low in range(span.start, span.stop, cluster.sampling_batch):
+        high = min(span.stop, low + cluster.sampling_batch)
+        images = decode(sample(net, task.run, task.protocol, low, high, here.device))
+        first += [images[: max(0, PREVIEW - low)].cpu()]
+        parts.append(extractor(images))
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if span.start == 0:
+        tensors["preview"] = torch.cat(first)[:PREVIEW]
+    with replacing(path) as beside:
+        save_file(tensors, beside)
+
+
+def write_record(
+    task: Evaluate, store: Store, folder: Path, extractor: Extractor, known: Reference, here: Place, seconds: float
+) -> None:
+    """The values of all shards, with everything that says where they come from; then the shards go."""
+    run, protocol = task.run, task.protocol
+    shards = [load_file(shard_path(folder, i)) for i in range(-(-protocol.images // SHARD))]
+    gathered = {name: torch.cat([shard[name] for shard in shards]) for name in features.LAYERS}
+    width = gathered["pool"].shape[1]
+    weights = store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
+    record = {
+        "schema": SCHEMA, "run": run.id, "step": task.step, "protocol": protocol.id, "protocol_fields": protocol.canonical(),
+        "n": len(gathered["pool"]), "values": metrics.values(gathered, known, METRICS),
+        "extractor": {"name": extractor.name, "digest": extractor.digest},
+        "reference": {"name": known.name, "digest": known.digest, "n": known.n},
+        "checkpoint": sha256(weights), "warnings": [*extractor.warnings, *metrics.warnings(protocol.images, width)],
+        "seconds": round(seconds, 3), "world": here.world, **provenance(here.device),
+    }  # fmt: skip
+    preview = shards[0]["preview"].permute(0, 2, 3, 1).numpy()
+    shown = labels(protocol, DATASETS[run.data].classes, 0, len(preview)).numpy()
+    with replacing(store.preview(run, task.step, protocol)) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, images=preview, labels=shown)
+    write_json(store.record(run, task.step, protocol), record)
+    shutil.rmtree(folder)

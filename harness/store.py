@@ -1,0 +1,228 @@
+"""The store: the only module that builds a path. Files are the only state, and appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.spec import Protocol, Run
+
+STATES_KEPT = 2  # the newest, and one more should it turn out damaged
+SCHEMA = 1  # of records; a reader refuses newer ones
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write beside; what was written takes the place of `path` at the end, or nothing does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = json.dumps(value, indent=1, allow_nan=False)
+    with replacing(path) as beside:
+        beside.write_text(text + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ValueError: the file is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): move it away and run the same command again") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object: move it away and run the same command again")
+    return value
+
+
+def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """JSON lines at the end of a file, on the disk before this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The whole lines of a file of JSON lines, and what is to be said of the others: a kill can tear a line."""
+    lines, said = [], []
+    for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            said.append(f"{path}:{number}: torn line skipped")
+    return lines, said
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a safetensors file is as long as its header says: seen without reading the tensors."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                return False
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def claim(path: Path, wanted: bool = True) -> Iterator[bool]:
+    """Whether this process now holds `path`; the kernel lets go when the process ends, however it ends."""
+    if not wanted:  # the other ranks leave it to rank 0
+        yield True
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def is_claimed(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with claim(path) as free:
+        return not free
+
+
+def steps_in(folder: Path, suffix: str = "") -> list[int]:
+    """The steps that name the entries of a folder, rising; 0050000 or 0050000.json."""
+    with contextlib.suppress(FileNotFoundError):
+        names = (name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix))
+        return sorted(int(name) for name in names if name.isdecimal())
+    return []
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where everything about runs is kept; see the tree in the README."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
+    def run(self, run: Run) -> Path:
+        return self.root / "runs" / run.id
+
+    def run_ids(self) -> set[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return set(os.listdir(self.root / "runs"))
+        return set()
+
+    def model(self, run: Run) -> Path:
+        return self.run(run) / "model.json"
+
+    def checkpoint(self, run: Run, step: int) -> Path:
+        return self.run(run) / "checkpoints" / f"{step:07d}"
+
+    def ema(self, run: Run, step: int) -> Path:
+        """The weights that are scored; kept."""
+        return self.checkpoint(run, step) / "ema.safetensors"
+
+    def state(self, run: Run, step: int) -> Path:
+        """All that resuming needs; only the newest two are kept."""
+        return self.checkpoint(run, step) / "state.safetensors"
+
+    def steps(self, run: Run) -> list[int]:
+        """Every step with a checkpoint folder."""
+        return steps_in(self.run(run) / "checkpoints")
+
+    def stale_states(self, run: Run, step: int) -> list[Path]:
+        """The states to delete after one at `step` was saved.
+
+        Later ones, of a run whose lost checkpoint is being trained again, do not push out the one just saved.
+        """
+        there = [s for s in self.steps(run) if self.state(run, s).exists()]
+        past, later = [s for s in there if s <= step], [s for s in there if s > step]
+        return [self.state(run, s) for s in past[:-STATES_KEPT] + later[:-STATES_KEPT]]
+
+    def evals(self, run: Run, protocol: Protocol) -> Path:
+        return self.run(run) / "evals" / protocol.id
+
+    def record(self, run: Run, step: int, protocol: Protocol) -> Path:
+        return self.evals(run, protocol) / f"{step:07d}.json"
+
+    def preview(self, run: Run, step: int, protocol: Protocol) -> Path:
+        """The first images of an evaluation: the same noise and labels for every model."""
+        return self.record(run, step, protocol).with_suffix(".npz")
+
+    def shards(self, run: Run, step: int, protocol: Protocol) -> Path:
+        """The folder of feature shards, there while an evaluation is in progress."""
+        return self.record(run, step, protocol).with_suffix("")
+
+    def scored(self, run: Run, protocol: Protocol) -> set[int]:
+        return set(steps_in(self.evals(run, protocol), ".json"))
+
+    def train_claim(self, run: Run) -> Path:
+        return self.run(run) / "train.lock"
+
+    def evaluate_claim(self, run: Run, step: int, protocol: Protocol) -> Path:
+        return self.record(run, step, protocol).with_suffix(".lock")
+
+    def logs(self, run: Run) -> list[Path]:
+        return sorted(self.run(run).glob("log.[0-9]*.jsonl"))
+
+    def next_log(self, run: Run) -> Path:
+        """The log of a new attempt."""
+        return self.run(run) / f"log.{len(self.logs(run)):03d}.jsonl"
+
+    def ledger(self) -> Path:
+        return self.root / "jobs.jsonl"
+
+    def submissions(self) -> Path:
+        return self.root / "jobs"
+
+    def references(self) -> Path:
+        return self.root / "references"
+
+    def benchmarks(self) -> Path:
+        """Measured speed by device, for the cost model."""
+        return self.root / "bench"
+
+    def register(self, run: Run) -> None:
+        """Writes run.json once.
+
+        Raises:
+            ValueError: another Run lies under that id.
+        """
+        path, fields = self.run(run) / "run.json", asdict(run)
+        if not path.exists():
+            write_json(path, fields)
+        elif (found := read_json(path)) != fields:
+            differ = ", ".join(sorted(k for k in found.keys() | fields.keys() if found.get(k) != fields.get(k)))
+            raise ValueError(f"{path} is another run than {run.id} (they differ in {differ}): move that folder away")
+
+    def read_log(self, run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+        """One line a step over all attempts, the latest attempt's where two overlap; and what was skipped."""
+        by_step: dict[int, dict[str, Any]] = {}
+        said: list[str] = []
+        for path in self.logs(run):
+            lines, torn = read_lines(path)
+            said += torn
+            by_step.update((line["step"], line) for line in lines if "loss" in line)
+        return [by_step[step] for step in sorted(by_step)], said

@@ -1,0 +1,207 @@
+"""The training loop, read top to bottom. Resuming is not a mode: run the same task again."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from harness import diffusion, flops, rng
+from harness.cluster import Cluster
+from harness.cost import gflops
+from harness.data import DATASETS, Dataset, open_dataset
+from harness.distributed import Interrupted, Place, Stop
+from harness.models import build
+from harness.plan import Train, newest
+from harness.provenance import device_name, provenance
+from harness.spec import TIMESTEPS, Run
+from harness.store import Store, append_lines, replacing, write_json
+
+LOOK = 20  # steps between looks at losses, signals and the clock: a look waits for the device
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16 operations a second, by the vendor's data sheets
+
+Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
+
+
+def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, tell: Progress) -> None:
+    """Trains `task.run` until the last of `task.steps`, from the newest whole state in the store.
+
+    Raises:
+        FloatingPointError: the loss or the gradient is not finite; the last good checkpoint stays.
+        Interrupted: a signal came, and a checkpoint was saved.
+    """
+    run, last = task.run, task.steps[-1]
+
+    # Arithmetic.
+    torch.set_float32_matmul_precision("highest" if run.precision == "fp32" else "high")
+    autocast = torch.autocast(here.device.type, torch.bfloat16, enabled=run.precision == "bf16")
+
+    # Data, network, EMA, optimizer: every rank starts alike.
+    dataset = open_dataset(run.data, cluster.path(run.data))
+    net = new_network(run).to(here.device)
+    ema = copy.deepcopy(net).requires_grad_(False)
+    weights = [p for p in net.parameters() if p.requires_grad]
+    averages = [e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True)
+
+    # The newest whole state, if any.
+    start = resume(task, store, net, ema, optimizer, here, tell)
+    if start in task.steps and here.leads:  # its state is whole, its scored weights were not
+        save(run, store, start, True, net, ema, optimizer)
+    module = torch.compile(net) if cluster.compile else net
+    forward = DistributedDataParallel(module) if here.world > 1 else module
+    log = begin_log(run, store, start, here)
+
+    # Steps. Every random number is a function of (seed, step, slot): see rng.py.
+    table = diffusion.linear_schedule().table(here.device)
+    low, high = here.share(run.batch_size)
+    window: list[Tensor] = []
+    began = saved = mark = time.perf_counter()
+    for step in range(start + 1, last + 1):
+        # Gradients, in as many forwards as the memory asks for.
+        values = torch.zeros(3, device=here.device)  # mse, vb, gradient norm
+        for a in range(low, high, cluster.microbatch):
+            b = min(high, a + cluster.microbatch)
+            with contextlib.nullcontext() if b == high or here.world == 1 else forward.no_sync(), autocast:
+                losses = diffusion.losses(forward, table, *draw(run, dataset, step, a, b, here.device))
+            mean = torch.stack(losses).mean(dim=1) * ((b - a) / (high - low))
+            mean.sum().backward()
+            values[:2] += mean.detach()
+
+        # Optimizer and EMA.
+        values[2] = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch._foreach_lerp_(averages, weights, 1 - run.ema_decay)
+        window.append(values)
+
+        # Every so often: losses, signals, checkpoint. All ranks decide alike.
+        alone = here.world == 1 and bool(stop.signals)
+        if step % LOOK and step not in task.steps and step != last and not alone:
+            continue
+        now = time.perf_counter()
+        stopping = stop.asked(here)
+        speed = len(window) * run.batch_size / (now - mark)
+        finite = report(run, step, here.mean(torch.stack(window)).tolist(), speed, now - began, here, log)
+        if not finite:
+            raise FloatingPointError(
+                f"{run.id}: the loss or the gradient is not finite between steps {step - len(window) + 1} and {step};"
+                f" the last good checkpoint is that of step {newest(run, store)}: try a lower lr than {run.lr}"
+            )
+        tell(f"{run.model} step {step}/{last}, {speed:.0f} images/s", (step - start) / (last - start))
+        window.clear()
+        overdue = here.any(now - saved > 60 * cluster.checkpoint_minutes)
+        if step in task.steps or step == last or overdue or stopping:
+            if here.leads:
+                save(run, store, step, step in task.steps, net, ema, optimizer)
+            here.wait()
+            saved = time.perf_counter()
+        if stopping and step < last:
+            raise Interrupted(f"{run.id} stopped at step {step} of {last}: run the same command to go on")
+        mark = time.perf_counter()
+
+
+def new_network(run: Run) -> nn.Module:
+    """The network as the run's seed initialises it: on the CPU, so that every device starts alike."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.seed("weights", run.seed))
+        return build(run)
+
+
+def draw(run: Run, dataset: Dataset, step: int, low: int, high: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Slots low … high of the batch of `step`: (x0, t, y, noise)."""
+    data, key = DATASETS[run.data], (run.seed, step)
+    index = rng.data_order(step, low, high, run.batch_size, len(dataset), run.seed)
+    x0, y = dataset.batch(torch.from_numpy(index), low, device, *key)
+    dropped = rng.uniform(low, high, device, "dropout", *key) < run.label_dropout
+    t = rng.integers(low, high, TIMESTEPS, device, "timesteps", *key)
+    noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key)
+    return x0, t, y.masked_fill(dropped, data.classes), noise
+
+
+def begin_log(run: Run, store: Store, start: int, here: Place) -> Callable[[list[dict[str, object]]], None]:
+    """Writes run.json and model.json once, opens this attempt's log, and returns what appends to it (on rank 0)."""
+    if not here.leads:
+        return lambda lines: None
+    store.register(run)
+    if not store.model(run).exists():
+        data, net = DATASETS[run.data], new_network(run)
+        macs = flops.macs(net, data.channels, data.size)
+        counted = {"params": sum(p.numel() for p in net.parameters()), "gflops": macs["total"] / 1e9, "macs": macs}
+        write_json(store.model(run), counted)
+    path = store.next_log(run)
+    append_lines(path, [{"start": start, "world": here.world, **provenance(here.device)}])
+    return lambda lines: append_lines(path, lines)
+
+
+def report(
+    run: Run, step: int, rows: list[list[float]], speed: float, seconds: float, here: Place,
+    log: Callable[[list[dict[str, object]]], None],
+) -> bool:  # fmt: skip
+    """Logs one line for each step until `step`; False, and no line, from the first that is not finite."""
+    peak = next((peak for chip, peak in PEAKS.items() if chip in device_name(here.device)), None)
+    used = 6e9 * gflops(run) * speed  # operations a second: 2 a multiply-add, 3 forwards a training step
+    pace = {
+        "images_per_second": round(speed, 2),
+        "mfu": round(used / peak / here.world, 4) if peak else None,
+        "seconds": round(seconds, 3),
+    }
+    good = [row for row in rows if all(map(math.isfinite, row))]
+    first = step - len(rows) + 1
+    log([{"step": first + i, "loss": mse + vb, "mse": mse, "vb": vb, "grad_norm": norm, **pace}
+         for i, (mse, vb, norm) in enumerate(good)])  # fmt: skip
+    return len(good) == len(rows)
+
+
+def save(
+    run: Run, store: Store, step: int, scored: bool, net: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
+    """The state, and where the step is scored the EMA weights; then all but the newest states go."""
+    tensors = {f"net.{name}": x for name, x in net.state_dict().items()}
+    tensors |= {f"ema.{name}": x for name, x in ema.state_dict().items()}
+    for name, p in net.named_parameters():
+        tensors |= {f"{key}.{name}": x for key, x in optimizer.state.get(p, {}).items()}
+    metadata = {"run": run.id, "step": str(step)}
+    if scored:
+        with replacing(store.ema(run, step)) as beside:
+            save_file(ema.state_dict(), beside, metadata)
+    with replacing(store.state(run, step)) as beside:
+        save_file(tensors, beside, metadata)
+    for path in store.stale_states(run, step):
+        path.unlink()
+        with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
+            path.parent.rmdir()
+
+
+def resume(
+    task: Train, store: Store, net: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, here: Place, tell: Progress
+) -> int:
+    """Loads the newest whole state at or before the first wanted step; 0 where there is none."""
+    run = task.run
+    for step in reversed([s for s in store.steps(run) if s <= task.steps[0]]):
+        try:
+            tensors = load_file(store.state(run, step), str(here.device))
+        except FileNotFoundError:
+            continue
+        except SafetensorError as error:
+            tell(f"{run.id}: state at step {step} is damaged ({error}): the one before is used", 0.0)
+            continue
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, x in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = x
+        net.load_state_dict(parts["net"])
+        ema.load_state_dict(parts["ema"])
+        for name, p in net.named_parameters():
+            if p.requires_grad:
+                optimizer.state[p] = {key: parts[key][name] for key in ("step", "exp_avg", "exp_avg_sq")}
+        return step
+    return 0

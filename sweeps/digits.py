@@ -1,0 +1,29 @@
+"""The embedded study: twelve small models of digits, in the shape of the paper's grid, in minutes on a CPU."""
+
+from harness.spec import Protocol, Run, Sweep, grid
+
+SWEEP = Sweep(
+    name="digits",
+    runs=grid(
+        Run,
+        model=[f"mini-DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)],
+        data="digits",
+        batch_size=32,
+        lr=2e-3,
+        ema_decay=0.995,
+        precision="fp32",
+    ),
+    steps=(200, 400, 600),
+    protocols=(
+        Protocol(
+            name="digits1k",
+            images=1024,
+            sampler="dpm-solver++",
+            sampling_steps=12,
+            guidance_channels=1,
+            decoder="identity",
+            features="digits-cnn-1",
+            reference="digits",
+        ),
+    ),
+)
