@@ -13,7 +13,7 @@ import torch
 
 def _binary_loads(package: Path) -> bool:
     try:
-        torch.ops.load_library(str(next(package.glob("_C.*"))))
+        torch.ops.load_library(str(next(package.glob("_C*"))))
     except (OSError, StopIteration):
         return False
     return True

@@ -1,0 +1,46 @@
+"""What several test files share: Inception with random weights, and the digits as the extractor sees them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.data import digits
+from harness.features import ADMInception
+
+
+class Unloaded(ADMInception):
+    """The network before any weights are read."""
+
+    def load_state_dict(self, *_: object, **__: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict of Inception drawn so that activations keep their size through the layers."""
+    torch.manual_seed(0)
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    network = Unloaded("inception", ["2048"], feature_extractor_weights_path=empty)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            module.get_buffer("running_mean").normal_(std=0.1)
+            module.get_buffer("running_var").uniform_(0.5, 1.5)
+    path = tmp_path_factory.mktemp("inception") / "random.pth"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Tensor:
+    """All 1,797 digits, uint8 [N, 1, 16, 16], in an order of their own."""
+    images, _ = digits.load()
+    return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
