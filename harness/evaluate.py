@@ -29,6 +29,8 @@ from harness.store import SCHEMA, Store, is_whole, replacing, write_json
 SHARD = 512  # images whose features are kept together: what a kill can cost
 PREVIEW = 32  # images kept beside a record, for looking and for Figure 7
 METRICS = metrics.METRICS
+# Beside digits these would take longer than sampling does, and nobody compares them across papers.
+INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
 
 Progress = Callable[[str, float], None]
 
@@ -131,10 +133,11 @@ def write_record(
     shards = [load_file(shard_path(folder, i)) for i in range(-(-protocol.images // SHARD))]
     gathered = {name: torch.cat([shard[name] for shard in shards]) for name in features.LAYERS}
     width = gathered["pool"].shape[1]
+    wanted = [name for name in METRICS if protocol.features == "inception" or name not in INCEPTION_ONLY]
     weights = store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
     record = {
         "schema": SCHEMA, "run": run.id, "step": task.step, "protocol": protocol.id, "protocol_fields": protocol.canonical(),
-        "n": len(gathered["pool"]), "values": metrics.values(gathered, known, METRICS),
+        "n": len(gathered["pool"]), "values": metrics.values(gathered, known, wanted),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": known.name, "digest": known.digest, "n": known.n},
         "checkpoint": sha256(weights), "warnings": [*extractor.warnings, *metrics.warnings(protocol.images, width)],

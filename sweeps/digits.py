@@ -8,12 +8,12 @@ SWEEP = Sweep(
         Run,
         model=[f"mini-DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)],
         data="digits",
-        batch_size=32,
-        lr=2e-3,
-        ema_decay=0.995,
+        batch_size=16,
+        lr=3e-3,
+        ema_decay=0.99,
         precision="fp32",
     ),
-    steps=(200, 400, 600),
+    steps=(400, 800, 1200),
     protocols=(
         Protocol(
             name="digits1k",

@@ -134,6 +134,17 @@ def test_a_poor_table_still_gives_a_page_that_says_why(table: pd.DataFrame, says
     assert says in text(report.write("digits", table, None, None, tmp_path, {}))
 
 
+def test_scores_under_a_stray_protocol_are_counted() -> None:
+    stray = digits()[:1].assign(protocol="other")
+    assert report.left_out(pd.concat([digits(), stray])) == ["Not in the main figures: 1 scores under other."]
+
+
+def test_one_of_two_protocols_can_be_chosen(tmp_path: Path) -> None:
+    last = digits()[lambda rows: rows["metric"].eq("fid") & rows["step"].eq(600)]
+    both = pd.concat([last, last.assign(protocol="other")])
+    assert "protocol other" in text(report.write("digits", both, None, None, tmp_path, {"protocol": "other"}))
+
+
 def test_two_studies_side_by_side(tmp_path: Path) -> None:
     other = digits(seeds=(0, 1, 2), draw=5).assign(study="other")
     said = text(report.compare(digits(seeds=(0, 1, 2)), other, tmp_path, {}))

@@ -1,0 +1,24 @@
+# %% [markdown]
+# # Figure 5: the four conditionings
+# The score over training steps for each way of telling the network the time step and the label.
+
+# %%
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+import analysis
+from analysis import layout, style, tables
+
+RESULTS = Path(analysis.__file__).parents[1] / "results"
+TABLE = RESULTS / "digits.csv"
+table = tables.load(TABLE) if TABLE.exists() else tables.published()
+
+# %%
+# What cannot be drawn from this table is said, and the rest drawn.
+fig = plt.figure()
+with style.theme():
+    try:
+        print(*layout.draw("figure_05", table, fig), sep="\n")
+    except ValueError as reason:
+        print(reason)

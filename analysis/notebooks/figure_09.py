@@ -1,0 +1,27 @@
+# %% [markdown]
+# # Figure 9: training compute
+# Gflops · batch · steps · 3: which model makes the most of a budget.
+
+# %%
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+import analysis
+from analysis import laws, layout, style, tables
+
+RESULTS = Path(analysis.__file__).parents[1] / "results"
+TABLE = RESULTS / "digits.csv"
+table = tables.load(TABLE) if TABLE.exists() else tables.published()
+
+# %%
+# What cannot be drawn from this table is said, and the rest drawn.
+fig = plt.figure()
+with style.theme():
+    try:
+        print(*layout.draw("figure_09", table, fig), sep="\n")
+    except ValueError as reason:
+        print(reason)
+
+# %%
+laws.frontier(table)

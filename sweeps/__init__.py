@@ -1,0 +1,1 @@
+"""One short file a sweep; each defines SWEEP."""

@@ -1,0 +1,143 @@
+"""What the tests of the spine share: the smallest run, ways to write sweeps, and the command line as a user has it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from harness import cli
+from harness.cluster import Cluster
+from harness.plan import Evaluate, Task, Train, missing
+from harness.spec import Protocol, Run, Sweep
+from harness.store import Store
+from harness.work import perform
+
+ROOT = Path(__file__).parents[1]
+PATCHES = (8, 4, 2)
+SIZES = ("S", "B", "L", "XL")
+
+
+def tiny_run(**fields: Any) -> Run:
+    """The cheapest training there is."""
+    given = {"model": "mini-DiT-S/8", "data": "digits", "batch_size": 8, "lr": 1e-3, "ema_decay": 0.9, "precision": "fp32"}
+    return Run(**given | fields)
+
+
+def tiny_protocol(**fields: Any) -> Protocol:
+    """The cheapest score there is."""
+    given = {
+        "name": "tiny", "images": 64, "sampling_steps": 2, "guidance_channels": 1, "decoder": "identity",
+        "features": "digits-cnn-1", "reference": "digits",
+    }  # fmt: skip
+    return Protocol(**given | fields)
+
+
+def tiny_sweep(**fields: Any) -> Sweep:
+    given = {"name": "tiny", "runs": (tiny_run(),), "steps": (10, 20), "protocols": (tiny_protocol(),)}
+    return Sweep(**given | fields)
+
+
+def written(sweep: Sweep, folder: Path) -> Path:
+    """The sweep as a file a user could have written: the repr of a dataclass is its constructor."""
+    path = folder / "tiny.py"
+    path.write_text(f"from harness.spec import Protocol, Run, Sweep\n\nSWEEP = {sweep!r}\n")
+    return path
+
+
+def cluster_file(folder: Path, **fields: object) -> Path:
+    path = folder / "cluster.toml"
+    path.write_text("".join(f"{key} = {value!r}\n" for key, value in fields.items()))
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    """One thread a process, and no rank of an outer process group."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    path = os.pathsep.join(filter(None, (str(ROOT), clean.get("PYTHONPATH"))))
+    return clean | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"} | more
+
+
+def started(*words: object, **more: str) -> subprocess.Popen[str]:
+    """`python -m harness …` in a process of its own."""
+    command = [sys.executable, "-m", "harness", *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment(**more), cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """The exit status, stdout and stderr of a verb, in this process."""
+    capsys.readouterr()
+    status = cli.main([str(word) for word in words])
+    return status, *capsys.readouterr()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line by which a verb refuses."""
+    status, out, err = told(capsys, *words)
+    assert status != 0 and out == "" and err.count("\n") == 1 and err.startswith("harness: "), (status, out, err)
+    return err
+
+
+def do(task: Task, store: Store, **cluster: Any) -> list[str]:
+    """Does one task here, and returns what it said."""
+    said: list[str] = []
+    perform(task, store, Cluster(**{"store": str(store.root), "device": "cpu"} | cluster), lambda line, share: said.append(line))
+    return said
+
+
+def train_all(sweep: Sweep, store: Store, **cluster: Any) -> list[str]:
+    return [line for t in missing(sweep, store) if isinstance(t, Train) for line in do(t, store, **cluster)]
+
+
+def score_all(sweep: Sweep, store: Store, **cluster: Any) -> None:
+    for task in missing(sweep, store):
+        if isinstance(task, Evaluate):
+            do(task, store, **cluster)
+
+
+def curve(store: Store, run: Run) -> list[tuple[float, ...]]:
+    """What training measured, step by step, without what depends on the clock."""
+    lines, _ = store.read_log(run)
+    return [tuple(line[key] for key in ("step", "loss", "mse", "vb", "grad_norm")) for line in lines]
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """The largest difference."""
+    return float((a - b).abs().max())
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def ranks(world: int, script: str, *words: object) -> list[str]:
+    """stdout of the script under `world` gloo processes, placed by the environment as torchrun does it."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command: Sequence[str] = [sys.executable, "-c", script, *map(str, words)]
+    processes = [
+        subprocess.Popen(
+            command, env=environment(RANK=str(r), LOCAL_RANK=str(r), **shared), cwd=ROOT,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for r in range(world)
+    ]  # fmt: skip
+    ends = [finished(process) for process in processes]
+    assert all(status == 0 for status, _, _ in ends), ends
+    return [out for _, out, _ in ends]
