@@ -75,8 +75,8 @@ def launch(args: argparse.Namespace) -> int:
     writable(store)
     if args.follow:
         left = follow(sweep, store, cluster, args.retry, print)
-        for task in left:
-            print(f"given up: {task}; see harness status {args.sweep}", file=sys.stderr)
+        for name in left:
+            print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
         return 1 if left else 0
     tasks = submit(sweep, store, cluster, args.retry)
     for task in tasks:
@@ -99,8 +99,62 @@ def collect(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> int:
     from harness.pages import report as write
 
-    print(write(args.sweep, settled(args), RESULTS, args.out))
+    if len(args.sweep) > 2:
+        raise ValueError(f"report takes one sweep or two, not {len(args.sweep)}: name two to compare")
+    print(write(args.sweep, settled(args), args.results, args.out, args.protocol))
     return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    from harness.pages import predict as fitted
+    from harness.tables import predict_text
+
+    rows = fitted(args.sweep, args.results, args.model, args.protocol)
+    print(json.dumps(rows, indent=1) if args.json else predict_text(rows))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from harness.score import score
+
+    found = score(args.samples, args.reference, args.inception, args.extractor, device=device())
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for name, value in found.items():
+        print(f"{name:<18}{value:.4f}" if isinstance(value, float) else f"{name:<18}{value}")
+    return 0
+
+
+def parity(args: argparse.Namespace) -> int:
+    from harness.score import parity as compare
+    from harness.score import parity_table
+
+    rows = compare(args.samples, args.reference, args.inception, device())
+    print(parity_table(rows))
+    return 0 if all(row["within"] for row in rows) else 1
+
+
+def reference(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from harness import features
+    from harness import reference as statistics
+    from harness.score import open_images
+
+    network = features.load(args.extractor, args.inception, device(), allow_other_digest=args.inception is not None)
+    count, side, images = open_images(args.images, network.channels)
+    with tqdm(total=count, unit="image", file=sys.stderr) as bar:
+        watched = ((bar.update(len(batch)) and batch) or batch for batch in images)
+        statistics.write(args.out, statistics.collect(watched, network), network)
+    print(f"{args.out}: statistics of {count} images of {side} pixels by {network.name}")
+    return 0
+
+
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def writable(store: Store) -> None:
@@ -126,7 +180,8 @@ def parser() -> argparse.ArgumentParser:
 
     def sweep_verb(function: Any, about: str, example: str) -> argparse.ArgumentParser:
         made = verb(function, about, example)
-        made.add_argument("sweep", metavar="SWEEP", help="a name in sweeps/, or a path to a .py file")
+        made.add_argument("sweep", metavar="SWEEP", nargs="+" if function is report else None,
+                          help="a name in sweeps/, or a path to a .py file")  # fmt: skip
         made.add_argument("--cluster", default="local", help="local, debug or a TOML file (default: local)")
         made.add_argument("--store", help="the folder of runs (default: the cluster's, else ./store)")
         return made
@@ -134,12 +189,20 @@ def parser() -> argparse.ArgumentParser:
     made = sweep_verb(plan, "What is missing and why; parameters, Gflops, hours, disk. Starts nothing.", "dit_grid")
     made.add_argument("--json", action="store_true", help="for scripts")
 
-    made = sweep_verb(run, "Does every missing task here, with a progress bar; run it again to go on.", "digits --workers 2")
-    made.add_argument("--workers", type=int, help="tasks side by side, one CPU thread each (default: the cluster's, else 1)")
+    made = sweep_verb(
+        run, "Does every missing task here, with a progress bar; run it again to go on.", "digits --workers 2"
+    )
+    made.add_argument(
+        "--workers", type=int, help="tasks side by side, one CPU thread each (default: the cluster's, else 1)"
+    )
     made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
 
-    made = sweep_verb(launch, "Submits what is missing and not live through submitit.", "digits --cluster local --follow")
-    made.add_argument("--follow", action="store_true", help="until nothing is missing: scores each checkpoint as it appears")
+    made = sweep_verb(
+        launch, "Submits what is missing and not live through submitit.", "digits --cluster local --follow"
+    )
+    made.add_argument(
+        "--follow", action="store_true", help="until nothing is missing: scores each checkpoint as it appears"
+    )
     made.add_argument("--retry", action="store_true", help="also tasks that failed three times in a row")
     made.add_argument("--workers", type=int, help="jobs at a time on this machine")
 
@@ -150,9 +213,52 @@ def parser() -> argparse.ArgumentParser:
     made = sweep_verb(collect, "Records → results/<sweep>.csv, with its log and samples beside.", "digits")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
 
-    made = sweep_verb(report, "Figures (PDF, PNG, SVG, CSV) and one HTML page, of a sweep or of peebles2023.", "digits")
+    made = sweep_verb(
+        report, "Figures (PDF, PNG, SVG, CSV) and one HTML page; of two sweeps: their comparison.", "digits"
+    )
     made.add_argument("--out", type=Path, help="folder (default: results/report/<sweep>)")
+    table_options(made)
+
+    made = sweep_verb(
+        predict, "The score of one model from all the others, by two laws.", "peebles2023 --model DiT-XL/2"
+    )
+    made.add_argument("--model", required=True, help="such as DiT-XL/2")
+    made.add_argument("--json", action="store_true", help="for scripts")
+    table_options(made)
+
+    made = verb(evaluate, "Scores images from anywhere.", "--samples samples.npz --reference VIRTUAL_imagenet256.npz")
+    scoring_options(made, samples=True)
+    made.add_argument("--json", action="store_true", help="for scripts")
+
+    made = verb(
+        parity, "Our numbers of ADM's published samples beside ADM's own.", "--samples admnet.npz --reference ref.npz"
+    )
+    scoring_options(made, samples=True)
+
+    made = verb(
+        reference, "Reference statistics of a folder of images or an npz.", "--images train/ --out imagenet256.npz"
+    )
+    made.add_argument("--images", type=Path, required=True, help="a folder of images, or an npz with arr_0")
+    made.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
+    scoring_options(made, samples=False)
     return top
+
+
+def table_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--results", type=Path, default=RESULTS, help="where collect wrote the tables (default: results)")
+    made.add_argument("--protocol", help="the protocol's id, where a table holds several")
+
+
+def scoring_options(made: argparse.ArgumentParser, samples: bool) -> None:
+    if samples:
+        made.add_argument(
+            "--samples", type=Path, required=True, help="an npz with arr_0, uint8 NHWC, or a folder of images"
+        )
+        made.add_argument("--reference", type=Path, required=True, help="an npz in ADM's format")
+    made.add_argument(
+        "--inception", type=Path, metavar="WEIGHTS", help="Inception's weights (default: in torch's hub folder)"
+    )
+    made.add_argument("--extractor", default="inception", help="inception (default) or digits-cnn-1")
 
 
 REMEDIES = {

@@ -26,7 +26,8 @@ CHECKS: Mapping[str, Check] = {
 class Cluster:
     """How tasks are executed.
 
-    store: the folder; workers: tasks side by side on this machine, of `threads` CPU threads each; microbatch, sampling_batch: images in one forward;
+    store: the folder; workers: tasks side by side on this machine, of `threads` CPU threads each;
+    microbatch, sampling_batch: images in one forward;
     paths: from the name of a dataset, decoder or reference to where it lies.
 
     Raises:

@@ -20,7 +20,8 @@ COLUMNS = (
     " warning commit device seconds schema"
 ).split()
 LOG_COLUMNS = (
-    "study run model size patch conditioning seed batch_size gflops step loss mse vb grad_norm images_per_second mfu seconds"
+    "study run model size patch conditioning seed batch_size gflops step loss mse vb grad_norm"
+    " images_per_second mfu seconds"
 ).split()
 
 Row = Mapping[str, Any]
@@ -45,8 +46,9 @@ def write_csv(path: Path, columns: list[str], lines: Iterable[Row]) -> int:
     with replacing(path) as beside, beside.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        for count, line in enumerate(lines, 1):
+        for line in lines:
             writer.writerow(line)
+            count += 1
     return count
 
 
@@ -85,10 +87,10 @@ def score_rows(shared: Row, run: Run, step: int, protocol: Protocol, store: Stor
         yield {
             **shared, **{field: getattr(protocol, field) for field in fields},
             "source": "measured", "data": run.data, "lr": run.lr, "step": step, "images": step * run.batch_size,
-            "protocol": protocol.id, "metric": metric, "value": value, "n": record["n"], "features": protocol.features,
-            "reference": f"{protocol.reference}-{record['reference']['digest'][:8]}", "checkpoint": record["checkpoint"][:12],
-            "warning": "; ".join(record["warnings"]), "commit": record["commit"], "device": record["device"],
-            "seconds": record["seconds"], "schema": SCHEMA,
+            "protocol": protocol.id, "metric": metric, "value": value, "n": record["n"],
+            "features": protocol.features, "reference": f"{protocol.reference}-{record['reference']['digest'][:8]}",
+            "checkpoint": record["checkpoint"][:12], "warning": "; ".join(record["warnings"]),
+            "commit": record["commit"], "device": record["device"], "seconds": record["seconds"], "schema": SCHEMA,
         }  # fmt: skip
 
 

@@ -39,7 +39,9 @@ def load_decoder(name: str, device: torch.device, path: Path | None = None, batc
         vae = AutoencoderKL.from_pretrained(source, torch_dtype=torch.float32, use_safetensors=True, **inside)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"decoder {name!r} is not at {source}: {reason}; set paths.{name} in the cluster file") from None
+        raise ValueError(
+            f"decoder {name!r} is not at {source}: {reason}; set paths.{name} in the cluster file"
+        ) from None
     vae = vae.to(device).eval().requires_grad_(False)
 
     def decode(latents: Tensor) -> Tensor:

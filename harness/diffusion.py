@@ -1,4 +1,4 @@
-"""The diffusion: schedule, respacing, hybrid loss, guidance, samplers. Functions of tensors (paper, sections 3.1 and 4)."""
+"""Schedule, respacing, hybrid loss, guidance, samplers: functions of tensors (paper, sections 3.1 and 4)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def linear_schedule() -> Schedule:
 
 
 def respaced(schedule: Schedule, steps: int) -> Schedule:
-    """The schedule on `steps` of its timesteps, the first and the last kept, betas recomputed (Nichol & Dhariwal 2021)."""
+    """The schedule on `steps` of its timesteps, ends kept, betas recomputed (Nichol & Dhariwal 2021)."""
     total = len(schedule.betas)
     stride = (total - 1) / (steps - 1) if steps > 1 else 1.0
     # The stride is added up, as in the released code: at exact halves, sums and products round apart.
@@ -88,7 +88,8 @@ def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 def losses(denoiser: Denoiser, table: Tensor, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """(mse [N], vb [N] in bits per dimension): the hybrid loss is their sum (Nichol & Dhariwal 2021, equation 16).
 
-    The bound's gradient reaches the variance channels alone. x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
+    The bound's gradient reaches the variance channels alone.
+    x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
     """
     root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (c.view(-1, 1, 1, 1) for c in table[t].unbind(1))
     xt = root_a * x0 + root_rest * noise
@@ -164,4 +165,3 @@ def sample(sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, n
     if sampler == "ddpm":
         return ddpm(denoiser, x, y, steps, noise)
     return with_scheduler(diffusers_scheduler(sampler), denoiser, x, y, steps)
-

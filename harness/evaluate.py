@@ -108,7 +108,8 @@ def check_pair(protocol: Protocol, known: Reference, pixels: int) -> None:
 
 
 def score_shard(
-    task: Evaluate, span: range, net: nn.Module, decode: Decoder, extractor: Extractor, cluster: Cluster, here: Place, path: Path
+    task: Evaluate, span: range, net: nn.Module, decode: Decoder, extractor: Extractor, cluster: Cluster, here: Place,
+    path: Path,
 ) -> None:  # fmt: skip
     """Samples, decodes and measures the images of `span`; their features appear at once at `path`."""
     parts: list[dict[str, Tensor]] = []
@@ -136,7 +137,8 @@ def write_record(
     wanted = [name for name in METRICS if protocol.features == "inception" or name not in INCEPTION_ONLY]
     weights = store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
     record = {
-        "schema": SCHEMA, "run": run.id, "step": task.step, "protocol": protocol.id, "protocol_fields": protocol.canonical(),
+        "schema": SCHEMA, "run": run.id, "step": task.step, "protocol": protocol.id,
+        "protocol_fields": protocol.canonical(),
         "n": len(gathered["pool"]), "values": metrics.values(gathered, known, wanted),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": known.name, "digest": known.digest, "n": known.n},

@@ -83,7 +83,9 @@ def runs_here(pid: str) -> bool:
 
 def live(store: Store) -> dict[str, str]:
     """The tasks that a job has in hand or waits to begin: task id → job id."""
-    return {line["task"]: line["job"] for line in ledger(store) if line["executor"] == "local" and runs_here(line["job"])}
+    return {
+        line["task"]: line["job"] for line in ledger(store) if line["executor"] == "local" and runs_here(line["job"])
+    }
 
 
 def worn_out(store: Store) -> set[str]:
@@ -128,7 +130,7 @@ def submit(sweep: Sweep, store: Store, cluster: Cluster, retry: bool = False) ->
 
 
 def follow(sweep: Sweep, store: Store, cluster: Cluster, retry: bool, tell: Callable[[str], None]) -> list[str]:
-    """Submits until nothing is missing, so that each checkpoint is scored as soon as it is there; the tasks given up."""
+    """Submits until nothing is missing, each checkpoint being scored as soon as it is there; the tasks given up."""
     while True:
         for task in submit(sweep, store, cluster, retry):
             tell(f"submitted {task.id}: {task.reason}")

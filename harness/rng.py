@@ -24,7 +24,9 @@ def generator(device: torch.device | str, *key: object) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed(*key))
 
 
-def rows(low: int, high: int, device: torch.device | str, *key: object, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+def rows(
+    low: int, high: int, device: torch.device | str, *key: object, draw: Callable[[torch.Generator], Tensor]
+) -> Tensor:
     """Rows low … high of the endless table `key`, whose every BLOCK rows `draw` makes from their own generator.
 
     What a row holds depends on the key and its index alone: not on who asks, nor on how many rows at once.

@@ -59,7 +59,7 @@ def a_name(value: str) -> str | None:
 
 
 @functools.cache
-def field_types(cls: type) -> Mapping[str, tuple[type, ...]]:
+def field_types(cls: Any) -> Mapping[str, tuple[type, ...]]:
     """The exact types each field accepts; typing's resolution is slow, and a sweep may hold 10,000 runs."""
     hints = typing.get_type_hints(cls)
     kinds = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
@@ -72,15 +72,15 @@ def field_types(cls: type) -> Mapping[str, tuple[type, ...]]:
 def mistakes(spec: Any, checks: Mapping[str, Check]) -> list[str]:
     """Every field of `spec` that is not canonical (exact type, finite) or out of range, in words."""
     found = []
-    for name, allowed in field_types(type(spec)).items():
-        value = getattr(spec, name)
+    for name, allowed in field_types(spec.__class__).items():
+        value, fault = getattr(spec, name), None
         if type(value) not in allowed:  # exact: True is not an int, and 1 is not 1.0, where an id is at stake
             wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in allowed)
             fault = f"must be {wanted}, not {type(value).__name__}"
         elif isinstance(value, float) and not math.isfinite(value):
             fault = "must be finite"
-        else:
-            fault = checks[name](value) if name in checks and value is not None else None
+        elif name in checks and value is not None:
+            fault = checks[name](value)
         if fault:
             found.append(f"{name} = {value!r} {fault}")
     return found
@@ -217,7 +217,9 @@ class Sweep:
     def __post_init__(self) -> None:
         for field in ("runs", "steps", "protocols"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        faults = [] if isinstance(self.name, str) and NAME.fullmatch(self.name) else [f"name = {self.name!r} {a_name('')}"]
+        faults = (
+            [] if isinstance(self.name, str) and NAME.fullmatch(self.name) else [f"name = {self.name!r} {a_name('')}"]
+        )
         refuse(f"Sweep({self.name})", faults + self.step_faults() + self.part_faults())
 
     def step_faults(self) -> list[str]:
@@ -266,7 +268,8 @@ def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
         ValueError: with the mistakes of every member at once.
     """
     lists = [values if isinstance(values, list | tuple) else [values] for values in axes.values()]
-    members, faults = [], {}
+    members: list[Any] = []
+    faults: dict[str, None] = {}
     for values in itertools.product(*lists):
         try:
             members.append(cls(**dict(zip(axes, values, strict=True))))

@@ -21,14 +21,20 @@ def load_sweep(name: str) -> Sweep:
     if not path.is_file():
         known = sorted(p.stem for p in SWEEPS.glob("*.py") if not p.stem.startswith("_"))
         near = difflib.get_close_matches(path.stem, known, 1, cutoff=0)
-        raise ValueError(f"no sweep {name!r}: did you mean {', '.join(near)}? There are {', '.join(known)}, or a path to a .py file")
+        raise ValueError(
+            f"no sweep {name!r}: did you mean {', '.join(near)}? There are {', '.join(known)}, or a path to a .py file"
+        )
     try:
         found = runpy.run_path(str(path)).get("SWEEP")
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
     except Exception as error:  # a sweep file is the user's code: whatever it raises is told with its line
-        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0)
-        raise ValueError(f"{path}:{line}: {error}" + ("" if isinstance(error, ValueError) else f" ({type(error).__name__})")) from None
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+        )
+        raise ValueError(
+            f"{path}:{line}: {error}" + ("" if isinstance(error, ValueError) else f" ({type(error).__name__})")
+        ) from None
     if not isinstance(found, Sweep):
         raise ValueError(f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)")
     return found

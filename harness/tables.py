@@ -69,7 +69,9 @@ def plan_row(cell: Cell, sweep: Sweep, speed: cost.Speed) -> dict[str, Any]:
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan as a diff: + new, ~ going on, = done, - orphaned."""
     if not plan["tasks"]:
-        return f"{plan['sweep']}: nothing is missing: {len(plan['runs'])} runs are trained and scored in {plan['store']}"
+        return (
+            f"{plan['sweep']}: nothing is missing: {len(plan['runs'])} runs are trained and scored in {plan['store']}"
+        )
     speed, totals = plan["speed"], plan["totals"]
     head = ("", "run", "params", "Gflops", "checkpoints", "scores", "training", "scoring", "disk", "why")
     lines = [
@@ -82,7 +84,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     count = len(plan["tasks"])
     return "\n".join([
         aligned(head, lines),
-        f"{count} task{'s' * (count != 1)} missing, on one {speed['device']}: {duration(totals['train_hours'])} of training,"
+        f"{count} task{'s' * (count != 1)} missing, on one {speed['device']}:"
+        f" {duration(totals['train_hours'])} of training,"
         f" {duration(totals['evaluate_hours'])} of sampling; {in_units(totals['disk_bytes'])}B of disk in all",
         "Gflops: forward multiply-adds of one image / 1e9, the paper's convention.",
         f"Time: {speed['tflops']:g} TFLOP/s on {speed['device']}, published ({speed['source']}); not measured here;"
@@ -95,7 +98,7 @@ def status_json(sweep: Sweep, store: Store) -> dict[str, Any]:
     jobs, given_up = live(store), worn_out(store)
     logs = {line["task"]: line["log"] for line in ledger(store)}
     return {"sweep": sweep.name, "store": str(store.root),
-            "runs": [status_row(cell, sweep, store, jobs, given_up, logs) for cell in survey(sweep, store)]}  # fmt: skip
+            "runs": [status_row(c, sweep, store, jobs, given_up, logs) for c in survey(sweep, store)]}  # fmt: skip
 
 
 def status_row(
@@ -130,3 +133,15 @@ def status_text(status: dict[str, Any]) -> str:
     ]  # fmt: skip
     done = sum(r["state"] == "done" for r in status["runs"])
     return f"{aligned(head, lines)}\n{done} of {len(lines)} runs are done in {status['store']}"
+
+
+def predict_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Prediction, interval and truth of each law."""
+    head = ("law", "prediction", "95 % interval", "truth", "error", "formula")
+    lines = [
+        (r["law"], f"{r['prediction']:.2f}", f"{r['low']:.2f} … {r['high']:.2f}",
+         f"{r['truth']:.2f}" if r["truth"] == r["truth"] else "not measured",
+         f"{r['error']:+.1%}" if r["truth"] == r["truth"] else "", r["formula"])
+        for r in rows
+    ]  # fmt: skip
+    return f"{rows[0]['metric']} of {rows[0]['model']} from {rows[0]['n']} other models\n{aligned(head, lines)}"

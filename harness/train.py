@@ -7,6 +7,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -48,8 +49,8 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
     dataset = open_dataset(run.data, cluster.path(run.data))
     net = new_network(run).to(here.device)
     ema = copy.deepcopy(net).requires_grad_(False)
-    weights = [p for p in net.parameters() if p.requires_grad]
-    averages = [e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad]
+    weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
+    averages: list[Tensor] = [e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True)
 
     # The newest whole state, if any.
@@ -57,7 +58,7 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
     if start in task.steps and here.leads:  # its state is whole, its scored weights were not
         save(run, store, start, True, net, ema, optimizer)
     module = torch.compile(net) if cluster.compile else net
-    forward = DistributedDataParallel(module) if here.world > 1 else module
+    forward: Any = DistributedDataParallel(module) if here.world > 1 else module
     log = begin_log(run, store, start, here)
 
     # Steps. Every random number is a function of (seed, step, slot): see rng.py.
@@ -182,7 +183,13 @@ def save(
 
 
 def resume(
-    task: Train, store: Store, net: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, here: Place, tell: Progress
+    task: Train,
+    store: Store,
+    net: nn.Module,
+    ema: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    here: Place,
+    tell: Progress,
 ) -> int:
     """Loads the newest whole state at or before the first wanted step; 0 where there is none."""
     run = task.run

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from pathlib import Path
+from typing import cast
 
 from tqdm import tqdm
 
 from harness.cluster import Cluster
 from harness.cost import sampling_flop, training_flop
-from harness.plan import Evaluate, Task, Train, missing
+from harness.plan import Task, Train, missing
 from harness.spec import Sweep
 from harness.store import Store, claim, is_whole
 
@@ -37,8 +38,10 @@ def is_done(task: Task, store: Store) -> bool:
     return store.record(task.run, task.step, task.protocol).exists()
 
 
-def claim_path(task: Task, store: Store) -> Any:
-    return store.train_claim(task.run) if isinstance(task, Train) else store.evaluate_claim(task.run, task.step, task.protocol)
+def claim_path(task: Task, store: Store) -> Path:
+    if isinstance(task, Train):
+        return store.train_claim(task.run)
+    return store.evaluate_claim(task.run, task.step, task.protocol)
 
 
 def perform(task: Task, store: Store, cluster: Cluster, tell: Progress) -> None:
@@ -150,11 +153,13 @@ def side_by_side(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: 
                 busy[connection] = task
             if not busy:
                 return
-            for connection in wait(list(busy), timeout=1.0):
-                listen(connection, busy, idle, bar, ended)  # type: ignore[arg-type]
+            for spoken in wait(list(busy), timeout=1.0):
+                listen(cast(Connection, spoken), busy, idle, bar, ended)
 
 
-def listen(connection: Connection, busy: dict[Connection, Task], idle: list[Connection], bar: Bar, ended: Ended) -> None:
+def listen(
+    connection: Connection, busy: dict[Connection, Task], idle: list[Connection], bar: Bar, ended: Ended
+) -> None:
     """One message of one worker: news, or the end of its task, or its own end."""
     task = busy[connection]
     try:

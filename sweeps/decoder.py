@@ -7,6 +7,7 @@ SWEEP = Sweep(
     runs=(Run(model="DiT-XL/2"),),
     steps=(7_000_000,),
     protocols=tuple(
-        Protocol(name=f"fid50k-{decoder}", guidance=1.5, decoder=decoder) for decoder in ("original", "ft-mse", "ft-ema")
+        Protocol(name=f"fid50k-{decoder}", guidance=1.5, decoder=decoder)
+        for decoder in ("original", "ft-mse", "ft-ema")
     ),
 )

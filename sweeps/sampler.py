@@ -2,7 +2,14 @@
 
 from harness.spec import Protocol, Run, Sweep
 
-SAMPLERS = [("ddpm", 250), ("ddim", 50), ("ddim", 100), ("dpm-solver++", 10), ("dpm-solver++", 20), ("dpm-solver++", 50)]
+SAMPLERS = [
+    ("ddpm", 250),
+    ("ddim", 50),
+    ("ddim", 100),
+    ("dpm-solver++", 10),
+    ("dpm-solver++", 20),
+    ("dpm-solver++", 50),
+]
 
 SWEEP = Sweep(
     name="sampler",

@@ -77,5 +77,5 @@ laws.isoflop(table)
 comparison.compare(table, paper)
 
 # %%
-missing = []
+missing: list[str] = []
 print(*comparison.in_words(table, paper), *words.statistics(table, missing), "Not said:", *missing, sep="\n")

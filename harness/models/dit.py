@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -175,14 +176,14 @@ class DiT(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
-                nn.init.zeros_(module.bias)
-        for part in (self.y_embedder.embedding_table, self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(part.weight, std=0.02)
-        silent: list[nn.Module] = [self.final_layer.linear]
-        if self.conditioning == "adaLN-Zero":
-            silent += [part.adaLN_modulation[1] for part in (*self.blocks, self.final_layer)]
-        for linear in silent:
-            nn.init.zeros_(linear.weight)
+                nn.init.constant_(cast(Tensor, module.bias), 0)
+        for name, weight in self.named_parameters():
+            if name.startswith(("t_embedder", "y_embedder")) and name.endswith("weight"):
+                nn.init.normal_(weight, std=0.02)
+            if name == "final_layer.linear.weight":
+                nn.init.zeros_(weight)
+            if self.conditioning == "adaLN-Zero" and name.endswith("adaLN_modulation.1.weight"):
+                nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         tokens = self.x_embedder(x) + self.pos_embed
