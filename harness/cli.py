@@ -98,10 +98,13 @@ def collect(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     from harness.pages import report as write
+    from harness.pages import summary, table
 
     if len(args.sweep) > 2:
         raise ValueError(f"report takes one sweep or two, not {len(args.sweep)}: name two to compare")
-    print(write(args.sweep, settled(args), args.results, args.out, args.protocol))
+    path = write(args.sweep, settled(args), args.results, args.out, args.protocol)
+    print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
+    print(f"\nthe report: {path}")
     return 0
 
 

@@ -156,7 +156,8 @@ def diffusers_scheduler(sampler: str) -> Any:
 
     shared = {"num_train_timesteps": TIMESTEPS, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
     if sampler == "ddim":
-        return DDIMScheduler(**shared, clip_sample=False, set_alpha_to_one=True, timestep_spacing="linspace")
+        # It steps down by 1000 // steps whatever the spacing: only "trailing" ends where the next step begins.
+        return DDIMScheduler(**shared, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing")
     return DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", timestep_spacing="linspace")
 
 

@@ -12,7 +12,7 @@ from harness.plan import missing
 from harness.spec import Protocol, Run, Sweep
 from harness.store import Store
 from harness.sweep_file import load_sweep
-from harness.tables import plan_json, plan_text
+from harness.tables import in_units, plan_json, plan_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,18 @@ def report(studies: Sequence[str], cluster: Cluster, results: Path, out: Path | 
         names[0], frames[0], tables.load_log(log) if log.exists() else None, samples if samples.exists() else None,
         out, known | ({"protocol": protocol} if protocol else {}),
     )  # fmt: skip
+
+
+def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
+    """The scores by model and step, and their correlation with Gflops."""
+    from analysis import fits, tables
+
+    rows = tables.grid(frame, "fid", protocol)
+    rows = rows.assign(params=rows["params"].map(in_units), step=rows["step"].astype(int))
+    scores = rows.pivot_table(index=["model", "params", "gflops"], columns="step", values="value", sort=False)
+    text = scores.reset_index().to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    head = f"{tables.axis_label(rows)} by optimizer step; Gflops are forward multiply-adds of one image / 1e9"
+    return f"{head}\n{text}\n\n{fits.in_words(fits.correlation(frame, protocol=protocol))}"
 
 
 def context(sweep: Sweep, store: Store) -> dict[str, Any]:

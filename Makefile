@@ -1,0 +1,52 @@
+# Two commands: make demo runs the embedded study, make test passes the tests; both set up what they need first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+REPORT := results/report/digits/index.html
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
+NOTEBOOKS := $(patsubst analysis/notebooks/%.py,results/notebooks/%.html,$(wildcard analysis/notebooks/[a-z]*.py))
+
+# Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
+export OMP_WAIT_POLICY = passive
+
+.PHONY: demo test lint bench notebooks install clean
+
+demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
+	$(BIN)/harness plan digits
+	$(BIN)/harness run digits --workers $(WORKERS)
+	$(BIN)/harness collect digits
+	@$(MAKE) --no-print-directory $(REPORT)
+
+$(REPORT): results/digits.csv
+	$(BIN)/harness report digits
+
+test: install  ## the default suite
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install  ## everything that is timed: ratios against peers, side by side
+	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+notebooks: install $(NOTEBOOKS)  ## executed notebooks and their HTML in results/notebooks
+
+results/notebooks/%.html: analysis/notebooks/%.py
+	mkdir -p results/notebooks
+	$(BIN)/jupytext --quiet --to ipynb --output results/notebooks/$*.ipynb $<
+	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace results/notebooks/$*.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html results/notebooks/$*.ipynb
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,notebooks]"
+	touch $@
+
+clean:  ## what was made, but for the store and its measurements
+	rm -rf $(VENV) build results/report results/notebooks *.egg-info
