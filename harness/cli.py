@@ -15,7 +15,7 @@ from typing import Any
 
 from harness import __version__
 from harness.cluster import Cluster, read_cluster
-from harness.store import Store
+from harness.store import Store, in_a_line
 from harness.sweep_file import load_sweep
 
 RESULTS = Path("results")
@@ -129,6 +129,31 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def sample(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from harness.distributed import place
+    from harness.evaluate import write_samples
+    from harness.plan import Evaluate
+
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    runs = [r for r in sweep.runs if args.run in (r.model, r.id)]
+    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
+    if len(runs) != 1 or len(protocols) != 1:
+        there = "; ".join(", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols))
+        raise ValueError(f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}")
+    task = Evaluate(runs[0], args.step or sweep.steps[-1], protocols[0], True, "asked for")
+    with place(cluster.device) as here, tqdm(total=1.0, file=sys.stderr, bar_format="{percentage:3.0f}% {desc}") as bar:
+
+        def tell(news: str, share: float) -> None:
+            bar.set_description_str(news)
+            bar.update(share - bar.n)
+
+        write_samples(task, Store(Path(cluster.store)), cluster, here, args.out, tell)
+    print(f"{args.out}: {task.protocol.images} images of {task.run.id} at step {task.step}")
+    return 0
+
+
 def parity(args: argparse.Namespace) -> int:
     from harness.score import parity as compare
     from harness.score import parity_table
@@ -229,6 +254,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="for scripts")
     table_options(made)
 
+    made = sweep_verb(
+        sample, "A protocol's images as an npz for ADM's evaluator.", "digits --run mini-DiT-XL/2 --out s.npz"
+    )
+    made.add_argument("--run", required=True, help="a model of the sweep, or a run's id")
+    made.add_argument("--step", type=int, help="default: the sweep's last")
+    made.add_argument("--protocol", help="a protocol's name or id, where the sweep has several")
+    made.add_argument("--out", type=Path, required=True, help="the npz to write")
+    made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+
     made = verb(evaluate, "Scores images from anywhere.", "--samples samples.npz --reference VIRTUAL_imagenet256.npz")
     scoring_options(made, samples=True)
     made.add_argument("--json", action="store_true", help="for scripts")
@@ -264,25 +298,12 @@ def scoring_options(made: argparse.ArgumentParser, samples: bool) -> None:
     made.add_argument("--extractor", default="inception", help="inception (default) or digits-cnn-1")
 
 
-REMEDIES = {
-    errno.ENOSPC: "free some space and run the same command again: nothing is half-written",
-    errno.EDQUOT: "free some of your quota and run the same command again: nothing is half-written",
-    errno.EROFS: "choose a folder that can be written with --store",
-    errno.EACCES: "choose a folder that can be written with --store",
-}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return int(args.function(args))
-    except ValueError as error:
-        message = str(error)
-    except FloatingPointError as error:
-        message = str(error)
-    except OSError as error:
-        message = f"{error.filename or args.function.__name__}: {error.strerror or error}: "
-        message += REMEDIES.get(error.errno or 0, "mend that and run the same command again")
+    except (ValueError, OSError) as error:
+        message = in_a_line(error)
     except KeyboardInterrupt:
         print("\nharness: stopped; what was done is kept: run the same command to go on", file=sys.stderr)
         return 130

@@ -77,7 +77,7 @@ class Stop:
         return here.any(bool(self.signals))
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """A signal asked for an end; everything done so far is in the store."""
 
 

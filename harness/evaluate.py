@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from harness import features, metrics, reference
@@ -25,6 +24,7 @@ from harness.reference import Reference
 from harness.sample import labels, load_network, sample
 from harness.spec import Protocol
 from harness.store import SCHEMA, Store, is_whole, replacing, write_json
+from harness.tensors import load_tensors, save_tensors
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
 PREVIEW = 32  # images kept beside a record, for looking and for Figure 7
@@ -60,6 +60,21 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     if here.leads:
         write_record(task, store, folder, extractor, known, here, time.perf_counter() - began)
     here.wait()
+
+
+def write_samples(task: Evaluate, store: Store, cluster: Cluster, here: Place, out: Path, tell: Progress) -> None:
+    """The images of an evaluation as the npz that ADM's evaluator reads, a batch at a time."""
+    run, protocol = task.run, task.protocol
+    decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
+    net = load_network(store, run, task.step, protocol.weights, here.device)
+
+    def batches() -> Iterator[Tensor]:
+        for low in range(0, protocol.images, cluster.sampling_batch):
+            high = min(protocol.images, low + cluster.sampling_batch)
+            yield decode(sample(net, run, protocol, low, high, here.device)).cpu()
+            tell(f"{run.model} @ {task.step}: {protocol.name}", high / protocol.images)
+
+    reference.write_array(out, batches(), protocol.images)
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -122,8 +137,7 @@ def score_shard(
     tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if span.start == 0:
         tensors["preview"] = torch.cat(first)[:PREVIEW]
-    with replacing(path) as beside:
-        save_file(tensors, beside)
+    save_tensors(path, tensors)
 
 
 def write_record(
@@ -131,7 +145,7 @@ def write_record(
 ) -> None:
     """The values of all shards, with everything that says where they come from; then the shards go."""
     run, protocol = task.run, task.protocol
-    shards = [load_file(shard_path(folder, i)) for i in range(-(-protocol.images // SHARD))]
+    shards = [load_tensors(shard_path(folder, i)) for i in range(-(-protocol.images // SHARD))]
     gathered = {name: torch.cat([shard[name] for shard in shards]) for name in features.LAYERS}
     width = gathered["pool"].shape[1]
     wanted = [name for name in METRICS if protocol.features == "inception" or name not in INCEPTION_ONLY]

@@ -59,7 +59,11 @@ class Cell:
 
 
 def survey(sweep: Sweep, store: Store) -> list[Cell]:
-    """One Cell a run, in the sweep's order."""
+    """One Cell a run, in the sweep's order.
+
+    Raises:
+        ValueError: another run lies under the id of one of these.
+    """
     known = store.run_ids()
     return [examine(run, sweep, store) if run.id in known else untouched(run, sweep) for run in sweep.runs]
 
@@ -81,6 +85,7 @@ def untouched(run: Run, sweep: Sweep) -> Cell:
 
 
 def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
+    store.registered(run)  # another run's folder under this id ends the plan
     found = store.steps(run)
     whole = {step for step in found if step in sweep.steps and is_whole(store.ema(run, step))}
     damaged = {step for step in found if step in sweep.steps and store.ema(run, step).exists()} - whole

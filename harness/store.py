@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ from harness.spec import Protocol, Run
 
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
 SCHEMA = 1  # of records; a reader refuses newer ones
+
+
+REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again: nothing is half-written",
+    errno.EDQUOT: "free some of your quota and run the same command again: nothing is half-written",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "choose a folder that can be written",
+}
+
+
+def in_a_line(error: Exception) -> str:
+    """What went wrong, where, and what to do about it."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    remedy = REMEDIES.get(error.errno, "mend that and run the same command again")
+    return f"{error.filename or 'the system'}: {error.strerror}: {remedy}"
 
 
 @contextlib.contextmanager
@@ -28,6 +45,9 @@ def replacing(path: Path) -> Iterator[Path]:
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file of its own
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -204,18 +224,24 @@ class Store:
         """Measured speed by device, for the cost model."""
         return self.root / "bench"
 
-    def register(self, run: Run) -> None:
-        """Writes run.json once.
+    def registered(self, run: Run) -> bool:
+        """Whether run.json is there.
 
         Raises:
-            ValueError: another Run lies under that id.
+            ValueError: it is that of another Run.
         """
-        path, fields = self.run(run) / "run.json", asdict(run)
+        path, fields = self.run(run) / "run.json", run.canonical()
         if not path.exists():
-            write_json(path, fields)
-        elif (found := read_json(path)) != fields:
+            return False
+        if (found := read_json(path)) != fields:
             differ = ", ".join(sorted(k for k in found.keys() | fields.keys() if found.get(k) != fields.get(k)))
             raise ValueError(f"{path} is another run than {run.id} (they differ in {differ}): move that folder away")
+        return True
+
+    def register(self, run: Run) -> None:
+        """Writes run.json once."""
+        if not self.registered(run):
+            write_json(self.run(run) / "run.json", run.canonical())
 
     def read_log(self, run: Run) -> tuple[list[dict[str, Any]], list[str]]:
         """One line a step over all attempts, the latest attempt's where two overlap; and what was skipped."""

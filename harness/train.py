@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,7 +23,8 @@ from harness.models import build
 from harness.plan import Train, newest
 from harness.provenance import device_name, provenance
 from harness.spec import TIMESTEPS, Run
-from harness.store import Store, append_lines, replacing, write_json
+from harness.store import Store, append_lines, write_json
+from harness.tensors import load_tensors, save_tensors
 
 LOOK = 20  # steps between looks at losses, signals and the clock: a look waits for the device
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16 operations a second, by the vendor's data sheets
@@ -54,7 +54,7 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
     optimizer = torch.optim.AdamW(weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True)
 
     # The newest whole state, if any.
-    start = resume(task, store, net, ema, optimizer, here, tell)
+    start = resume(task, store, net, ema, optimizer, here)
     if start in task.steps and here.leads:  # its state is whole, its scored weights were not
         save(run, store, start, True, net, ema, optimizer)
     module = torch.compile(net) if cluster.compile else net
@@ -172,10 +172,8 @@ def save(
         tensors |= {f"{key}.{name}": x for key, x in optimizer.state.get(p, {}).items()}
     metadata = {"run": run.id, "step": str(step)}
     if scored:
-        with replacing(store.ema(run, step)) as beside:
-            save_file(ema.state_dict(), beside, metadata)
-    with replacing(store.state(run, step)) as beside:
-        save_file(tensors, beside, metadata)
+        save_tensors(store.ema(run, step), ema.state_dict(), metadata)
+    save_tensors(store.state(run, step), tensors, metadata)
     for path in store.stale_states(run, step):
         path.unlink()
         with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
@@ -183,23 +181,19 @@ def save(
 
 
 def resume(
-    task: Train,
-    store: Store,
-    net: nn.Module,
-    ema: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    here: Place,
-    tell: Progress,
+    task: Train, store: Store, net: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, here: Place
 ) -> int:
     """Loads the newest whole state at or before the first wanted step; 0 where there is none."""
     run = task.run
     for step in reversed([s for s in store.steps(run) if s <= task.steps[0]]):
         try:
-            tensors = load_file(store.state(run, step), str(here.device))
+            tensors = load_tensors(store.state(run, step), str(here.device))
         except FileNotFoundError:
             continue
-        except SafetensorError as error:
-            tell(f"{run.id}: state at step {step} is damaged ({error}): the one before is used", 0.0)
+        except ValueError as error:
+            print(
+                f"{run.id}: the state of step {step} is passed over, the one before is used: {error}", file=sys.stderr
+            )
             continue
         parts: dict[str, dict[str, Tensor]] = {}
         for name, x in tensors.items():

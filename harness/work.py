@@ -8,7 +8,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from harness.cluster import Cluster
 from harness.cost import sampling_flop, training_flop
 from harness.plan import Task, Train, missing
 from harness.spec import Sweep
-from harness.store import Store, claim, is_whole
+from harness.store import Store, claim, in_a_line, is_claimed, is_whole
 
 Progress = Callable[[str, float], None]
 USER_ERRORS = (ValueError, OSError, FloatingPointError)  # what a person can mend: told in one line, no traceback
@@ -95,9 +96,14 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
     """Does every missing task here; the error lines of those that failed."""
     bar, failed, errors = Bar(missing(sweep, store)), set[str](), list[str]()
 
-    def ready() -> list[Task]:
-        open_tasks = [t for t in missing(sweep, store) if t.id not in failed and (isinstance(t, Train) or t.ready)]
-        return sorted(open_tasks, key=flop, reverse=True)  # the longest first: the last worker ends soonest
+    def ready(mine: set[str]) -> list[Task]:
+        """What can begin, the longest first: the last worker then ends soonest. [] when only waiting is left."""
+        while True:
+            left = [t for t in missing(sweep, store) if t.id not in failed and (isinstance(t, Train) or t.ready)]
+            free = [t for t in left if t.id not in mine and not is_claimed(claim_path(t, store))]
+            if free or mine or not left:
+                return sorted(free, key=flop, reverse=True)
+            time.sleep(1)  # another process is at what is left: wait for it rather than call it a failure
 
     def ended(task: Task, error: str | None) -> None:
         bar.tell(task.id, "", 1.0)
@@ -114,24 +120,25 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
     return errors
 
 
-Ready = Callable[[], list[Task]]
+Ready = Callable[[set[str]], list[Task]]
 Ended = Callable[[Task, str | None], None]
 
 
 def one_by_one(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: Ended) -> None:
     set_threads(cluster)
-    while tasks := ready():
+    while tasks := ready(set()):
         task = tasks[0]
-        error = attempt(task, store, cluster, lambda news, share, name=task.id: bar.tell(name, news, share))  # type: ignore[misc]
-        ended(task, error)
+        ended(task, attempt(task, store, cluster, partial(bar.tell, task.id)))
 
 
 def attempt(task: Task, store: Store, cluster: Cluster, tell: Progress) -> str | None:
     """The error line of a task that failed for a reason a person can mend."""
     try:
         perform(task, store, cluster, tell)
+    except BlockingIOError:
+        return None  # another process was quicker: the task is done by it, or missing again
     except USER_ERRORS as error:
-        return str(error)
+        return in_a_line(error)
     return None
 
 
@@ -146,11 +153,11 @@ def side_by_side(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: 
     with workers(cluster.workers, store, cluster) as idle:
         busy: dict[Connection, Task] = {}
         while True:
-            at_work = {task.id for task in busy.values()}
-            for task in [t for t in ready() if t.id not in at_work][: len(idle)]:
-                connection = idle.pop()
-                connection.send(task)
-                busy[connection] = task
+            if idle:
+                for task in ready({task.id for task in busy.values()})[: len(idle)]:
+                    connection = idle.pop()
+                    connection.send(task)
+                    busy[connection] = task
             if not busy:
                 return
             for spoken in wait(list(busy), timeout=1.0):
@@ -182,6 +189,7 @@ def workers(count: int, store: Store, cluster: Cluster) -> Iterator[list[Connect
     """Connections to `count` fresh processes. At the end they are told to stop, save, and are waited for."""
     context = multiprocessing.get_context("spawn")
     processes, ours = [], []
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # the same end, in good order
     for _ in range(count):
         here, there = context.Pipe()
         process = context.Process(target=serve, args=(there, store, cluster), daemon=True)
@@ -200,18 +208,20 @@ def workers(count: int, store: Store, cluster: Cluster) -> Iterator[list[Connect
 
 def serve(connection: Connection, store: Store, cluster: Cluster) -> None:
     """A worker's life: a task, its news, its end, and again, until the pipe ends."""
-    from harness.distributed import Interrupted
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, and it knows what to do
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while idle; a task has its own way to stop
+
+    def tell(*news: object) -> None:
+        try:
+            connection.send(("news", *news))
+        except BrokenPipeError:  # the parent is gone: save and end
+            os.kill(os.getpid(), signal.SIGTERM)
+
     set_threads(cluster)
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        try:
-            error = attempt(task, store, cluster, lambda *news: connection.send(("news", *news)))
-        except Interrupted:
-            connection.send(("interrupted",))
-            return
-        connection.send(("ended", error))
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            try:
+                connection.send(("ended", attempt(connection.recv(), store, cluster, tell)))
+            except KeyboardInterrupt:
+                connection.send(("interrupted",))
+                return
