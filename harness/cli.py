@@ -164,18 +164,15 @@ def parity(args: argparse.Namespace) -> int:
 
 
 def reference(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from harness import features
-    from harness import reference as statistics
-    from harness.score import open_images
+    from harness.distributed import place
+    from harness.score import make_reference
 
-    network = features.load(args.extractor, args.inception, device(), allow_other_digest=args.inception is not None)
-    count, side, images = open_images(args.images, network.channels)
-    with tqdm(total=count, unit="image", file=sys.stderr) as bar:
-        watched = ((bar.update(len(batch)) and batch) or batch for batch in images)
-        statistics.write(args.out, statistics.collect(watched, network), network)
-    print(f"{args.out}: statistics of {count} images of {side} pixels by {network.name}")
+    with place() as here:
+        network = features.load(args.extractor, args.inception, str(here.device), args.inception is not None)
+        count = make_reference(args.images, args.out, network, here)
+        if here.leads:
+            print(f"{args.out}: statistics of {count} images by {network.name}")
     return 0
 
 

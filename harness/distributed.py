@@ -7,10 +7,13 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,14 @@ class Place:
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank."""
         return flag if self.world == 1 else bool(self.mean(torch.tensor(float(flag), device=self.device)).item())
+
+    def gather(self, part: T) -> list[T]:
+        """What every rank has, in the order of ranks; [] but on rank 0."""
+        if self.world == 1:
+            return [part]
+        parts: list[Any] | None = [None] * self.world if self.leads else None
+        dist.gather_object(part, parts)
+        return parts or []
 
     def wait(self) -> None:
         if self.world > 1:

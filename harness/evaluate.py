@@ -50,6 +50,7 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     net = load_network(store, run, task.step, protocol.weights, here.device)
     folder = store.shards(run, task.step, protocol)
     todo = [i for i in range(-(-protocol.images // SHARD)) if not is_whole(shard_path(folder, i))]
+    here.wait()  # all have seen the same shards before the first new one appears
     for done, shard in enumerate(todo[here.rank :: here.world]):
         span = range(shard * SHARD, min(protocol.images, (shard + 1) * SHARD))
         score_shard(task, span, net, decode, extractor, cluster, here, shard_path(folder, shard))

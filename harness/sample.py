@@ -50,8 +50,8 @@ def load_network(store: Store, run: Run, step: int, weights: str, device: torch.
         net = build(run)
     wanted = net.state_dict()
     with safe_open(path, "pt", str(device)) as file:
-        keys = set(file.keys())
-        found = {name: file.get_slice(part + name).get_shape() for name in wanted if part + name in keys}
+        names = [name for name in file.keys() if name.startswith(part)]  # also those that this model has not
+        found = {name.removeprefix(part): file.get_slice(name).get_shape() for name in names}
         if found != {name: list(x.shape) for name, x in wanted.items()}:
             raise ValueError(f"{path} holds another model than {run.model}: move it away and train again")
         net.load_state_dict({name: file.get_tensor(part + name) for name in wanted}, assign=True)

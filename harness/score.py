@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from itertools import islice
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
 from harness import features, metrics, reference
+from harness.distributed import Place
 
+BATCH = 64  # images read at a time
 SCORES = (*metrics.DEFAULT_METRICS, "precision_fp16", "recall_fp16")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names by number of channels
 JPEG = (".jpg", ".jpeg")
@@ -43,7 +49,7 @@ def score(
     if side != reference.side(against) != 0:
         raise ValueError(f"{samples} is {side} pixels wide, {against} {reference.side(against)}: take one of that size")
     target = reference.read(against, network, batch)
-    found = features.extract(images, network)
+    found = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
     width = found["pool"].shape[1]
     few = [f"reference: {text}" for text in metrics.warnings(target.n, width) if target.n]
     warnings = [*network.warnings, *metrics.warnings(n, width), *few, *_lossy(samples)]
@@ -51,7 +57,7 @@ def score(
     return {**metrics.values(found, target, names), "n": n, "warnings": warnings, **origin}
 
 
-def open_images(path: Path, channels: int, batch: int = 64) -> tuple[int, int, Iterator[Tensor]]:
+def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int, Iterator[Tensor]]:
     """Number and side of the images in an npz or a folder, and a stream of them: uint8 [N, channels, side, side].
 
     Raises:
@@ -65,6 +71,17 @@ def open_images(path: Path, channels: int, batch: int = 64) -> tuple[int, int, I
     if found != channels:
         raise ValueError(f"images of {path} have {found} channels, not {channels}: convert them")
     return n, side, reference.read_array(path, batch)
+
+
+def make_reference(images: Path, out: Path, network: features.Extractor, here: Place) -> int:
+    """Writes the statistics of a folder or an npz, ranks taking batches in turn; the number of images."""
+    count, _, batches = open_images(images, network.channels)
+    mine = islice(batches, here.rank, None, here.world)
+    shown = tqdm(mine, total=-(-count // BATCH) // here.world, unit="batch", disable=not here.leads)
+    parts = here.gather(reference.collect(shown, network, keep=reference.KEPT // here.world))
+    if here.leads:
+        reference.write(out, reduce(add, parts), network)
+    return count
 
 
 def _files(folder: Path) -> list[Path]:

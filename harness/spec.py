@@ -86,9 +86,17 @@ def mistakes(spec: Any, checks: Mapping[str, Check]) -> list[str]:
     return found
 
 
+class Mistakes(ValueError):
+    """Everything that is wrong with `what`, in one line."""
+
+    def __init__(self, what: str, found: list[str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(found))
+        self.found = found
+
+
 def refuse(what: str, found: list[str]) -> None:
     if found:
-        raise ValueError(f"{what}: " + "; ".join(found))
+        raise Mistakes(what, found)
 
 
 class Identity:
@@ -273,7 +281,7 @@ def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
     for values in itertools.product(*lists):
         try:
             members.append(cls(**dict(zip(axes, values, strict=True))))
-        except ValueError as error:
-            faults[str(error)] = None
+        except Mistakes as error:
+            faults |= dict.fromkeys(error.found)
     refuse("grid", list(faults))
     return tuple(members)

@@ -32,9 +32,8 @@ def load_sweep(name: str) -> Sweep:
         line = next(
             (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
         )
-        raise ValueError(
-            f"{path}:{line}: {error}" + ("" if isinstance(error, ValueError) else f" ({type(error).__name__})")
-        ) from None
+        kind = "" if isinstance(error, ValueError) else f" ({type(error).__name__}): mend the sweep file"
+        raise ValueError(f"{path}:{line}: {error}{kind}") from None
     if not isinstance(found, Sweep):
         raise ValueError(f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)")
     return found

@@ -73,7 +73,7 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
             b = min(high, a + cluster.microbatch)
             with contextlib.nullcontext() if b == high or here.world == 1 else forward.no_sync(), autocast:
                 losses = diffusion.losses(forward, table, *draw(run, dataset, step, a, b, here.device))
-            mean = torch.stack(losses).mean(dim=1) * ((b - a) / (high - low))
+            mean = torch.stack(losses).mean(dim=1) * ((b - a) * here.world / run.batch_size)  # ranks are averaged
             mean.sum().backward()
             values[:2] += mean.detach()
 
@@ -170,7 +170,7 @@ def save(
     tensors |= {f"ema.{name}": x for name, x in ema.state_dict().items()}
     for name, p in net.named_parameters():
         tensors |= {f"{key}.{name}": x for key, x in optimizer.state.get(p, {}).items()}
-    metadata = {"run": run.id, "step": str(step)}
+    metadata = {"checkpoint": f"{run.id}@{step}"}  # one entry: several are written in any order, and the digest moves
     if scored:
         save_tensors(store.ema(run, step), ema.state_dict(), metadata)
     save_tensors(store.state(run, step), tensors, metadata)
