@@ -50,7 +50,8 @@ def load_network(store: Store, run: Run, step: int, weights: str, device: torch.
         net = build(run)
     wanted = net.state_dict()
     with safe_open(path, "pt", str(device)) as file:
-        names = [name for name in file.keys() if name.startswith(part)]  # also those that this model has not
+        # also those that this model has not; the file is no dict and cannot be iterated
+        names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
         found = {name.removeprefix(part): file.get_slice(name).get_shape() for name in names}
         if found != {name: list(x.shape) for name, x in wanted.items()}:
             raise ValueError(f"{path} holds another model than {run.model}: move it away and train again")
