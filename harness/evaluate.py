@@ -27,7 +27,7 @@ from harness.store import SCHEMA, Store, is_whole, replacing, write_json
 from harness.tensors import load_tensors, save_tensors
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
-PREVIEW = 32  # images kept beside a record, for looking and for Figure 7
+PREVIEW = 16  # images kept beside a record, for looking and for Figure 7
 METRICS = metrics.METRICS
 # Beside digits these would take longer than sampling does, and nobody compares them across papers.
 INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
@@ -44,8 +44,7 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     """
     began, run, protocol = time.perf_counter(), task.run, task.protocol
     extractor = load_extractor(protocol, cluster, here.device)
-    known = load_reference(protocol, cluster, store, extractor)
-    check_pair(protocol, known, DATASETS[run.data].pixels)
+    known = load_reference(protocol, cluster, store, extractor, DATASETS[run.data].pixels)
     decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
     net = load_network(store, run, task.step, protocol.weights, here.device)
     folder = store.shards(run, task.step, protocol)
@@ -100,8 +99,14 @@ def cached_reference(name: str, path: Path | None, extractor: Extractor) -> Refe
     return reference.read(path, extractor)
 
 
-def load_reference(protocol: Protocol, cluster: Cluster, store: Store, extractor: Extractor) -> Reference:
-    """The reference statistics by name: from the cluster's paths, from the store, or of the embedded digits."""
+def load_reference(
+    protocol: Protocol, cluster: Cluster, store: Store, extractor: Extractor, pixels: int
+) -> Reference:  # fmt: skip
+    """The reference statistics by name: from the cluster's paths, from the store, or of the embedded digits.
+
+    Raises:
+        ValueError: there is none, its images are not `pixels` wide, or it is not the one the protocol pins.
+    """
     path = cluster.path(protocol.reference) or store.references() / f"{protocol.reference}.npz"
     embedded = protocol.reference == "digits" and not path.exists()
     if not embedded and not path.exists():
@@ -109,18 +114,18 @@ def load_reference(protocol: Protocol, cluster: Cluster, store: Store, extractor
             f"reference {protocol.reference!r} is not at {path}: put ADM's npz there, set paths.{protocol.reference} in"
             " the cluster file, or make one with harness reference"
         )
-    return cached_reference(protocol.reference, None if embedded else path, extractor)
-
-
-def check_pair(protocol: Protocol, known: Reference, pixels: int) -> None:
-    """Raises ValueError where the reference is not of these images, or not the one the protocol pins."""
-    if known.resolution not in (0, pixels):
-        raise ValueError(f"reference {protocol.reference!r} has {known.resolution} pixels a side, the samples {pixels}")
+    side = pixels if embedded else reference.side(path)
+    if side not in (0, pixels):
+        raise ValueError(
+            f"reference {protocol.reference!r} has {side} pixels a side, the samples {pixels}: use one of that size"
+        )
+    known = cached_reference(protocol.reference, None if embedded else path, extractor)
     if protocol.reference_digest and not known.digest.startswith(protocol.reference_digest):
         raise ValueError(
             f"reference {protocol.reference!r} has digest {known.digest[:12]}, the protocol wants"
             f" {protocol.reference_digest}: use that file, or another protocol"
         )
+    return known
 
 
 def score_shard(
