@@ -151,8 +151,9 @@ def write_record(
 ) -> None:
     """The values of all shards, with everything that says where they come from; then the shards go."""
     run, protocol = task.run, task.protocol
-    shards = [load_tensors(shard_path(folder, i)) for i in range(-(-protocol.images // SHARD))]
-    gathered = {name: torch.cat([shard[name] for shard in shards]) for name in features.LAYERS}
+    shards = [shard_path(folder, i) for i in range(-(-protocol.images // SHARD))]
+    # Layer by layer: 50,000 images have 1 GB of features, and would have two for a moment.
+    gathered = {n: torch.cat([load_tensors(shard, names=[n])[n] for shard in shards]) for n in features.LAYERS}
     width = gathered["pool"].shape[1]
     wanted = [name for name in METRICS if protocol.features == "inception" or name not in INCEPTION_ONLY]
     weights = store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
@@ -165,7 +166,7 @@ def write_record(
         "checkpoint": sha256(weights), "warnings": [*extractor.warnings, *metrics.warnings(protocol.images, width)],
         "seconds": round(seconds, 3), "world": here.world, **provenance(here.device),
     }  # fmt: skip
-    preview = shards[0]["preview"].permute(0, 2, 3, 1).numpy()
+    preview = load_tensors(shards[0], names=["preview"])["preview"].permute(0, 2, 3, 1).numpy()
     shown = labels(protocol, DATASETS[run.data].classes, 0, len(preview)).numpy()
     with replacing(store.preview(run, task.step, protocol)) as beside, beside.open("wb") as file:
         np.savez_compressed(file, images=preview, labels=shown)

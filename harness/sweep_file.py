@@ -28,12 +28,12 @@ def load_sweep(name: str) -> Sweep:
         found = runpy.run_path(str(path)).get("SWEEP")
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
-    except Exception as error:  # a sweep file is the user's code: whatever it raises is told with its line
+    except (Exception, SystemExit) as error:  # a sweep file is the user's code: whatever it raises is told with its line
         line = next(
             (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
         )
         kind = "" if isinstance(error, ValueError) else f" ({type(error).__name__}): mend the sweep file"
-        raise ValueError(f"{path}:{line}: {error}{kind}") from None
+        raise ValueError(f"{path}:{line}: {' '.join(str(error).split())}{kind}") from None
     if not isinstance(found, Sweep):
         raise ValueError(f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)")
     return found

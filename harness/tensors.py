@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.store import replacing
@@ -29,12 +29,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
-def load_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """
+def load_tensors(path: Path, device: str = "cpu", names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """All tensors of a file, or those named.
+
     Raises:
         ValueError: the file is damaged.
     """
     try:
-        return load_file(path, device)
+        with safe_open(path, "pt", device) as file:
+            return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): move it away and run the same command again") from None

@@ -13,6 +13,9 @@ from harness.data import digits
 from harness.features import ADMInception
 
 
+torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
+
+
 class Unloaded(ADMInception):
     """The network before any weights are read."""
 

@@ -115,7 +115,7 @@ def curve(store: Store, run: Run) -> list[tuple[float, ...]]:
 
 def apart(a: Tensor, b: Tensor) -> float:
     """The largest difference."""
-    return float((a - b).abs().max())
+    return float((a - b).detach().abs().max())
 
 
 def tree(folder: Path) -> set[str]:
