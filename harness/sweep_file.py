@@ -28,7 +28,7 @@ def load_sweep(name: str) -> Sweep:
         found = runpy.run_path(str(path)).get("SWEEP")
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
-    except (Exception, SystemExit) as error:  # a sweep file is the user's code: whatever it raises is told with its line
+    except (Exception, SystemExit) as error:  # the user's code: whatever it raises is told
         line = next(
             (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
         )

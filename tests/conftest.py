@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from harness.data import digits
 from harness.features import ADMInception
 
-
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
 
 

@@ -26,13 +26,20 @@ SIZES = ("S", "B", "L", "XL")
 
 def tiny_run(**fields: Any) -> Run:
     """The cheapest training there is."""
-    given = {"model": "mini-DiT-S/8", "data": "digits", "batch_size": 8, "lr": 1e-3, "ema_decay": 0.9, "precision": "fp32"}
+    given: dict[str, Any] = {
+        "model": "mini-DiT-S/8",
+        "data": "digits",
+        "batch_size": 8,
+        "lr": 1e-3,
+        "ema_decay": 0.9,
+        "precision": "fp32",
+    }
     return Run(**given | fields)
 
 
 def tiny_protocol(**fields: Any) -> Protocol:
     """The cheapest score there is."""
-    given = {
+    given: dict[str, Any] = {
         "name": "tiny", "images": 64, "sampling_steps": 2, "guidance_channels": 1, "decoder": "identity",
         "features": "digits-cnn-1", "reference": "digits",
     }  # fmt: skip
@@ -40,7 +47,7 @@ def tiny_protocol(**fields: Any) -> Protocol:
 
 
 def tiny_sweep(**fields: Any) -> Sweep:
-    given = {"name": "tiny", "runs": (tiny_run(),), "steps": (10, 20), "protocols": (tiny_protocol(),)}
+    given: dict[str, Any] = {"name": "tiny", "runs": (tiny_run(),), "steps": (10, 20), "protocols": (tiny_protocol(),)}
     return Sweep(**given | fields)
 
 
@@ -93,7 +100,12 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def do(task: Task, store: Store, **cluster: Any) -> list[str]:
     """Does one task here, and returns what it said."""
     said: list[str] = []
-    perform(task, store, Cluster(**{"store": str(store.root), "device": "cpu"} | cluster), lambda line, share: said.append(line))
+    perform(
+        task,
+        store,
+        Cluster(**{"store": str(store.root), "device": "cpu"} | cluster),
+        lambda line, share: said.append(line),
+    )
     return said
 
 

@@ -65,7 +65,9 @@ def test_the_paper_grid_is_the_papers() -> None:
 
 
 @pytest.mark.parametrize("verb", ON_A_SWEEP)
-@pytest.mark.parametrize(("name", "fault"), [("digit", "did you mean digits"), ("nowhere/x.py", "no sweep 'nowhere/x.py'")])
+@pytest.mark.parametrize(
+    ("name", "fault"), [("digit", "did you mean digits"), ("nowhere/x.py", "no sweep 'nowhere/x.py'")]
+)
 def test_a_sweep_that_is_not_there_is_named_with_the_nearest(
     verb: str, name: str, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,9 +88,15 @@ ONE = "[Run(model='DiT-S/2')]"
         ("import nothing_of_that_name", r"x\.py:1: No module named"),
         ("raise ValueError('two\\nlines')", r"two.*lines"),
         ("raise SystemExit(3)", r"x\.py"),
-        (SWEEP_OF.format(runs="[Run(model='DiT-XL/3')]", steps="(1,)"), r"x\.py:2: .*'DiT-XL/3' is unknown: did you mean 'DiT-XL/"),
+        (
+            SWEEP_OF.format(runs="[Run(model='DiT-XL/3')]", steps="(1,)"),
+            r"x\.py:2: .*'DiT-XL/3' is unknown: did you mean 'DiT-XL/",
+        ),
         (SWEEP_OF.format(runs="[Run(modle='DiT-S/2')]", steps="(1,)"), r"modle"),
-        (SWEEP_OF.format(runs="[Run(model='DiT-S/2', lr=-1.0, batch_size=0)]", steps="(1,)"), r"batch_size = 0 .*; lr = -1\.0 "),
+        (
+            SWEEP_OF.format(runs="[Run(model='DiT-S/2', lr=-1.0, batch_size=0)]", steps="(1,)"),
+            r"batch_size = 0 .*; lr = -1\.0 ",
+        ),
         (SWEEP_OF.format(runs=ONE, steps="()"), "steps is empty"),
         (SWEEP_OF.format(runs=ONE, steps="(20, 10)"), r"must rise without repeats: \(10, 20\)"),
         (SWEEP_OF.format(runs=ONE, steps="(-10, 10)"), "-10 must be at least 1"),
@@ -109,7 +117,10 @@ def test_a_sweep_file_that_is_wrong_is_told_in_a_line(
     ("text", "fault"),
     [
         ("store = ", "is not TOML"),
-        ("stor = 'x'\nworkers = 0\ndevice = 'tpu'", "stor is unknown: did you mean 'store'.*device = 'tpu' .*workers = 0 "),
+        (
+            "stor = 'x'\nworkers = 0\ndevice = 'tpu'",
+            "stor is unknown: did you mean 'store'.*device = 'tpu' .*workers = 0 ",
+        ),
         ("workers = '2'", "workers = '2' must be int, not str"),
         (None, "is neither local, debug nor a readable file: No such file"),
     ],
@@ -126,7 +137,9 @@ def test_a_cluster_file_that_is_wrong_is_told_in_a_line(
 def test_flags_stand_above_the_cluster_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = cluster_file(tmp_path, store=str(tmp_path / "one"))
     for words, store in (((), "one"), (("--store", tmp_path / "two"), "two")):
-        assert json.loads(told(capsys, "plan", "digits", "--json", "--cluster", cluster, *words)[1])["store"] == str(tmp_path / store)
+        assert json.loads(told(capsys, "plan", "digits", "--json", "--cluster", cluster, *words)[1])["store"] == str(
+            tmp_path / store
+        )
     assert "workers = 0 must be at least 1" in refused(capsys, "run", "digits", "--workers", 0)
 
 
@@ -173,7 +186,9 @@ def mount(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(tmp_path / "mount")], check=True)
 
 
-def test_a_read_only_store_is_refused(words: tuple[object, ...], mount: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_only_store_is_refused(
+    words: tuple[object, ...], mount: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     if not mounted(mount, "ro"):
         pytest.skip("no right to mount here")
     line = refused(capsys, "run", *words, mount / "store")
@@ -186,7 +201,9 @@ def whole(root: Path) -> bool:
     for path in files:
         if path.suffix == ".json":
             read_json(path)
-    return all(is_whole(p) for p in files if p.suffix == ".safetensors") and not any(p.name.startswith(".") for p in files)
+    return all(is_whole(p) for p in files if p.suffix == ".safetensors") and not any(
+        p.name.startswith(".") for p in files
+    )
 
 
 @pytest.mark.parametrize("size", [4, 16, 120, 600, 1180])

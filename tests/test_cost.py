@@ -7,6 +7,7 @@ import functools
 
 import pytest
 import torch
+from fvcore.nn import FlopCountAnalysis
 from helpers import PATCHES, ROOT, SIZES, tiny_run, tiny_sweep
 from torch import Tensor, nn
 
@@ -101,7 +102,7 @@ def test_attention_is_counted() -> None:
     """Two products of T × T × width in every block: what fvcore alone leaves out."""
     row, tokens = MODELS["DiT-S/4"], 64
     net = empty(Run(model="DiT-S/4")).to_empty(device="cpu")
-    counts = flops.FlopCountAnalysis(net, (torch.zeros(1, 4, 32, 32), *2 * [torch.zeros(1, dtype=torch.long)]))
+    counts = FlopCountAnalysis(net, (torch.zeros(1, 4, 32, 32), *2 * [torch.zeros(1, dtype=torch.long)]))
     counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     without = counts.total()
     assert flops.macs(net, 4, 32)["total"] - without == row.depth * 2 * tokens**2 * row.width

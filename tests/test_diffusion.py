@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,9 +36,14 @@ def noises(k: int) -> Tensor:
 def test_ddpm_is_that_of_diffusers(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers.schedulers import scheduling_ddpm
 
-    oracle = DDPMScheduler(
-        beta_schedule="linear", beta_start=1e-4, beta_end=0.02, timestep_spacing="linspace", variance_type="learned_range", clip_sample=False,
-    )  # fmt: skip
+    oracle: Any = DDPMScheduler(
+        beta_schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        timestep_spacing="linspace",
+        variance_type="learned_range",
+        clip_sample=False,
+    )
     oracle.set_timesteps(steps)
     ours = diffusion.respaced(diffusion.linear_schedule(), steps)
     assert oracle.timesteps.tolist() == ours.timesteps[::-1].tolist()
@@ -136,7 +142,10 @@ def test_the_bound_is_the_divergence_of_the_two_gaussians(t: int) -> None:
 
     true = beta * (1 - before) / (1 - bar)
     learned = torch.exp((out[:, 4:].double() + 1) / 2 * (math.log(beta) - math.log(true)) + math.log(true))
-    p, q = (torch.distributions.Normal(mean(x), v) for x, v in ((x0.double(), torch.tensor(true).sqrt()), (guess, learned.sqrt())))
+    p, q = (
+        torch.distributions.Normal(mean(x), v)
+        for x, v in ((x0.double(), torch.tensor(true).sqrt()), (guess, learned.sqrt()))
+    )
     bits = torch.distributions.kl_divergence(p, q).flatten(1).mean(1) / math.log(2)
     assert torch.allclose(vb.double(), bits, rtol=2e-3, atol=1e-5)
 

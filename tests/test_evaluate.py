@@ -157,17 +157,23 @@ def test_labels_are_uniform_or_take_turns() -> None:
     assert not torch.equal(labels(tiny_protocol(seed=1), 10, 0, 5000), drawn)
 
 
-@pytest.mark.parametrize("fields", [{"weights": "raw"}, {"labels": "balanced"}, {"guidance": 2.0}, {"precision": "bf16"}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "fields", [{"weights": "raw"}, {"labels": "balanced"}, {"guidance": 2.0}, {"precision": "bf16"}, {"seed": 1}]
+)
 def test_what_a_protocol_says_changes_the_score(fields: dict[str, Any], store: Store) -> None:
     assert values(store, tiny_protocol(**fields))["fid"] != values(store, tiny_protocol())["fid"]
 
 
-def test_a_reference_may_lie_in_the_store_or_where_the_cluster_says(store: Store, numbers: Tensor, tmp_path: Path) -> None:
+def test_a_reference_may_lie_in_the_store_or_where_the_cluster_says(
+    store: Store, numbers: Tensor, tmp_path: Path
+) -> None:
     plain = values(store, tiny_protocol())
     for name, path in (("mine", store.references() / "mine.npz"), ("there", tmp_path / "elsewhere.npz")):
         path.parent.mkdir(exist_ok=True)
         reference.write_array(path, [numbers], len(numbers))
-        assert values(store, tiny_protocol(reference=name), paths={"there": str(tmp_path / "elsewhere.npz")}) == pytest.approx(plain, rel=1e-6)
+        assert values(
+            store, tiny_protocol(reference=name), paths={"there": str(tmp_path / "elsewhere.npz")}
+        ) == pytest.approx(plain, rel=1e-6)
 
 
 def small_reference(store: Store, numbers: Tensor) -> None:
@@ -218,7 +224,7 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
-    net = AutoencoderKL(
+    net: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(8,) * 4, latent_channels=4, norm_num_groups=4, layers_per_block=1,
     )  # fmt: skip

@@ -41,7 +41,9 @@ def checkpoint(store: Store, step: int, run: Run = RUN) -> None:
 def told(tasks: list[Task]) -> list[str]:
     """A task as a line."""
     return [
-        f"train {t.steps} from {t.start}: {t.reason}" if isinstance(t, Train) else f"score {t.step} {t.ready}: {t.reason}"
+        f"train {t.steps} from {t.start}: {t.reason}"
+        if isinstance(t, Train)
+        else f"score {t.step} {t.ready}: {t.reason}"
         for t in tasks
     ]
 

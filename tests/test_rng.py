@@ -43,7 +43,11 @@ def test_a_seed_is_its_key() -> None:
 
 
 def test_the_draws_are_those_of_their_names() -> None:
-    normal, whole, unit = rng.normal(0, 4096, (8,), "cpu", 0), rng.integers(0, 9999, 7, "cpu", 0), rng.uniform(0, 9999, "cpu", 0)
+    normal, whole, unit = (
+        rng.normal(0, 4096, (8,), "cpu", 0),
+        rng.integers(0, 9999, 7, "cpu", 0),
+        rng.uniform(0, 9999, "cpu", 0),
+    )
     assert abs(normal.mean()) < 0.02 and abs(normal.std() - 1) < 0.02
     assert set(whole.tolist()) == set(range(7)) and abs(unit.mean() - 0.5) < 0.02 and 0 <= unit.min() <= unit.max() < 1
 

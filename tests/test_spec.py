@@ -29,10 +29,12 @@ PAPER_GRID = [
     "DiT-XL-2_9fa47ec3",
 ]
 OTHER: dict[str, Any] = {
-    "model": "DiT-B/4", "data": "imagenet512", "conditioning": "adaLN", "batch_size": 128, "lr": 2e-4, "weight_decay": 0.1,
-    "ema_decay": 0.999, "label_dropout": 0.2, "precision": "bf16", "seed": 1, "name": "other", "images": 10_000,
+    "model": "DiT-B/4", "data": "imagenet512", "conditioning": "adaLN", "batch_size": 128, "lr": 2e-4,
+    "weight_decay": 0.1, "ema_decay": 0.999, "label_dropout": 0.2, "precision": "bf16", "seed": 1, "name": "other",
+    "images": 10_000,
     "sampler": "ddim", "sampling_steps": 50, "guidance": 1.5, "guidance_channels": 4, "decoder": "ft-ema",
-    "features": "digits-cnn-1", "reference": "other", "weights": "raw", "labels": "balanced", "reference_digest": "ab12",
+    "features": "digits-cnn-1", "reference": "other", "weights": "raw", "labels": "balanced",
+    "reference_digest": "ab12",
 }  # fmt: skip
 FIELDS = [(cls, field.name) for cls in (Run, Protocol) for field in dataclasses.fields(cls)]
 
@@ -99,8 +101,9 @@ def test_a_value_that_is_not_canonical_or_out_of_range_is_refused(field: str, va
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", "a/b"), ("images", 1), ("sampler", "euler"), ("sampling_steps", 1001), ("guidance", -0.5), ("guidance", 2),
-     ("guidance_channels", 0), ("decoder", "ft"), ("features", "clip"), ("reference", "../x"), ("weights", "both"),
+    [("name", "a/b"), ("images", 1), ("sampler", "euler"), ("sampling_steps", 1001), ("guidance", -0.5),
+     ("guidance", 2), ("guidance_channels", 0), ("decoder", "ft"), ("features", "clip"), ("reference", "../x"),
+     ("weights", "both"),
      ("labels", "sorted"), ("reference_digest", 7)],
 )  # fmt: skip
 def test_a_protocol_refuses_what_it_does_not_know(field: str, value: object) -> None:
@@ -118,8 +121,8 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(monkeypatch: pytest.M
     from harness import spec
     from harness.models import MODELS, Model
 
-    monkeypatch.setitem(MODELS, "odd/3", Model("odd", 1, 8, 1, patch=3))  # type: ignore[attr-defined]
-    monkeypatch.setitem(spec.RUN_CHECKS, "model", lambda _: None)  # type: ignore[arg-type]
+    monkeypatch.setitem(MODELS, "odd/3", Model("odd", 1, 8, 1, patch=3))
+    monkeypatch.setitem(spec.RUN_CHECKS, "model", lambda _: None)
     with pytest.raises(ValueError, match="its patch does not divide the 16 of digits"):
         tiny_run(model="odd/3")
 
@@ -158,7 +161,7 @@ def test_a_sweep_whose_parts_do_not_fit_is_refused(fields: dict[str, Any], fault
 
 
 def test_a_sweep_tells_all_its_mistakes() -> None:
-    with pytest.raises(ValueError, match="steps is empty.*runs is empty"):
+    with pytest.raises(ValueError, match=r"steps is empty.*runs is empty"):
         tiny_sweep(steps=(), runs=())
 
 

@@ -26,9 +26,8 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
 def test_a_file_appears_whole_or_not_at_all(store: Store) -> None:
     path = store.root / "value.json"
     write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError), replacing(path) as beside:
-        beside.write_text("half")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), replacing(path) as beside:
+        print(beside.write_text("half") / 0)
     assert read_json(path) == {"a": 1} and os.listdir(store.root) == ["value.json"]
 
 
@@ -82,7 +81,10 @@ def test_a_claim_is_one_process_and_ends_with_it(store: Store) -> None:
         with claim(path) as second, claim(path, wanted=False) as other_rank:
             assert not second and other_rank
     assert not is_claimed(path)
-    code = "import sys; from harness.store import *\nwith claim(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    code = (
+        "import sys; from harness.store import *\n"
+        "with claim(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
     command = [sys.executable, "-c", code, str(path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment(), cwd=ROOT, stdin=pipe, stdout=pipe) as holder:

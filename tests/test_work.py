@@ -29,7 +29,9 @@ def tables(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
 
 def records(store: Store) -> dict[str, int]:
     """When each record was written."""
-    return {str(path.relative_to(store.root)): path.stat().st_mtime_ns for path in store.root.glob("runs/*/evals/*/*.json")}
+    return {
+        str(path.relative_to(store.root)): path.stat().st_mtime_ns for path in store.root.glob("runs/*/evals/*/*.json")
+    }
 
 
 def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,14 +78,19 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (first["study"], first["source"], first["features"]) == ("tiny", "measured", "digits-cnn-1")
     assert float(first["value"]) == read_json(store.record(BOTH[0], 10, sweep.protocols[0]))["values"]["fid"]
     with np.load(out / "tiny_samples.npz", allow_pickle=False) as previews:
-        assert previews["images"].shape[:2] == (2, len(previews["labels"])) and previews["model"].tolist() == list(MODELS)
+        assert previews["images"].shape[:2] == (2, len(previews["labels"])) and previews["model"].tolist() == list(
+            MODELS
+        )
 
     shorter = (written(tiny_sweep(runs=BOTH[:1]), tmp_path), *at)
     assert told(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), "an orphan is no task"
 
 
 def test_a_torn_log_line_is_said_and_the_rest_collected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store, words = Store(tmp_path / "store"), (written(tiny_sweep(protocols=()), tmp_path), "--store", tmp_path / "store")
+    store, words = (
+        Store(tmp_path / "store"),
+        (written(tiny_sweep(protocols=()), tmp_path), "--store", tmp_path / "store"),
+    )
     assert told(capsys, "run", *words)[0] == 0
     (log,) = store.logs(tiny_run())
     log.write_text(log.read_text()[:-20])
@@ -105,7 +112,9 @@ def test_a_record_that_is_not_trusted_stops_collect(
     sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
     write_json(store.run(sweep.runs[0]) / "run.json", sweep.runs[0].canonical())
     path = store.record(sweep.runs[0], 10, sweep.protocols[0])
-    write_json(path, {"schema": 1, "run": sweep.runs[0].id, "step": 10, "protocol": sweep.protocols[0].id, "values": {}})
+    write_json(
+        path, {"schema": 1, "run": sweep.runs[0].id, "step": 10, "protocol": sweep.protocols[0].id, "values": {}}
+    )
     spoil(path)
     status, _, err = told(capsys, "collect", written(sweep, tmp_path), "--store", store.root, "--out", tmp_path / "out")
     assert status == 1 and fault in err and str(path) in err and err.count("\n") == 1
@@ -155,7 +164,9 @@ def test_launch_follows_until_nothing_is_missing(
     assert status == 0 and out.startswith("0 jobs submitted"), "asked again, it does nothing"
 
 
-def test_a_task_that_failed_three_times_is_given_up_until_retried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_that_failed_three_times_is_given_up_until_retried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep: Sweep = tiny_sweep(steps=(10,), protocols=(tiny_protocol(reference="nowhere"),))
     words = (written(sweep, tmp_path), "--store", tmp_path / "store", "--cluster", "debug")
     store = Store(tmp_path / "store")
@@ -171,7 +182,9 @@ def test_a_task_that_failed_three_times_is_given_up_until_retried(tmp_path: Path
     assert told(capsys, "launch", *words, "--retry")[0] == 0 and tries() == 4
 
 
-def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     protocols = (tiny_protocol(reference="nowhere"), tiny_protocol(name="good"))
     sweep, store = tiny_sweep(protocols=protocols), Store(tmp_path / "store")
     status, out, err = told(capsys, "run", written(sweep, tmp_path), "--store", store.root)

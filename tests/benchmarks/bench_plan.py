@@ -11,15 +11,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HEAD = "from harness.spec import Protocol, Run, Sweep, grid\n"
-BIG = HEAD + """
+BIG = (
+    HEAD
+    + """
 SWEEP = Sweep(
     name="big",
-    runs=grid(Run, model=["DiT-S/8", "DiT-S/4", "DiT-S/2", "DiT-B/4", "DiT-B/2"], lr=[1e-4, 2e-4], seed=list(range(1000))),
+    runs=grid(Run, model=["DiT-S/8", "DiT-S/4", "DiT-S/2", "DiT-B/4", "DiT-B/2"],
+             lr=[1e-4, 2e-4], seed=list(range(1000))),
     steps=(100_000, 200_000, 400_000),
     protocols=(Protocol(name="fid10k", images=10_000),),
 )
 """
-GRID = HEAD + """
+)
+GRID = (
+    HEAD
+    + """
 SWEEP = Sweep(
     name="grid",
     runs=grid(Run, model=[f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)]),
@@ -27,6 +33,7 @@ SWEEP = Sweep(
     protocols=(Protocol(name="fid50k"),),
 )
 """
+)
 
 
 def seconds(sweep: Path, store: Path) -> float:

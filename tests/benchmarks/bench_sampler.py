@@ -1,4 +1,4 @@
-"""What our DDPM loop adds to the forwards it needs: `python tests/benchmarks/bench_sampler.py [rounds]` prints a table."""
+"""What the DDPM loop adds to the forwards it needs: `python tests/benchmarks/bench_sampler.py [rounds]`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def case(run: Run, batch: int, steps: int, rounds: int) -> None:
 
 def main(rounds: int) -> None:
     head = "".join(f"{name:<26}" for name in ("loop ms a step", "forwards ms a step", "loop over forwards %"))
-    print(f"{'model':<15}{'batch':>5}{'steps':>6}  {head}\nmedians (least … most) of {rounds} windows, {torch.get_num_threads()} threads")
+    print(f"medians (least … most) of {rounds} windows, {torch.get_num_threads()} threads")
+    print(f"{'model':<15}{'batch':>5}{'steps':>6}  {head}")
     for run, batch, steps in CASES:
         case(run, batch, steps, rounds)
 
