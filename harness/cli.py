@@ -143,7 +143,10 @@ def sample(args: argparse.Namespace) -> int:
         there = "; ".join(", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols))
         raise ValueError(f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}")
     task = Evaluate(runs[0], args.step or sweep.steps[-1], protocols[0], True, "asked for")
-    with place(cluster.device) as here, tqdm(total=1.0, file=sys.stderr, bar_format="{percentage:3.0f}% {desc}") as bar:
+    with (
+        place(cluster.device) as here,
+        tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
+    ):
 
         def tell(news: str, share: float) -> None:
             bar.set_description_str(news)

@@ -50,12 +50,13 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     folder = store.shards(run, task.step, protocol)
     todo = [i for i in range(-(-protocol.images // SHARD)) if not is_whole(shard_path(folder, i))]
     here.wait()  # all have seen the same shards before the first new one appears
-    for done, shard in enumerate(todo[here.rank :: here.world]):
-        span = range(shard * SHARD, min(protocol.images, (shard + 1) * SHARD))
-        score_shard(task, span, net, decode, extractor, cluster, here, shard_path(folder, shard))
-        tell(f"{run.model} @ {task.step}: {protocol.name}", (done + 1) / len(todo[here.rank :: here.world]))
-        if stop.signals:
-            raise Interrupted(f"{task.id} stopped after {done + 1} shards: run the same command to go on")
+    for first in range(0, len(todo), here.world):  # as many rounds on every rank: they stop together
+        for shard in todo[first + here.rank : first + here.rank + 1]:
+            span = range(shard * SHARD, min(protocol.images, (shard + 1) * SHARD))
+            score_shard(task, span, net, decode, extractor, cluster, here, shard_path(folder, shard))
+        tell(f"{run.model} @ {task.step}: {protocol.name}", min(1.0, (first + here.world) / len(todo)))
+        if stop.asked(here):
+            raise Interrupted(f"{task.id} stopped after shard {first + here.world}: run the same command to go on")
     here.wait()
     if here.leads:
         write_record(task, store, folder, extractor, known, here, time.perf_counter() - began)
@@ -153,7 +154,7 @@ def write_record(
     run, protocol = task.run, task.protocol
     shards = [shard_path(folder, i) for i in range(-(-protocol.images // SHARD))]
     # Layer by layer: 50,000 images have 1 GB of features, and would have two for a moment.
-    gathered = {n: torch.cat([load_tensors(shard, names=[n])[n] for shard in shards]) for n in features.LAYERS}
+    gathered = {n: torch.cat([load_tensors(shard, prefix=n)[n] for shard in shards]) for n in features.LAYERS}
     width = gathered["pool"].shape[1]
     wanted = [name for name in METRICS if protocol.features == "inception" or name not in INCEPTION_ONLY]
     weights = store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
@@ -166,7 +167,7 @@ def write_record(
         "checkpoint": sha256(weights), "warnings": [*extractor.warnings, *metrics.warnings(protocol.images, width)],
         "seconds": round(seconds, 3), "world": here.world, **provenance(here.device),
     }  # fmt: skip
-    preview = load_tensors(shards[0], names=["preview"])["preview"].permute(0, 2, 3, 1).numpy()
+    preview = load_tensors(shards[0], prefix="preview")["preview"].permute(0, 2, 3, 1).numpy()
     shown = labels(protocol, DATASETS[run.data].classes, 0, len(preview)).numpy()
     with replacing(store.preview(run, task.step, protocol)) as beside, beside.open("wb") as file:
         np.savez_compressed(file, images=preview, labels=shown)

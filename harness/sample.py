@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from harness import diffusion, rng
@@ -11,6 +10,7 @@ from harness.data import DATASETS
 from harness.models import build
 from harness.spec import Protocol, Run
 from harness.store import Store
+from harness.tensors import load_tensors
 
 
 def labels(protocol: Protocol, classes: int, low: int, high: int, device: torch.device | str = "cpu") -> Tensor:
@@ -49,11 +49,8 @@ def load_network(store: Store, run: Run, step: int, weights: str, device: torch.
     with torch.device("meta"):
         net = build(run)
     wanted = net.state_dict()
-    with safe_open(path, "pt", str(device)) as file:
-        # also those that this model has not; the file is no dict and cannot be iterated
-        names = [name for name in file.keys() if name.startswith(part)]  # noqa: SIM118
-        found = {name.removeprefix(part): file.get_slice(name).get_shape() for name in names}
-        if found != {name: list(x.shape) for name, x in wanted.items()}:
-            raise ValueError(f"{path} holds another model than {run.model}: move it away and train again")
-        net.load_state_dict({name: file.get_tensor(part + name) for name in wanted}, assign=True)
+    found = {name[len(part) :]: x for name, x in load_tensors(path, str(device), part).items()}
+    if {name: x.shape for name, x in found.items()} != {name: x.shape for name, x in wanted.items()}:
+        raise ValueError(f"{path} holds another model than {run.model}: move it away and train again")
+    net.load_state_dict(found, assign=True)
     return net.eval()

@@ -8,13 +8,15 @@ import fcntl
 import json
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.spec import Protocol, Run
 
+CLAIM_TRIES = 5
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
 SCHEMA = 1  # of records; a reader refuses newer ones
 
@@ -114,12 +116,16 @@ def claim(path: Path, wanted: bool = True) -> Iterator[bool]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield any(locked(file) for _ in range(CLAIM_TRIES))  # whoever asks is_claimed() holds it for an instant too
+
+
+def locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.02)
+        return False
+    return True
 
 
 def is_claimed(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -20,8 +20,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
         OSError: the file could not be written; what was at `path` is still there.
     """
     with replacing(path) as beside:
+        beside.touch()
+        mode = beside.stat().st_mode  # as the user's umask has it: safetensors would keep the file from the group
         try:
             save_file(dict(tensors), beside, metadata)
+            beside.chmod(mode)
         except SafetensorError as error:  # it tells a full disk in words: "... (os error 28)"
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
@@ -29,14 +32,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
-def load_tensors(path: Path, device: str = "cpu", names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """All tensors of a file, or those named.
+def load_tensors(path: Path, device: str = "cpu", prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a file whose names begin with `prefix`.
 
     Raises:
         ValueError: the file is damaged.
     """
     try:
         with safe_open(path, "pt", device) as file:
-            return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+            # the file is no dict: it has keys, and cannot be iterated
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): move it away and run the same command again") from None

@@ -41,6 +41,9 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
     """
     run, last = task.run, task.steps[-1]
 
+    if run.batch_size < here.world:
+        raise ValueError(f"{run.id}: batch_size = {run.batch_size} leaves some of {here.world} ranks without an image")
+
     # Arithmetic.
     torch.set_float32_matmul_precision("highest" if run.precision == "fp32" else "high")
     autocast = torch.autocast(here.device.type, torch.bfloat16, enabled=run.precision == "bf16")
