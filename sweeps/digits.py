@@ -13,13 +13,13 @@ SWEEP = Sweep(
         ema_decay=0.99,
         precision="fp32",
     ),
-    steps=(400, 800, 1200),
+    steps=(250, 500, 1000),
     protocols=(
         Protocol(
             name="digits1k",
-            images=1024,
+            images=1000,
             sampler="dpm-solver++",
-            sampling_steps=12,
+            sampling_steps=10,
             guidance_channels=1,
             decoder="identity",
             features="digits-cnn-1",
