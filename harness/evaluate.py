@@ -51,13 +51,15 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     folder = store.shards(run, task.step, protocol)
     todo = [i for i in range(-(-protocol.images // SHARD)) if not is_whole(shard_path(folder, i))]
     here.wait()  # all have seen the same shards before the first new one appears
-    for done, shard in enumerate(todo[here.rank :: here.world]):
+    mine, done = todo[here.rank :: here.world], 0
+    for done, shard in enumerate(mine, 1):
         span = range(shard * SHARD, min(protocol.images, (shard + 1) * SHARD))
         score_shard(task, span, net, decode, extractor, cluster, here, shard_path(folder, shard))
-        tell(f"{run.model} @ {task.step}: {protocol.name}", (done + 1) / len(todo[here.rank :: here.world]))
+        tell(f"{run.model} @ {task.step}: {protocol.name}", done / len(mine))
         if stop.signals:
-            raise Interrupted(f"{task.id} stopped after {done + 1} shards: run the same command to go on")
-    here.wait()
+            break
+    if here.any(done < len(mine)):  # all end alike, and alike find the last shard written
+        raise Interrupted(f"{task.id} stopped after {done} shards: run the same command to go on")
     if here.leads:
         write_record(task, store, folder, extractor, known, here, time.perf_counter() - began)
     here.wait()

@@ -8,10 +8,11 @@ import fcntl
 import json
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.spec import Protocol, Run
 
@@ -107,19 +108,26 @@ def is_whole(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def claim(path: Path, wanted: bool = True) -> Iterator[bool]:
-    """Whether this process now holds `path`; the kernel lets go when the process ends, however it ends."""
+def claim(path: Path, wanted: bool = True, patience: float = 0) -> Iterator[bool]:
+    """Whether this process now holds `path`, after `patience` seconds at most; the kernel lets go when it ends."""
     if not wanted:  # the other ranks leave it to rank 0
         yield True
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        deadline = time.monotonic() + patience
+        while not (mine := lock(file)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield mine
+
+
+def lock(file: IO[str]) -> bool:
+    """Whether the kernel gave this process the file for itself; it knows of other machines on a shared file system."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_claimed(path: Path) -> bool:
@@ -216,6 +224,10 @@ class Store:
 
     def submissions(self) -> Path:
         return self.root / "jobs"
+
+    def code(self, name: str) -> Path:
+        """A copy of the code, for queued jobs."""
+        return self.submissions() / "code" / name
 
     def references(self) -> Path:
         return self.root / "references"
