@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -101,11 +102,20 @@ def queue(jobs: Collection[str]) -> list[list[str]]:
 def accounts(jobs: Collection[str], error: Down) -> list[list[str]]:
     """The same rows from accounting; `error` where there is none."""
     try:
-        text = ask("sacct", "-X", "-n", "-P", "--array", f"--jobs={arrays(jobs)}", "--format=JobID,State")
+        text = ask("sacct", "-X", "-n", "-P", f"--jobs={arrays(jobs)}", "--format=JobID,State")
     except Down:
         raise error from None
     rows = (line.split("|") for line in text.splitlines())
-    return [[job, state.split(" ")[0], "", "as accounting knew it"] for job, state in rows]
+    return [[job, state.split(" ")[0], "", "as accounting knew it"] for ids, state in rows for job in elements(ids)]
+
+
+def elements(ids: str) -> list[str]:
+    """7_[2-4,9%2] → 7_2, 7_3, 7_4, 7_9: what of an array waits stands in one row."""
+    packed = re.fullmatch(r"(\d+)_\[([\d,-]+)(%\d+)?\]", ids)
+    if not packed:
+        return [ids]
+    spans = (part.partition("-") for part in packed[2].split(","))
+    return [f"{packed[1]}_{i}" for low, _, high in spans for i in range(int(low), int(high or low) + 1)]
 
 
 def parameters(cluster: Cluster, name: str, launch: str, code: Path) -> dict[str, Any]:
