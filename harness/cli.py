@@ -106,7 +106,8 @@ def cancel(args: argparse.Namespace) -> int:
 
 
 def logs(args: argparse.Namespace) -> int:
-    from harness.launch import find, live, log_text
+    from harness.launch import live
+    from harness.ledger import find, log_text
 
     store = Store(Path(settled(args).store))
     line = find(args.task, store)

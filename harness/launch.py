@@ -1,4 +1,4 @@
-"""Missing tasks → submitit jobs; a ledger of which job was given which task; live() says which still run. No torch."""
+"""Missing tasks → submitit jobs, one job a task at a time; live() says which still run. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Any, NamedTuple
 
 from harness import slurm
 from harness.cluster import Cluster
+from harness.ledger import ledger, worn_out
 from harness.plan import Evaluate, Task, Train, missing
 from harness.slurm import Ticket
 from harness.snapshot import commit
 from harness.spec import Protocol, Run, Sweep
-from harness.store import Store, append_lines, claim, in_a_line, is_claimed, read_json, read_lines, write_json
+from harness.store import Store, append_lines, claim, in_a_line, is_claimed, read_json, write_json
 from harness.work import USER_ERRORS, claim_path, perform, set_threads
 
 LEASE_S = 120  # how long a launch waits for another one into the same store
@@ -103,10 +103,6 @@ def queue(store: Store, cluster: Cluster) -> Iterator[None]:
         time.sleep(0.5)
 
 
-def ledger(store: Store) -> list[dict[str, Any]]:
-    return read_lines(store.ledger())[0] if store.ledger().exists() else []
-
-
 def runs_here(pid: str) -> bool:
     """Whether that process is a submitit job of this machine: numbers are given out again."""
     try:
@@ -132,14 +128,6 @@ def live(store: Store) -> dict[str, Ticket]:
     }
     found = {task: alive[line["executor"]].get(line["job"]) for task, line in last.items()}
     return {task: ticket for task, ticket in found.items() if ticket}
-
-
-def worn_out(store: Store, retries: int) -> set[str]:
-    """Tasks whose last submissions ended without a result; launching with --retry forgets the earlier ones."""
-    tries: Counter[str] = Counter()
-    for line in ledger(store):
-        tries[line["task"]] = 1 if line["retry"] else tries[line["task"]] + 1
-    return {task for task, count in tries.items() if count >= retries}
 
 
 class Reconciled(NamedTuple):
@@ -230,37 +218,3 @@ def withdraw(tickets: Collection[Ticket]) -> None:
     for ticket in tickets:
         if ticket.executor == "local":
             os.kill(int(ticket.job), signal.SIGTERM)
-
-
-def find(task: str, store: Store) -> dict[str, Any]:
-    """The latest line of the ledger of a task, by its id or the beginning of it.
-
-    Raises:
-        ValueError: none, or several.
-    """
-    last = {line["task"]: line for line in ledger(store)}
-    names = [task] if task in last else [name for name in last if name.startswith(task)]
-    if len(names) != 1:
-        known = ", ".join(names or last) or "none"
-        raise ValueError(f"task {task!r} is {'several' if names else 'not'} in {store.ledger()}: name one of: {known}")
-    return last[names[0]]
-
-
-def log_text(path: Path, ended: Callable[[], bool]) -> Iterator[str]:
-    """What a log holds and what comes to it, until the job has ended."""
-    with path.open(errors="replace") as file:
-        while True:
-            over = ended()  # asked first: what is written after it is read the next time
-            while text := file.read(1 << 16):
-                yield text
-            if over:
-                return
-            time.sleep(1)
-
-
-def last_error(path: str) -> str:
-    """The last line a job wrote to its log that is no progress."""
-    with contextlib.suppress(OSError):
-        lines = [line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
-        return next((line for line in reversed(lines) if not line.split()[0].endswith("%")), "")
-    return ""

@@ -8,7 +8,8 @@ from typing import Any
 
 from harness import cost
 from harness.cluster import Cluster
-from harness.launch import last_error, ledger, live, worn_out
+from harness.launch import live
+from harness.ledger import last_error, ledger, worn_out
 from harness.plan import Cell, orphans, survey
 from harness.slurm import Down, Ticket
 from harness.spec import Sweep

@@ -14,7 +14,8 @@ from helpers import tiny_run
 
 from harness import slurm, snapshot
 from harness.cluster import Cluster
-from harness.launch import Job, find, last_error, live, log_text, worn_out
+from harness.launch import Job, live
+from harness.ledger import find, last_error, log_text, worn_out
 from harness.store import Store, append_lines, claim
 
 LINE = {"executor": "slurm", "launch": "L1", "retry": False, "log": ""}

@@ -9,7 +9,7 @@ from typing import Any
 from helpers import finished, started, written
 from lab import Lab, until
 
-from harness.launch import ledger
+from harness.ledger import ledger
 from harness.spec import Sweep
 from harness.store import Store
 

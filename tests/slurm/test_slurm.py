@@ -12,7 +12,7 @@ from helpers import curve, finished, started, tiny_protocol, tiny_run, tiny_swee
 from lab import Lab, end, until
 from site_verbs import Site
 
-from harness.launch import ledger
+from harness.ledger import ledger
 from harness.plan import missing
 from harness.spec import Sweep
 from harness.store import Store, read_json, read_lines
