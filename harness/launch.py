@@ -20,7 +20,7 @@ from harness.ledger import ledger, worn_out
 from harness.plan import Evaluate, Task, Train, missing
 from harness.slurm import Ticket
 from harness.snapshot import commit
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import Protocol, Run, Sweep, refuse
 from harness.store import Store, append_lines, claim, in_a_line, is_claimed, read_json, write_json
 from harness.work import USER_ERRORS, claim_path, perform, set_threads
 
@@ -157,6 +157,12 @@ def submit(sweep: Sweep, store: Store, cluster: Cluster, retry: bool, code: Path
 
 def hand_in(tasks: list[Task], name: str, store: Store, cluster: Cluster, retry: bool, code: Path) -> None:
     """Jobs for the tasks from a fresh folder, since submitit reads old results in an old one; lines in the ledger."""
+    clusters = [resources(task, cluster) for task in tasks]
+    refuse("cluster", [
+        f"{c.ranks} processes are too many for the batch of {task.run.batch_size} of {task.id}: ask for fewer GPUs"
+        for task, c in zip(tasks, clusters, strict=True)
+        if isinstance(task, Train) and c.ranks > task.run.batch_size
+    ])  # fmt: skip
     now = datetime.datetime.now(datetime.UTC)
     folder = (store.submissions() / now.strftime("%Y%m%dT%H%M%S%f")).resolve()
     told = {"cluster": asdict(cluster), "tasks": {task.id: to_json(task) for task in tasks}}
@@ -165,7 +171,7 @@ def hand_in(tasks: list[Task], name: str, store: Store, cluster: Cluster, retry:
     write_json(folder / "launch.json", told)
     jobs = [Job(str(folder), task.id) for task in tasks]
     if cluster.executor == "slurm":
-        handles = slurm.hand_in(jobs, [resources(task, cluster) for task in tasks], name, folder, code)
+        handles = slurm.hand_in(jobs, clusters, name, folder, code)
     else:
         handles = here(jobs, name, folder, cluster)
     shared = {
@@ -193,13 +199,21 @@ def here(jobs: Collection[Job], name: str, folder: Path, cluster: Cluster) -> li
 def follow(
     sweep: Sweep, store: Store, cluster: Cluster, retry: bool, code: Path, say: Callable[[str], None]
 ) -> list[str]:
-    """Submits until nothing is missing, each checkpoint being scored as soon as it is there; the tasks given up."""
+    """Submits until nothing is missing, each checkpoint being scored as soon as it is there; the tasks given up.
+
+    Raises:
+        Down: the scheduler does not answer the first time; later on it is asked again.
+    """
+    answered = False
     while True:
         try:
             submitted, held = submit(sweep, store, cluster, retry, code)
         except slurm.Down as error:
+            if not answered:
+                raise
             say(f"{error}: asked again in {cluster.poll_seconds:g} s")
         else:
+            answered = True
             for task in submitted:
                 say(f"submitted {task.id}: {task.reason}")
             retry, tasks = False, missing(sweep, store)

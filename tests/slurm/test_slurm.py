@@ -139,6 +139,11 @@ def test_what_sbatch_refuses_leaves_nothing(plain: Site) -> None:
     assert not plain.store.ledger().exists()
 
 
+def test_more_ranks_than_a_batch_has_images_are_refused(plain: Site) -> None:
+    status, _, err = plain.harness("launch", plain.write(tiny_sweep(), nodes=9), "--dirty")
+    assert status == 1 and err.count("\n") == 1 and "9 processes are too many for the batch of 8" in err
+
+
 def test_more_tasks_than_an_array_may_have(plain: Site) -> None:
     sweep = training(100, runs=tuple(tiny_run(seed=seed) for seed in range(150)))
     files = plain.write(sweep, nodes=4, cpus_per_task=4, throttle=1)
@@ -178,5 +183,6 @@ def without(lab: Lab, program: str) -> None:
 
 def test_no_slurm_on_the_path(tmp_path_factory: pytest.TempPathFactory) -> None:
     site = Site(Lab(tmp_path_factory.mktemp("none"), 0), tmp_path_factory.mktemp("site"))
-    status, out, err = site.harness("launch", site.write(tiny_sweep()), "--dirty", PATH="/nonexistent")
-    assert status == 1 and out == "" and err == "harness: no Slurm here: scontrol is not on the path\n"
+    for words in ((), ("--follow",)):
+        status, out, err = site.harness("launch", site.write(tiny_sweep()), "--dirty", *words, PATH="/nonexistent")
+        assert status == 1 and out == "" and err == "harness: no Slurm here: scontrol is not on the path\n"
