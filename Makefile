@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst analysis/notebooks/%.py,results/notebooks/%.html,$(wildc
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint bench notebooks install clean
+.PHONY: demo test test-slurm lint bench notebooks install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -24,6 +24,10 @@ $(REPORT): results/digits.csv
 
 test: install  ## the default suite
 	$(BIN)/pytest
+
+test-slurm: install  ## on a real Slurm of four virtual nodes, installed from Debian's packages: some minutes
+	$(PYTHON) tests/slurm/lab.py install
+	$(BIN)/pytest -n 0 -m slurm tests/slurm
 
 lint: install
 	$(BIN)/ruff check .

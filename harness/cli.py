@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ def plan(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     from harness.tables import status_json, status_text
 
-    sweep, store = load_sweep(args.sweep), Store(Path(settled(args).store))
+    sweep, cluster = load_sweep(args.sweep), settled(args)
     while True:
-        found = status_json(sweep, store)
+        found = status_json(sweep, Store(Path(cluster.store)), cluster)
         print(json.dumps(found, indent=1) if args.json else status_text(found), flush=True)
         if not args.watch or all(run["state"] == "done" for run in found["runs"]):
             return 0
@@ -69,19 +70,49 @@ def run(args: argparse.Namespace) -> int:
 
 def launch(args: argparse.Namespace) -> int:
     from harness.launch import follow, submit
+    from harness.snapshot import PACKAGE, snapshot
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
     writable(store)
+    code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
     if args.follow:
-        left = follow(sweep, store, cluster, args.retry, print)
+        left = follow(sweep, store, cluster, args.retry, code, partial(print, flush=True))
         for name in left:
             print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
         return 1 if left else 0
-    tasks = submit(sweep, store, cluster, args.retry)
+    tasks, held = submit(sweep, store, cluster, args.retry, code)
     for task in tasks:
         print(f"submitted {task.id}: {task.reason}")
-    print(f"{len(tasks)} jobs submitted; harness status {args.sweep} shows them")
+    print(f"{len(tasks)} jobs submitted, {len(held)} from before; harness status {args.sweep} shows them")
+    return 0
+
+
+def cancel(args: argparse.Namespace) -> int:
+    from harness.launch import live, withdraw
+    from harness.plan import missing
+
+    sweep, store = load_sweep(args.sweep), Store(Path(settled(args).store))
+    jobs = live(store)
+    wanted = [t.id for t in missing(sweep, store) if t.id in jobs and t.id.startswith(args.task)]
+    for name in wanted:
+        print(f"{jobs[name].state:<10} job {jobs[name].job}: {name}")
+    if not wanted:
+        print(f"{sweep.name}: no job waits or runs: nothing to cancel")
+    elif args.yes or input(f"cancel {len(wanted)} jobs? [y/N] ").lower() == "y":
+        withdraw([jobs[name] for name in wanted])
+        print(f"{len(wanted)} jobs cancelled; what they did is kept: harness launch goes on from it")
+    return 0
+
+
+def logs(args: argparse.Namespace) -> int:
+    from harness.launch import live
+    from harness.ledger import find, log_text
+
+    store = Store(Path(settled(args).store))
+    line = find(args.task, store)
+    for text in log_text(Path(line["log"]), lambda: not args.follow or line["task"] not in live(store)):
+        print(text, end="", flush=True)
     return 0
 
 
@@ -210,8 +241,12 @@ def parser() -> argparse.ArgumentParser:
         made = verb(function, about, example)
         made.add_argument("sweep", metavar="SWEEP", nargs="+" if function is report else None,
                           help="a name in sweeps/, or a path to a .py file")  # fmt: skip
+        return with_cluster(made)
+
+    def with_cluster(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         made.add_argument("--cluster", default="local", help="local, debug or a TOML file (default: local)")
         made.add_argument("--store", help="the folder of runs (default: the cluster's, else ./store)")
+        return made
         return made
 
     made = sweep_verb(plan, "What is missing and why; parameters, Gflops, hours, disk. Starts nothing.", "dit_grid")
@@ -232,7 +267,16 @@ def parser() -> argparse.ArgumentParser:
         "--follow", action="store_true", help="until nothing is missing: scores each checkpoint as it appears"
     )
     made.add_argument("--retry", action="store_true", help="also tasks that failed three times in a row")
+    made.add_argument("--dirty", action="store_true", help="on Slurm: run the code as it is, not as it is committed")
     made.add_argument("--workers", type=int, help="jobs at a time on this machine")
+
+    made = sweep_verb(cancel, "Ends this sweep's jobs, after asking; what they did is kept.", "digits --yes")
+    made.add_argument("task", metavar="TASK", nargs="?", default="", help="only tasks whose name begins so")
+    made.add_argument("--yes", action="store_true", help="does not ask")
+
+    made = with_cluster(verb(logs, "The log of a task's latest job.", "mini-DiT-S-8_ --follow"))
+    made.add_argument("task", metavar="TASK", help="a task's name or its beginning, such as a run's id")
+    made.add_argument("--follow", action="store_true", help="goes on until the job has ended")
 
     made = sweep_verb(status, "Expected × found, who is at work, and what failed.", "digits --watch 5")
     made.add_argument("--json", action="store_true", help="for scripts")

@@ -9,17 +9,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.spec import Check, mistakes, one_of, refuse, within
+from harness.models import MODELS
+from harness.spec import Check, Mistakes, mistakes, one_of, refuse, within
 
 CHECKS: Mapping[str, Check] = {
-    "executor": one_of(("local", "debug")),
+    "executor": one_of(("local", "debug", "slurm")),
     "device": one_of(("auto", "cpu", "cuda")),
     "workers": within(1),
     "threads": within(1),
     "microbatch": within(1),
     "sampling_batch": within(1),
     "checkpoint_minutes": within(0, above=True),
+    "nodes": within(1),
+    "gpus_per_node": within(0),
+    "cpus_per_task": within(1),
+    "memory_gb": within(0, above=True),
+    "hours": within(0, above=True),
+    "throttle": within(1),
+    "retries": within(1),
+    "poll_seconds": within(0, above=True),
 }
+# What a task asks the scheduler for.
+RESOURCES = (
+    "partition", "account", "qos", "constraint", "nodes", "gpus_per_node", "cpus_per_task", "memory_gb", "hours",
+)  # fmt: skip
+# What may differ by model, and for evaluations.
+OVERRIDES = (*RESOURCES, "threads", "microbatch", "sampling_batch", "compile")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +43,11 @@ class Cluster:
 
     store: the folder; workers: tasks side by side on this machine, of `threads` CPU threads each;
     microbatch, sampling_batch: images in one forward;
-    paths: from the name of a dataset, decoder or reference to where it lies.
+    paths: from the name of a dataset, decoder or reference to where it lies;
+    retries: submissions of a task that may end without its result; poll_seconds: between looks of launch --follow;
+    partition … hours: what one task asks Slurm for, None being the site's default; one process per GPU;
+    setup, environment: shell lines and variables before a job's Python; throttle: elements of an array at a time;
+    models, evaluate: tables that override fields by the model's name, and for evaluations.
 
     Raises:
         ValueError: naming every field that is of another type or out of range.
@@ -39,17 +58,72 @@ class Cluster:
     device: str = "auto"
     workers: int = 1
     threads: int = 1
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: int | float = 10
     compile: bool = False
     microbatch: int = 256
     sampling_batch: int = 256
     paths: dict[str, str] = field(default_factory=dict)
+    retries: int = 3
+    poll_seconds: int | float = 60
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: int = 1
+    gpus_per_node: int = 0
+    cpus_per_task: int | None = None
+    memory_gb: int | float | None = None
+    hours: int | float = 24
+    setup: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    throttle: int = 256
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse("Cluster", mistakes(self, CHECKS))
+        refuse("Cluster", mistakes(self, CHECKS) + wrong_entries(self))
+
+    @property
+    def ranks(self) -> int:
+        """Processes of one task: one per GPU, or one per node."""
+        return self.nodes * max(1, self.gpus_per_node)
 
     def path(self, name: str) -> Path | None:
         return Path(self.paths[name]).expanduser() if name in self.paths else None
+
+    def of(self, model: str, evaluates: bool) -> Cluster:
+        """The cluster as a task of this model has it: the table of evaluations has the last word."""
+        fields = self.models.get(model, {}) | (self.evaluate if evaluates else {})
+        return dataclasses.replace(self, **fields, models={}, evaluate={})
+
+
+def wrong_entries(cluster: Cluster) -> list[str]:
+    """The mistakes within the lists and tables that are lists and tables."""
+    tables = {f.name: value for f in dataclasses.fields(cluster) if isinstance(value := getattr(cluster, f.name), dict)}
+    found = [
+        f"{name}.{key} = {value!r} must be str"
+        for name in ("environment", "paths")
+        for key, value in tables.get(name, {}).items()
+        if not isinstance(value, str)
+    ]
+    if isinstance(cluster.setup, list):
+        found += [f"setup holds {line!r}: must be str" for line in cluster.setup if not isinstance(line, str)]
+    models = tables.get("models", {})
+    found += [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
+    overrides = {f'models."{model}"': table for model, table in models.items()} | {"evaluate": tables.get("evaluate")}
+    return found + [f"{name}{mistake}" for name, table in overrides.items() if table for mistake in wrong_table(table)]
+
+
+def wrong_table(table: Any) -> list[str]:
+    """The mistakes in a table that overrides fields."""
+    if not isinstance(table, dict):
+        return [f" = {table!r} must be a table"]
+    strange = [f".{key} {one_of(OVERRIDES)(key)}" for key in table if key not in OVERRIDES]
+    try:
+        Cluster(**{key: value for key, value in table.items() if key in OVERRIDES})
+    except Mistakes as error:
+        strange += [f".{mistake}" for mistake in error.found]
+    return strange
 
 
 def read_cluster(name: str) -> Cluster:
@@ -59,18 +133,18 @@ def read_cluster(name: str) -> Cluster:
         ValueError: no such file, no TOML, or mistakes in it, all at once.
     """
     if name in ("local", "debug"):
-        return Cluster(executor=name)
+        return Cluster(executor=name, poll_seconds=2)
     try:
         fields: dict[str, Any] = tomllib.loads(Path(name).read_text())
     except OSError as error:
         raise ValueError(f"cluster {name!r} is neither local, debug nor a readable file: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name} is not TOML: {error}") from None
     known = [f.name for f in dataclasses.fields(Cluster)]
     strange = [f"{key} {one_of(known)(key)}" for key in fields if key not in known]
     try:
         cluster = Cluster(**{key: value for key, value in fields.items() if key in known})
-    except ValueError as error:
-        strange.append(str(error).removeprefix("Cluster: "))
+    except Mistakes as error:
+        strange += error.found
     refuse(name, strange)
     return cluster

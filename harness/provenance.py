@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import functools
-import os
 import platform
-import subprocess
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
+from harness.snapshot import commit
+
 PACKAGES = ("torch", "diffusers", "torch-fidelity", "numpy")
-
-
-@functools.cache
-def commit() -> str:
-    """The commit of this code, with "+dirty" where the tree differs from it; $HARNESS_COMMIT where it is a snapshot."""
-    if "HARNESS_COMMIT" in os.environ:
-        return os.environ["HARNESS_COMMIT"]
-    git = ("git", "-C", str(Path(__file__).parent))
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+dirty" if dirty.strip() else "")
 
 
 def device_name(device: torch.device) -> str:

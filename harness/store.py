@@ -16,7 +16,6 @@ from typing import IO, Any
 
 from harness.spec import Protocol, Run
 
-CLAIM_TRIES = 5
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
 SCHEMA = 1  # of records; a reader refuses newer ones
 
@@ -109,21 +108,24 @@ def is_whole(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def claim(path: Path, wanted: bool = True) -> Iterator[bool]:
-    """Whether this process now holds `path`; the kernel lets go when the process ends, however it ends."""
+def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bool]:
+    """Whether this process now holds `path`, after `patience` seconds at most; the kernel lets go when it ends."""
     if not wanted:  # the other ranks leave it to rank 0
         yield True
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        yield any(locked(file) for _ in range(CLAIM_TRIES))  # whoever asks is_claimed() holds it for an instant too
+        deadline = time.monotonic() + patience  # never 0: whoever asks is_claimed() holds it for an instant too
+        while not (mine := lock(file)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield mine
 
 
-def locked(file: IO[str]) -> bool:
+def lock(file: IO[str]) -> bool:
+    """Whether the kernel gave this process the file for itself; it knows of other machines on a shared file system."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        time.sleep(0.02)
         return False
     return True
 
@@ -131,8 +133,8 @@ def locked(file: IO[str]) -> bool:
 def is_claimed(path: Path) -> bool:
     if not path.exists():
         return False
-    with claim(path) as free:
-        return not free
+    with path.open("w") as file:
+        return not lock(file)
 
 
 def steps_in(folder: Path, suffix: str = "") -> list[int]:
@@ -222,6 +224,10 @@ class Store:
 
     def submissions(self) -> Path:
         return self.root / "jobs"
+
+    def code(self, name: str) -> Path:
+        """A copy of the code, for queued jobs."""
+        return self.submissions() / "code" / name
 
     def references(self) -> Path:
         return self.root / "references"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from harness import cost
-from harness.launch import last_error, ledger, live, worn_out
+from harness.cluster import Cluster
+from harness.launch import live
+from harness.ledger import last_error, ledger, worn_out
 from harness.plan import Cell, orphans, survey
+from harness.slurm import Down, Ticket
 from harness.spec import Sweep
 from harness.store import Store, is_claimed
 
@@ -93,46 +97,59 @@ def plan_text(plan: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
-def status_json(sweep: Sweep, store: Store) -> dict[str, Any]:
+def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     """Expected × found for every run, who is at work, how fast, and what failed last."""
-    jobs, given_up = live(store), worn_out(store)
-    logs = {line["task"]: line["log"] for line in ledger(store)}
-    return {"sweep": sweep.name, "store": str(store.root),
-            "runs": [status_row(c, sweep, store, jobs, given_up, logs) for c in survey(sweep, store)]}  # fmt: skip
+    jobs, scheduler, given_up = {}, "", worn_out(store, cluster.retries)
+    try:
+        jobs = live(store)
+    except Down as error:
+        scheduler = f"the scheduler does not answer, this is the store only: {error}"
+    logs = {line["task"]: line["log"] for line in ledger(store)} if not scheduler else {}
+    rows = [status_row(c, sweep, store, jobs, given_up, logs) for c in survey(sweep, store)]
+    return {"sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows}
 
 
 def status_row(
-    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, str], given_up: set[str], logs: dict[str, str]
+    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], logs: dict[str, str]
 ) -> dict[str, Any]:
     run, last = cell.run, sweep.steps[-1]
     lines = store.read_log(run)[0] if cell.known else []
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
-    training = is_claimed(store.train_claim(run))
     left = [task.id for task in cell.tasks]
-    queued = [task for task in left if task in jobs]
-    failed = [task for task in left if task in logs and task not in jobs and not training]
-    state = "training" if training else "queued" if queued else "failed" if failed else cell.state
+    held = {task: jobs[task] for task in left if task in jobs}
+    training = is_claimed(store.train_claim(run)) or (run.id in held and held[run.id].state == "RUNNING")
+    failed = [task for task in left if task in logs and task not in held and not training]
+    state = "training" if training else "queued" if held else "failed" if failed else cell.state
     eta = (last - step) * run.batch_size / speed if training and speed else None
     return {
         "run": run.id, "model": run.model, "state": state, "step": step, "last_step": last,
         "checkpoints": len(cell.checkpoints), "checkpoints_wanted": len(sweep.steps),
         "scores": cell.scores, "scores_wanted": len(sweep.steps) * len(sweep.protocols),
         "images_per_second": speed, "eta_seconds": eta, "attempts": len(store.logs(run)),
-        "jobs": {task: jobs[task] for task in queued}, "given_up": sorted(set(left) & given_up),
+        "jobs": {task: vars(ticket) for task, ticket in held.items()}, "given_up": sorted(set(left) & given_up),
         "error": last_error(logs[failed[0]]) if failed else "",
     }  # fmt: skip
 
 
+def queue_text(jobs: dict[str, dict[str, str]]) -> str:
+    """2 RUNNING, 1 PENDING (Resources)."""
+    states = Counter(f"{job['state']} ({job['reason']})" if job["state"] == "PENDING" else job["state"]
+                     for job in jobs.values())  # fmt: skip
+    return ", ".join(f"{count} {state}" for state, count in states.items())
+
+
 def status_text(status: dict[str, Any]) -> str:
-    head = ("run", "state", "step", "checkpoints", "scores", "images/s", "to go", "attempts", "error")
+    head = ("run", "state", "step", "checkpoints", "scores", "images/s", "to go", "attempts", "jobs", "error")
     lines = [
         (r["run"], r["state"], f"{r['step']}/{r['last_step']}", f"{r['checkpoints']}/{r['checkpoints_wanted']}",
          f"{r['scores']}/{r['scores_wanted']}", f"{r['images_per_second'] or 0:.0f}",
-         duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "", str(r["attempts"]), r["error"][:100])
+         duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "", str(r["attempts"]), queue_text(r["jobs"]),
+         r["error"][:100])
         for r in status["runs"]
     ]  # fmt: skip
     done = sum(r["state"] == "done" for r in status["runs"])
-    return f"{aligned(head, lines)}\n{done} of {len(lines)} runs are done in {status['store']}"
+    summary = f"{done} of {len(lines)} runs are done in {status['store']}"
+    return "\n".join(filter(None, (aligned(head, lines), summary, status["scheduler"])))
 
 
 def predict_text(rows: Sequence[dict[str, Any]]) -> str:

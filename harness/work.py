@@ -45,16 +45,17 @@ def claim_path(task: Task, store: Store) -> Path:
     return store.evaluate_claim(task.run, task.step, task.protocol)
 
 
-def perform(task: Task, store: Store, cluster: Cluster, tell: Progress) -> None:
+def perform(task: Task, store: Store, cluster: Cluster, tell: Progress, patience: float = 0.1) -> None:
     """Does one task in this process group; does nothing where it is done already.
 
     Raises:
-        BlockingIOError: another process is at it.
+        BlockingIOError: another process is at it, and did not end within `patience` seconds.
         Interrupted: a signal came; run the same task again to go on.
     """
     from harness.distributed import place, stop_on_signal
 
-    with place(cluster.device) as here, stop_on_signal() as stop, claim(claim_path(task, store), here.leads) as mine:
+    path = claim_path(task, store)
+    with stop_on_signal() as stop, place(cluster.device) as here, claim(path, here.leads, patience) as mine:
         if here.any(not mine):
             raise BlockingIOError(f"{task.id} is being worked on by another process: left to it")
         if is_done(task, store):

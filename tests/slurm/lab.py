@@ -1,0 +1,236 @@
+"""A real Slurm on one machine, for tests: install its Debian packages, start and stop several virtual nodes.
+
+python tests/slurm/lab.py install | start FOLDER | stop FOLDER
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core"
+DAEMONS = ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order in which they are stopped
+
+# cred_expire: a requeued job waits for its credential to expire, 2 minutes by default; 5 s is the least.
+# proctrack, task, config_overrides: no cgroups, and more CPUs declared than there are.
+# DefMemPerCPU: without it a job takes the memory of a whole node.
+# The intervals and waits are shortened, so that a test takes seconds.
+CONF = """
+ClusterName=lab
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+{listen}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/linux
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=100
+GresTypes=gpu
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+SlurmdTimeout=10
+MessageTimeout=2
+KillWait=10
+ReturnToService=2
+MaxArraySize=101
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName=node[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports} CPUs=4 RealMemory=4000 Gres=gpu:2
+PartitionName=main Nodes=ALL Default=YES PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+"""
+ACCOUNTING = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={dbd_port}
+AccountingStoragePass={folder}/munge.socket
+"""
+DBD = """
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={dbd_port}
+{listen_dbd}
+SlurmUser={user}
+PidFile={folder}/slurmdbd.pid
+LogFile={folder}/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageUser={user}
+StorageLoc=accounting
+"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A cluster in `folder`, whose path must be short: a socket's may have 107 characters."""
+
+    folder: Path
+    port: int
+    accounting: bool = False
+    user_signal: bool = False  # preempted jobs are sent USR2 as well
+    nodes: int = 4
+
+    @property
+    def env(self) -> dict[str, str]:
+        files = {"SLURM_CONF": "slurm.conf", "MYSQL_UNIX_PORT": "mysql"}
+        return {**os.environ, **{name: str(self.folder / file) for name, file in files.items()}}
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def configure(self) -> None:
+        here = self.folder
+        (here / "state").mkdir(parents=True, exist_ok=True)
+        # Told to listen on one address only, Slurm takes the one of the host's name: it must be 127.0.0.1 itself.
+        alone = socket.gethostbyname(socket.gethostname()) == "127.0.0.1"
+        words = {
+            "folder": here, "port": self.port, "dbd_port": self.port + 1, "nodes": self.nodes,
+            "ports": f"[{self.port + 2}-{self.port + 1 + self.nodes}]", "user": self.run("id", "-un").strip(),
+            "listen": "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny" if alone else "",
+            "listen_dbd": "CommunicationParameters=NoInAddrAny" if alone else "",
+        }  # fmt: skip
+        signalling = "SlurmctldParameters=preempt_send_user_signal\n" * self.user_signal
+        (here / "slurm.conf").write_text((CONF + ACCOUNTING * self.accounting + signalling).format(**words))
+        (here / "slurmdbd.conf").write_text(DBD.format(**words))
+        (here / "slurmdbd.conf").chmod(0o600)
+        for number in range(2):  # Slurm takes device files alone for GPUs
+            (here / f"nvidia{number}").unlink(missing_ok=True)
+            (here / f"nvidia{number}").symlink_to("/dev/null")
+        (here / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={here}/nvidia[0-1]\n")
+        if int(self.run("slurmd", "-V").split()[1].split(".")[0]) >= 24:  # a word that older ones refuse
+            (here / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
+        key = here / "munge.key"
+        key.touch(0o600)
+        key.write_bytes(os.urandom(128))
+
+    def start(self) -> None:
+        self.configure()
+        here = self.folder
+        kinds = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.pid"}
+        kinds |= {"seed-file": "munged.seed", "log-file": "munged.log"}
+        files = [f"--{option}={here / name}" for option, name in kinds.items()]
+        self.run("munged", "--force", *files)  # --force: also below a folder that is private
+        until(lambda: self.run("munge", "-n", f"--socket={here / 'munge.socket'}"))
+        if self.accounting:
+            self.start_accounting()
+        self.run("slurmctld")
+        until(lambda: self.run("scontrol", "ping"))
+        for number in range(1, self.nodes + 1):
+            self.run("slurmd", "-N", f"node{number}")
+        until(lambda: self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split().count("idle") == self.nodes)
+
+    def start_accounting(self) -> None:
+        here, user = self.folder, self.run("id", "-un").strip()
+        if not (here / "database").exists():
+            self.run(
+                "mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={here}/database", "--skip-test-db",
+                "--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}",
+            )  # fmt: skip
+        command = [
+            "mariadbd", "--no-defaults", f"--user={user}", f"--datadir={here}/database", "--skip-networking",
+            f"--socket={here}/mysql", f"--pid-file={here}/mariadbd.pid", "--innodb-flush-log-at-trx-commit=0",
+            f"--log-error={here}/mariadbd.log", "--innodb-lock-wait-timeout=900",
+        ]  # fmt: skip
+        subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        sql = "CREATE DATABASE IF NOT EXISTS accounting"
+        until(lambda: self.run("mariadb", "--no-defaults", f"--socket={here}/mysql", "-e", sql) + "answers")
+        self.run("slurmdbd")
+        until(lambda: self.run("sacctmgr", "-n", "list", "cluster") + "answers")
+
+    def stop(self) -> None:
+        for program in DAEMONS:
+            for path in self.folder.glob(f"{program}*.pid"):
+                end(int(path.read_text() or 0), program)
+                path.unlink(missing_ok=True)
+            if program == "slurmd":
+                for step in self.steps():
+                    end(step, "slurmstepd", signal.SIGKILL)
+
+    def steps(self) -> list[int]:
+        """The job steps that read this cluster's configuration."""
+        mine = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+                if runs(pid, "slurmstepd") and mine in environ(pid)]  # fmt: skip
+
+
+def environ(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def runs(pid: int, program: str) -> bool:
+    """Whether that process is there and no zombie: where nobody reaps them, the dead stay listed."""
+    try:
+        _, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)
+    except OSError:
+        return False
+    return rest.startswith(program[:15]) and not rest.rsplit(")", 1)[1].lstrip().startswith("Z")
+
+
+def end(pid: int, program: str, how: int = signal.SIGTERM) -> None:
+    if not runs(pid, program):
+        return
+    os.kill(pid, how)
+    deadline = time.monotonic() + 20
+    while runs(pid, program):
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def until(check: Callable[[], object], seconds: float = 60) -> None:
+    """Waits until the check is true; an error of a command is no yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        said = ""
+        try:
+            if check():
+                return
+        except RuntimeError as error:
+            said = str(error)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain {said}")
+        time.sleep(0.1)
+
+
+def install() -> None:
+    """Needs Debian or a child of it. RUNLEVEL=1 keeps the packages from starting services of their own."""
+    if all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd"))):
+        return
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "--no-install-recommends"]
+    subprocess.run([*sudo, "apt-get", "-qq", "update"], check=True)
+    subprocess.run([*sudo, *quiet, "-y", "install", *PACKAGES.split()], check=True)
+
+
+if __name__ == "__main__":
+    verb, *where = sys.argv[1:]
+    lab = Lab(Path(*where).resolve(), 26800, accounting=True)
+    {"install": install, "start": lab.start, "stop": lab.stop}[verb]()

@@ -1,0 +1,145 @@
+"""The launcher without a cluster: what it asks Slurm for, how it reads its answers, and the code it copies."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers import tiny_run
+
+from harness import slurm, snapshot
+from harness.cluster import Cluster
+from harness.launch import Job, live
+from harness.ledger import find, last_error, log_text, worn_out
+from harness.store import Store, append_lines, claim
+
+LINE = {"executor": "slurm", "launch": "L1", "retry": False, "log": ""}
+
+
+def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> Path:
+    """A command first on the path, and the file where its calls are written down."""
+    command, calls = folder / name, folder / f"{name}.calls"
+    command.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n{script}\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return calls
+
+
+def test_one_question_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = ("7_0|RUNNING|L1|None", "7_1|PENDING|L1|Resources", "7_2|FAILED|L1|NonZeroExitCode",
+              "8|RUNNING|another cluster's|None", "9|COMPLETING|L1|None")  # fmt: skip
+    calls = fake(tmp_path, monkeypatch, "squeue", f"printf '%s\\n' {' '.join(map(repr, answer))}")
+    store = Store(tmp_path / "store")
+    jobs = ("7_0", "7_1", "7_2", "8", "9", "10")  # nobody knows of 10: it is lost
+    append_lines(store.ledger(), [{"task": f"t{job}", "job": job, **LINE} for job in jobs])
+    found = {task: (ticket.state, ticket.reason) for task, ticket in live(store).items()}
+    assert found == {
+        "t7_0": ("RUNNING", "None"), "t7_1": ("PENDING", "Resources"), "t9": ("COMPLETING", "None"),
+    }  # fmt: skip
+    assert calls.read_text().count("\n") == 1 and "--jobs=10,7,8,9 " in calls.read_text()
+
+
+def test_accounting_answers_where_the_queue_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, monkeypatch, "squeue", "echo down >&2; exit 1")
+    with pytest.raises(slurm.Down, match="down"):
+        slurm.living({"7_0": "L1"})
+    fake(tmp_path, monkeypatch, "sacct", "echo '7_0|CANCELLED by 0'; echo '7_[1-2,5%1]|PENDING'; echo '7_3|RUNNING'")
+    assert sorted(slurm.living({f"7_{i}": "L1" for i in range(9)})) == ["7_1", "7_2", "7_3", "7_5"]
+
+
+def test_a_thousand_jobs_are_asked_about_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake(tmp_path, monkeypatch, "squeue", 'for i in $(seq 0 999); do echo "7_$i|RUNNING|L1|None"; done')
+    store = Store(tmp_path / "store")
+    append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(1000)])
+    assert len(live(store)) == 1000 and calls.read_text().count("\n") == 1
+
+
+def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
+    cluster = Cluster(
+        executor="slurm", partition="gpu", nodes=2, gpus_per_node=4, hours=1.5, setup=["module load cuda"],
+        environment={"WORD": "a b"}, models={"DiT-XL/2": {"hours": 0.01}},
+    )  # fmt: skip
+    asked = slurm.parameters(cluster, "grid", "L1", tmp_path / "abc")
+    assert (asked["timeout_min"], asked["slurm_signal_delay_s"], asked["tasks_per_node"]) == (90, 120, 4)
+    assert asked["slurm_setup"][:3] == ["export WORD='a b'", "export HARNESS_COMMIT=abc", "module load cuda"]
+    assert "slurm_account" not in asked and "mem_gb" not in asked
+    short = slurm.parameters(cluster.of("DiT-XL/2", False), "grid", "L1", tmp_path)
+    assert (short["timeout_min"], short["slurm_signal_delay_s"]) == (1, 15)
+
+
+def test_the_environment_is_clean_while_submitting(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaks, kept = {"SBATCH_PARTITION", "SLURM_MEM_PER_NODE", "SQUEUE_STATES", "WORLD_SIZE"}, {"SLURM_CONF", "SLURMS"}
+    for name in leaks | kept:
+        monkeypatch.setenv(name, "x")
+    with slurm.leakless():
+        assert os.environ.keys() & (leaks | kept) == kept
+    assert leaks | kept <= os.environ.keys()
+
+
+def test_only_a_name_and_a_folder_are_pickled() -> None:
+    job = Job("/shared/launch", tiny_run().id)
+    assert vars(pickle.loads(pickle.dumps(job))) == {"folder": "/shared/launch", "task": tiny_run().id}
+    assert vars(job.checkpoint().function) == vars(job)
+
+
+def test_a_task_is_worn_out_until_it_is_retried(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for retry, worn in ((False, 0), (False, 1), (True, 0), (False, 1)):
+        append_lines(store.ledger(), [{"task": "t", "job": "1", **LINE, "retry": retry}])
+        assert len(worn_out(store, 2)) == worn
+
+
+def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
+    store, log = Store(tmp_path), tmp_path / "1.err"
+    log.write_text(" 10% step 1\nharness: no such file\n 20% step 2\n")
+    append_lines(store.ledger(), [{"task": task, "job": "1", **LINE, "log": str(log)} for task in ("ab", "abc", "b")])
+    assert [find(name, store)["task"] for name in ("ab", "abc", "b")] == ["ab", "abc", "b"]
+    with pytest.raises(ValueError, match="task 'c' is not in"):
+        find("c", store)
+    assert "".join(log_text(log, lambda: True)) == log.read_text() and last_error(str(log)) == "harness: no such file"
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
+    def hold() -> None:
+        with claim(tmp_path / "lock") as mine:
+            held.append(mine)
+            time.sleep(0.5)
+
+    held: list[bool] = []
+    first = threading.Thread(target=hold)
+    first.start()
+    while not held:
+        time.sleep(0.01)
+    with claim(tmp_path / "lock", patience=0.1) as hasty, claim(tmp_path / "lock", patience=20) as patient:
+        assert (hasty, patient) == (False, True)
+    first.join()
+
+
+def test_queued_jobs_run_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package, store = tmp_path / "repository" / "harness", Store(tmp_path / "store")
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("first")
+    monkeypatch.setattr(snapshot, "PACKAGE", package)
+    monkeypatch.delenv("HARNESS_COMMIT", raising=False)
+
+    def copied(dirty: bool = False) -> str:
+        snapshot.commit.cache_clear()
+        return (snapshot.snapshot(store, dirty) / "harness" / "__init__.py").read_text()
+
+    try:
+        with pytest.raises(ValueError, match="is in no git repository: commit it, or copy it as it is with --dirty"):
+            copied()
+        for words in ("init -q", "add .", "-c user.name=x -c user.email=x@x commit -qm first"):
+            subprocess.run(["git", "-C", str(package), *words.split()], check=True)
+        assert copied() == "first" == copied()
+        (package / "__init__.py").write_text("second")
+        with pytest.raises(ValueError, match="differs from commit"):
+            copied()
+        assert copied(dirty=True) == "second"
+    finally:
+        snapshot.commit.cache_clear()
