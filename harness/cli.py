@@ -1,226 +1,16 @@
-"""The verbs of `harness`: thin; each calls one function and prints what it says."""
+"""The command line of `harness`: verbs and their options; errors become one line and an exit status."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import errno
-import json
-import os
 import sys
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
-from harness.cluster import Cluster, read_cluster
-from harness.store import Store, in_a_line
-from harness.sweep_file import load_sweep
-
-RESULTS = Path("results")
-
-
-def settled(args: argparse.Namespace) -> Cluster:
-    """The cluster file, with what flags say in its place."""
-    cluster = read_cluster(args.cluster)
-    given = {name: value for name in ("store", "workers", "device") if (value := getattr(args, name, None)) is not None}
-    return dataclasses.replace(cluster, **given)
-
-
-def plan(args: argparse.Namespace) -> int:
-    from harness.tables import plan_json, plan_text
-
-    found = plan_json(load_sweep(args.sweep), Store(Path(settled(args).store)))
-    print(json.dumps(found, indent=1) if args.json else plan_text(found))
-    return 0
-
-
-def status(args: argparse.Namespace) -> int:
-    from harness.tables import status_json, status_text
-
-    sweep, cluster = load_sweep(args.sweep), settled(args)
-    while True:
-        found = status_json(sweep, Store(Path(cluster.store)), cluster)
-        print(json.dumps(found, indent=1) if args.json else status_text(found), flush=True)
-        if not args.watch or all(run["state"] == "done" for run in found["runs"]):
-            return 0
-        time.sleep(args.watch)
-
-
-def run(args: argparse.Namespace) -> int:
-    from harness.plan import missing
-    from harness.work import run_all
-
-    cluster, sweep = settled(args), load_sweep(args.sweep)
-    store = Store(Path(cluster.store))
-    writable(store)
-    count = len(missing(sweep, store))
-    if not count:
-        print(f"{sweep.name}: nothing is missing in {store.root}: nothing to do")
-        return 0
-    print(f"{sweep.name}: {count} tasks in {store.root}, {cluster.workers} at a time", flush=True)
-    began = time.perf_counter()
-    errors = run_all(sweep, store, cluster)
-    left = len(missing(sweep, store))
-    print(f"{sweep.name}: {count - left} of {count} tasks done in {time.perf_counter() - began:.0f} s")
-    return 1 if errors or left else 0
-
-
-def launch(args: argparse.Namespace) -> int:
-    from harness.launch import follow, submit
-    from harness.snapshot import PACKAGE, snapshot
-
-    cluster, sweep = settled(args), load_sweep(args.sweep)
-    store = Store(Path(cluster.store))
-    writable(store)
-    code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
-    if args.follow:
-        left = follow(sweep, store, cluster, args.retry, code, partial(print, flush=True))
-        for name in left:
-            print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
-        return 1 if left else 0
-    tasks, held = submit(sweep, store, cluster, args.retry, code)
-    for task in tasks:
-        print(f"submitted {task.id}: {task.reason}")
-    print(f"{len(tasks)} jobs submitted, {len(held)} from before; harness status {args.sweep} shows them")
-    return 0
-
-
-def cancel(args: argparse.Namespace) -> int:
-    from harness.launch import live, withdraw
-    from harness.plan import missing
-
-    sweep, store = load_sweep(args.sweep), Store(Path(settled(args).store))
-    jobs = live(store)
-    wanted = [t.id for t in missing(sweep, store) if t.id in jobs and t.id.startswith(args.task)]
-    for name in wanted:
-        print(f"{jobs[name].state:<10} job {jobs[name].job}: {name}")
-    if not wanted:
-        print(f"{sweep.name}: no job waits or runs: nothing to cancel")
-    elif args.yes or input(f"cancel {len(wanted)} jobs? [y/N] ").lower() == "y":
-        withdraw([jobs[name] for name in wanted])
-        print(f"{len(wanted)} jobs cancelled; what they did is kept: harness launch goes on from it")
-    return 0
-
-
-def logs(args: argparse.Namespace) -> int:
-    from harness.launch import live
-    from harness.ledger import find, log_text
-
-    store = Store(Path(settled(args).store))
-    line = find(args.task, store)
-    for text in log_text(Path(line["log"]), lambda: not args.follow or line["task"] not in live(store)):
-        print(text, end="", flush=True)
-    return 0
-
-
-def collect(args: argparse.Namespace) -> int:
-    from harness.collect import collect as gather
-
-    sweep = load_sweep(args.sweep)
-    path, count, said = gather(sweep, Store(Path(settled(args).store)), args.out)
-    for line in said:
-        print(line, file=sys.stderr)
-    print(f"{path}: {count} values")
-    return 0
-
-
-def report(args: argparse.Namespace) -> int:
-    from harness.pages import report as write
-    from harness.pages import summary, table
-
-    if len(args.sweep) > 2:
-        raise ValueError(f"report takes one sweep or two, not {len(args.sweep)}: name two to compare")
-    path = write(args.sweep, settled(args), args.results, args.out, args.protocol)
-    print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
-    print(f"\nthe report: {path}")
-    return 0
-
-
-def predict(args: argparse.Namespace) -> int:
-    from harness.pages import predict as fitted
-    from harness.tables import predict_text
-
-    rows = fitted(args.sweep, args.results, args.model, args.protocol)
-    print(json.dumps(rows, indent=1) if args.json else predict_text(rows))
-    return 0
-
-
-def evaluate(args: argparse.Namespace) -> int:
-    from harness.score import score
-
-    found = score(args.samples, args.reference, args.inception, args.extractor, device=device())
-    if args.json:
-        print(json.dumps(found, indent=1))
-        return 0
-    for name, value in found.items():
-        print(f"{name:<18}{value:.4f}" if isinstance(value, float) else f"{name:<18}{value}")
-    return 0
-
-
-def sample(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from harness.distributed import place
-    from harness.evaluate import write_samples
-    from harness.plan import Evaluate
-
-    cluster, sweep = settled(args), load_sweep(args.sweep)
-    runs = [r for r in sweep.runs if args.run in (r.model, r.id)]
-    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
-    if len(runs) != 1 or len(protocols) != 1:
-        there = "; ".join(", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols))
-        raise ValueError(f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}")
-    task = Evaluate(runs[0], args.step or sweep.steps[-1], protocols[0], True, "asked for")
-    with (
-        place(cluster.device) as here,
-        tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
-    ):
-
-        def tell(news: str, share: float) -> None:
-            bar.set_description_str(news)
-            bar.update(share - bar.n)
-
-        write_samples(task, Store(Path(cluster.store)), cluster, here, args.out, tell)
-    print(f"{args.out}: {task.protocol.images} images of {task.run.id} at step {task.step}")
-    return 0
-
-
-def parity(args: argparse.Namespace) -> int:
-    from harness.score import parity as compare
-    from harness.score import parity_table
-
-    rows = compare(args.samples, args.reference, args.inception, device())
-    print(parity_table(rows))
-    return 0 if all(row["within"] for row in rows) else 1
-
-
-def reference(args: argparse.Namespace) -> int:
-    from harness import features
-    from harness.distributed import place
-    from harness.score import make_reference
-
-    with place() as here:
-        network = features.load(args.extractor, args.inception, str(here.device), args.inception is not None)
-        count = make_reference(args.images, args.out, network, here)
-        if here.leads:
-            print(f"{args.out}: statistics of {count} images by {network.name}")
-    return 0
-
-
-def device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def writable(store: Store) -> None:
-    """Raises OSError now rather than after an hour of training."""
-    store.root.mkdir(parents=True, exist_ok=True)
-    if not os.access(store.root, os.W_OK):
-        raise PermissionError(errno.EACCES, "is not writable", str(store.root))
+from harness import __version__, verbs
+from harness.store import in_a_line
+from harness.verbs import RESULTS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -229,17 +19,17 @@ def parser() -> argparse.ArgumentParser:
         epilog="SWEEP is a name in sweeps/ or a path to a .py file. Begin with: harness plan digits",
     )  # fmt: skip
     top.add_argument("--version", action="version", version=__version__)
-    verbs = top.add_subparsers(required=True, metavar="VERB")
+    subparsers = top.add_subparsers(required=True, metavar="VERB")
 
     def verb(function: Any, about: str, example: str) -> argparse.ArgumentParser:
         name = function.__name__
-        made = verbs.add_parser(name, help=about, description=about, epilog=f"example: harness {name} {example}")
+        made = subparsers.add_parser(name, help=about, description=about, epilog=f"example: harness {name} {example}")
         made.set_defaults(function=function)
         return made
 
     def sweep_verb(function: Any, about: str, example: str) -> argparse.ArgumentParser:
         made = verb(function, about, example)
-        made.add_argument("sweep", metavar="SWEEP", nargs="+" if function is report else None,
+        made.add_argument("sweep", metavar="SWEEP", nargs="+" if function is verbs.report else None,
                           help="a name in sweeps/, or a path to a .py file")  # fmt: skip
         return with_cluster(made)
 
@@ -249,11 +39,13 @@ def parser() -> argparse.ArgumentParser:
         return made
         return made
 
-    made = sweep_verb(plan, "What is missing and why; parameters, Gflops, hours, disk. Starts nothing.", "dit_grid")
+    made = sweep_verb(
+        verbs.plan, "What is missing and why; parameters, Gflops, hours, disk. Starts nothing.", "dit_grid"
+    )
     made.add_argument("--json", action="store_true", help="for scripts")
 
     made = sweep_verb(
-        run, "Does every missing task here, with a progress bar; run it again to go on.", "digits --workers 2"
+        verbs.run, "Does every missing task here, with a progress bar; run it again to go on.", "digits --workers 2"
     )
     made.add_argument(
         "--workers", type=int, help="tasks side by side, one CPU thread each (default: the cluster's, else 1)"
@@ -261,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
 
     made = sweep_verb(
-        launch, "Submits what is missing and not live through submitit.", "digits --cluster local --follow"
+        verbs.launch, "Submits what is missing and not live through submitit.", "digits --cluster local --follow"
     )
     made.add_argument(
         "--follow", action="store_true", help="until nothing is missing: scores each checkpoint as it appears"
@@ -270,36 +62,36 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dirty", action="store_true", help="on Slurm: run the code as it is, not as it is committed")
     made.add_argument("--workers", type=int, help="jobs at a time on this machine")
 
-    made = sweep_verb(cancel, "Ends this sweep's jobs, after asking; what they did is kept.", "digits --yes")
+    made = sweep_verb(verbs.cancel, "Ends this sweep's jobs, after asking; what they did is kept.", "digits --yes")
     made.add_argument("task", metavar="TASK", nargs="?", default="", help="only tasks whose name begins so")
     made.add_argument("--yes", action="store_true", help="does not ask")
 
-    made = with_cluster(verb(logs, "The log of a task's latest job.", "mini-DiT-S-8_ --follow"))
+    made = with_cluster(verb(verbs.logs, "The log of a task's latest job.", "mini-DiT-S-8_ --follow"))
     made.add_argument("task", metavar="TASK", help="a task's name or its beginning, such as a run's id")
     made.add_argument("--follow", action="store_true", help="goes on until the job has ended")
 
-    made = sweep_verb(status, "Expected × found, who is at work, and what failed.", "digits --watch 5")
+    made = sweep_verb(verbs.status, "Expected × found, who is at work, and what failed.", "digits --watch 5")
     made.add_argument("--json", action="store_true", help="for scripts")
     made.add_argument("--watch", type=float, metavar="SECONDS", help="again every so many seconds, until all is done")
 
-    made = sweep_verb(collect, "Records → results/<sweep>.csv, with its log and samples beside.", "digits")
+    made = sweep_verb(verbs.collect, "Records → results/<sweep>.csv, with its log and samples beside.", "digits")
     made.add_argument("--out", type=Path, default=RESULTS, help="folder (default: results)")
 
     made = sweep_verb(
-        report, "Figures (PDF, PNG, SVG, CSV) and one HTML page; of two sweeps: their comparison.", "digits"
+        verbs.report, "Figures (PDF, PNG, SVG, CSV) and one HTML page; of two sweeps: their comparison.", "digits"
     )
     made.add_argument("--out", type=Path, help="folder (default: results/report/<sweep>)")
     table_options(made)
 
     made = sweep_verb(
-        predict, "The score of one model from all the others, by two laws.", "peebles2023 --model DiT-XL/2"
+        verbs.predict, "The score of one model from all the others, by two laws.", "peebles2023 --model DiT-XL/2"
     )
     made.add_argument("--model", required=True, help="such as DiT-XL/2")
     made.add_argument("--json", action="store_true", help="for scripts")
     table_options(made)
 
     made = sweep_verb(
-        sample, "A protocol's images as an npz for ADM's evaluator.", "digits --run mini-DiT-XL/2 --out s.npz"
+        verbs.sample, "A protocol's images as an npz for ADM's evaluator.", "digits --run mini-DiT-XL/2 --out s.npz"
     )
     made.add_argument("--run", required=True, help="a model of the sweep, or a run's id")
     made.add_argument("--step", type=int, help="default: the sweep's last")
@@ -307,17 +99,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="the npz to write")
     made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
 
-    made = verb(evaluate, "Scores images from anywhere.", "--samples samples.npz --reference VIRTUAL_imagenet256.npz")
+    made = verb(
+        verbs.evaluate, "Scores images from anywhere.", "--samples samples.npz --reference VIRTUAL_imagenet256.npz"
+    )
     scoring_options(made, samples=True)
     made.add_argument("--json", action="store_true", help="for scripts")
 
     made = verb(
-        parity, "Our numbers of ADM's published samples beside ADM's own.", "--samples admnet.npz --reference ref.npz"
+        verbs.parity,
+        "Our numbers of ADM's published samples beside ADM's own.",
+        "--samples admnet.npz --reference ref.npz",
     )
     scoring_options(made, samples=True)
 
     made = verb(
-        reference, "Reference statistics of a folder of images or an npz.", "--images train/ --out imagenet256.npz"
+        verbs.reference,
+        "Reference statistics of a folder of images or an npz.",
+        "--images train/ --out imagenet256.npz",
     )
     made.add_argument("--images", type=Path, required=True, help="a folder of images, or an npz with arr_0")
     made.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")

@@ -16,8 +16,7 @@ from harness.spec import Run
 from harness.store import Store, write_json
 from harness.tables import plan_json, plan_text
 
-PLANNING = ("spec", "store", "plan", "cost", "launch", "collect", "cluster", "tables", "sweep_file", "work", "cli",
-            "slurm", "snapshot", "ledger")  # fmt: skip
+PLANNING = "spec store plan cost launch collect cluster tables sweep_file work cli verbs slurm snapshot ledger".split()
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
 

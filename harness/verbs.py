@@ -1,0 +1,220 @@
+"""What each verb of `harness` does: thin; each calls one function, prints what it says, and gives the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import json
+import os
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from harness.cluster import Cluster, read_cluster
+from harness.store import Store
+from harness.sweep_file import load_sweep
+
+RESULTS = Path("results")
+
+
+def settled(args: argparse.Namespace) -> Cluster:
+    """The cluster file, with what flags say in its place."""
+    cluster = read_cluster(args.cluster)
+    given = {name: value for name in ("store", "workers", "device") if (value := getattr(args, name, None)) is not None}
+    return dataclasses.replace(cluster, **given)
+
+
+def plan(args: argparse.Namespace) -> int:
+    from harness.tables import plan_json, plan_text
+
+    found = plan_json(load_sweep(args.sweep), Store(Path(settled(args).store)))
+    print(json.dumps(found, indent=1) if args.json else plan_text(found))
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    from harness.tables import status_json, status_text
+
+    sweep, cluster = load_sweep(args.sweep), settled(args)
+    while True:
+        found = status_json(sweep, Store(Path(cluster.store)), cluster)
+        print(json.dumps(found, indent=1) if args.json else status_text(found), flush=True)
+        if not args.watch or all(run["state"] == "done" for run in found["runs"]):
+            return 0
+        time.sleep(args.watch)
+
+
+def run(args: argparse.Namespace) -> int:
+    from harness.plan import missing
+    from harness.work import run_all
+
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    store = Store(Path(cluster.store))
+    writable(store)
+    count = len(missing(sweep, store))
+    if not count:
+        print(f"{sweep.name}: nothing is missing in {store.root}: nothing to do")
+        return 0
+    print(f"{sweep.name}: {count} tasks in {store.root}, {cluster.workers} at a time", flush=True)
+    began = time.perf_counter()
+    errors = run_all(sweep, store, cluster)
+    left = len(missing(sweep, store))
+    print(f"{sweep.name}: {count - left} of {count} tasks done in {time.perf_counter() - began:.0f} s")
+    return 1 if errors or left else 0
+
+
+def launch(args: argparse.Namespace) -> int:
+    from harness.launch import follow, submit
+    from harness.snapshot import PACKAGE, snapshot
+
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    store = Store(Path(cluster.store))
+    writable(store)
+    code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
+    if args.follow:
+        left = follow(sweep, store, cluster, args.retry, code, partial(print, flush=True))
+        for name in left:
+            print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
+        return 1 if left else 0
+    tasks, held = submit(sweep, store, cluster, args.retry, code)
+    for task in tasks:
+        print(f"submitted {task.id}: {task.reason}")
+    print(f"{len(tasks)} jobs submitted, {len(held)} from before; harness status {args.sweep} shows them")
+    return 0
+
+
+def cancel(args: argparse.Namespace) -> int:
+    from harness.launch import live, withdraw
+    from harness.plan import missing
+
+    sweep, store = load_sweep(args.sweep), Store(Path(settled(args).store))
+    jobs = live(store)
+    wanted = [t.id for t in missing(sweep, store) if t.id in jobs and t.id.startswith(args.task)]
+    for name in wanted:
+        print(f"{jobs[name].state:<10} job {jobs[name].job}: {name}")
+    if not wanted:
+        print(f"{sweep.name}: no job waits or runs: nothing to cancel")
+    elif args.yes or input(f"cancel {len(wanted)} jobs? [y/N] ").lower() == "y":
+        withdraw([jobs[name] for name in wanted])
+        print(f"{len(wanted)} jobs cancelled; what they did is kept: harness launch goes on from it")
+    return 0
+
+
+def logs(args: argparse.Namespace) -> int:
+    from harness.launch import live
+    from harness.ledger import find, log_text
+
+    store = Store(Path(settled(args).store))
+    line = find(args.task, store)
+    for text in log_text(Path(line["log"]), lambda: not args.follow or line["task"] not in live(store)):
+        print(text, end="", flush=True)
+    return 0
+
+
+def collect(args: argparse.Namespace) -> int:
+    from harness.collect import collect as gather
+
+    sweep = load_sweep(args.sweep)
+    path, count, said = gather(sweep, Store(Path(settled(args).store)), args.out)
+    for line in said:
+        print(line, file=sys.stderr)
+    print(f"{path}: {count} values")
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    from harness.pages import report as write
+    from harness.pages import summary, table
+
+    if len(args.sweep) > 2:
+        raise ValueError(f"report takes one sweep or two, not {len(args.sweep)}: name two to compare")
+    path = write(args.sweep, settled(args), args.results, args.out, args.protocol)
+    print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
+    print(f"\nthe report: {path}")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    from harness.pages import predict as fitted
+    from harness.tables import predict_text
+
+    rows = fitted(args.sweep, args.results, args.model, args.protocol)
+    print(json.dumps(rows, indent=1) if args.json else predict_text(rows))
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from harness.score import score
+
+    found = score(args.samples, args.reference, args.inception, args.extractor, device=device())
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for name, value in found.items():
+        print(f"{name:<18}{value:.4f}" if isinstance(value, float) else f"{name:<18}{value}")
+    return 0
+
+
+def sample(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from harness.distributed import place
+    from harness.evaluate import write_samples
+    from harness.plan import Evaluate
+
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    runs = [r for r in sweep.runs if args.run in (r.model, r.id)]
+    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
+    if len(runs) != 1 or len(protocols) != 1:
+        there = "; ".join(", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols))
+        raise ValueError(f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}")
+    task = Evaluate(runs[0], args.step or sweep.steps[-1], protocols[0], True, "asked for")
+    with (
+        place(cluster.device) as here,
+        tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
+    ):
+
+        def tell(news: str, share: float) -> None:
+            bar.set_description_str(news)
+            bar.update(share - bar.n)
+
+        write_samples(task, Store(Path(cluster.store)), cluster, here, args.out, tell)
+    print(f"{args.out}: {task.protocol.images} images of {task.run.id} at step {task.step}")
+    return 0
+
+
+def parity(args: argparse.Namespace) -> int:
+    from harness.score import parity as compare
+    from harness.score import parity_table
+
+    rows = compare(args.samples, args.reference, args.inception, device())
+    print(parity_table(rows))
+    return 0 if all(row["within"] for row in rows) else 1
+
+
+def reference(args: argparse.Namespace) -> int:
+    from harness import features
+    from harness.distributed import place
+    from harness.score import make_reference
+
+    with place() as here:
+        network = features.load(args.extractor, args.inception, str(here.device), args.inception is not None)
+        count = make_reference(args.images, args.out, network, here)
+        if here.leads:
+            print(f"{args.out}: statistics of {count} images by {network.name}")
+    return 0
+
+
+def device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def writable(store: Store) -> None:
+    """Raises OSError now rather than after an hour of training."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    if not os.access(store.root, os.W_OK):
+        raise PermissionError(errno.EACCES, "is not writable", str(store.root))
