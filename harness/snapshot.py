@@ -50,7 +50,12 @@ def snapshot(store: Store, dirty: bool) -> Path:
     if not folder.exists():
         beside = folder.with_name(f".{name}.{os.getpid()}")
         (copy_files if as_it_is else extract_commit)(beside)
-        beside.rename(folder)
+        try:
+            beside.rename(folder)
+        except OSError:  # another launch of the same commit was quicker
+            shutil.rmtree(beside)
+            if not folder.exists():
+                raise
     return folder.resolve()
 
 
