@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from harness.data import DATASETS
 from harness.decoders import Decoder, load_decoder, to_uint8
 from harness.distributed import Interrupted, Place, Stop
 from harness.features import Extractor, sha256
-from harness.plan import Evaluate
+from harness.plan import Evaluate, Progress
 from harness.provenance import provenance
 from harness.reference import Reference
 from harness.sample import labels, load_network, sample
@@ -31,8 +31,6 @@ PREVIEW = 16  # images kept beside a record, for looking and for Figure 7
 METRICS = metrics.METRICS
 # Beside digits these would take longer than sampling does, and nobody compares them across papers.
 INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
-
-Progress = Callable[[str, float], None]
 
 
 def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: Stop, tell: Progress) -> None:

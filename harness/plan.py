@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.spec import Protocol, Run, Sweep
@@ -38,6 +39,7 @@ class Evaluate:
 
 
 Task = Train | Evaluate
+Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
 
 
 @dataclass(frozen=True)

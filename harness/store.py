@@ -232,10 +232,6 @@ class Store:
     def references(self) -> Path:
         return self.root / "references"
 
-    def benchmarks(self) -> Path:
-        """Measured speed by device, for the cost model."""
-        return self.root / "bench"
-
     def registered(self, run: Run) -> bool:
         """Whether run.json is there.
 

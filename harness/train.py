@@ -20,7 +20,7 @@ from harness.cost import gflops
 from harness.data import DATASETS, Dataset, open_dataset
 from harness.distributed import Interrupted, Place, Stop
 from harness.models import build
-from harness.plan import Train, newest
+from harness.plan import Progress, Train, newest
 from harness.provenance import device_name, provenance
 from harness.spec import TIMESTEPS, Run
 from harness.store import Store, append_lines, write_json
@@ -28,8 +28,6 @@ from harness.tensors import load_tensors, save_tensors
 
 LOOK = 20  # steps between looks at losses, signals and the clock: a look waits for the device
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16 operations a second, by the vendor's data sheets
-
-Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
 
 
 def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, tell: Progress) -> None:

@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from harness.cluster import Cluster
 from harness.cost import sampling_flop, training_flop
-from harness.plan import Task, Train, missing
+from harness.plan import Progress, Task, Train, missing
 from harness.spec import Sweep
 from harness.store import Store, claim, in_a_line, is_claimed, is_whole
 
-Progress = Callable[[str, float], None]
 USER_ERRORS = (ValueError, OSError, FloatingPointError)  # what a person can mend: told in one line, no traceback
 
 
