@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__, verbs
+from harness.data.index import SHARD
 from harness.store import in_a_line
 from harness.verbs import RESULTS
 
@@ -111,6 +112,20 @@ def parser() -> argparse.ArgumentParser:
         "--samples admnet.npz --reference ref.npz",
     )
     scoring_options(made, samples=True)
+
+    made = with_cluster(verb(
+        verbs.encode, "Images → latents of both mirror images, in shards; run it again to go on.",
+        "imagenet/train --out latents/imagenet256 --data imagenet256",
+    ))  # fmt: skip
+    made.add_argument("images", type=Path, help="a folder of class folders, a tar or zip of one, or a saved dataset")
+    made.add_argument("--out", type=Path, help="the folder of latents")
+    made.add_argument("--data", help="imagenet256 (default), imagenet512", default="imagenet256")
+    made.add_argument("--vae", default="ft-mse", help="whose encoder: ft-mse (default), ft-ema and original share one")
+    made.add_argument("--shard", type=int, default=SHARD, help=f"images of a file (default: {SHARD:,})")
+    made.add_argument("--verify", action="store_true", help="IMAGES is a folder of latents: reads every byte of it")
+    made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+    made.add_argument("--dirty", action="store_true", help="on Slurm: run the code as it is, not as it is committed")
+    made.add_argument("--retry", action="store_true", help="on Slurm: also after three failures in a row")
 
     made = verb(
         verbs.reference,

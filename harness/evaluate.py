@@ -43,7 +43,7 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     began, run, protocol = time.perf_counter(), task.run, task.protocol
     extractor = load_extractor(protocol, cluster, here.device)
     known = load_reference(protocol, cluster, store, extractor, DATASETS[run.data].pixels)
-    decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
+    decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder), cluster.path(run.data))
     net = load_network(store, run, task.step, protocol.weights, here.device)
     folder = store.shards(run, task.step, protocol)
     todo = [i for i in range(-(-protocol.images // SHARD)) if not is_whole(shard_path(folder, i))]
@@ -64,7 +64,7 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
 def write_samples(task: Evaluate, store: Store, cluster: Cluster, here: Place, out: Path, tell: Progress) -> None:
     """The images of an evaluation as the npz that ADM's evaluator reads, a batch at a time."""
     run, protocol = task.run, task.protocol
-    decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
+    decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder), cluster.path(run.data))
     net = load_network(store, run, task.step, protocol.weights, here.device)
 
     def batches() -> Iterator[Tensor]:

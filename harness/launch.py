@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from harness import slurm
 from harness.cluster import Cluster
 from harness.ledger import ledger, worn_out
-from harness.plan import Evaluate, Task, Train, missing
+from harness.plan import Encode, Evaluate, Task, Train, missing
 from harness.slurm import Ticket
 from harness.snapshot import commit
 from harness.spec import Protocol, Run, Sweep, refuse
@@ -34,13 +34,18 @@ def to_json(task: Task) -> dict[str, Any]:
 
 def from_json(fields: dict[str, Any]) -> Task:
     fields = dict(fields)
-    kind, run = fields.pop("kind"), Run(**fields.pop("run"))
+    kind = fields.pop("kind")
+    if kind == "Encode":
+        return Encode(**fields)
+    run = Run(**fields.pop("run"))
     if kind == "Train":
         return Train(run, tuple(fields.pop("steps")), **fields)
     return Evaluate(run=run, protocol=Protocol(**fields.pop("protocol")), **fields)
 
 
 def resources(task: Task, cluster: Cluster) -> Cluster:
+    if isinstance(task, Encode):
+        return cluster.of("", evaluates=False)
     return cluster.of(task.run.model, isinstance(task, Evaluate))
 
 
@@ -137,7 +142,7 @@ class Reconciled(NamedTuple):
     held: set[str]  # tasks that jobs from before have in hand
 
 
-def submit(sweep: Sweep, store: Store, cluster: Cluster, retry: bool, code: Path) -> Reconciled:
+def submit(sweep: Sweep | Encode, store: Store, cluster: Cluster, retry: bool, code: Path) -> Reconciled:
     """Gives every missing task that can begin, and that nobody has in hand, to a submitit job; asked twice, once.
 
     Raises:
@@ -148,7 +153,7 @@ def submit(sweep: Sweep, store: Store, cluster: Cluster, retry: bool, code: Path
             raise ValueError(f"another launch into {store.root} is at work: run this again when it has ended")
         held = set(live(store))
         taken = held | (set() if retry else worn_out(store, cluster.retries))
-        tasks = [t for t in missing(sweep, store) if t.id not in taken and (isinstance(t, Train) or t.ready)]
+        tasks = [t for t in missing(sweep, store) if t.id not in taken and (not isinstance(t, Evaluate) or t.ready)]
         tasks = [t for t in tasks if not is_claimed(claim_path(t, store))]
         if tasks:
             hand_in(tasks, sweep.name, store, cluster, retry, code)

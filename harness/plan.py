@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from harness.data.index import is_complete, shards_in
 from harness.spec import Protocol, Run, Sweep
 from harness.store import Store, is_whole
 
@@ -38,7 +40,32 @@ class Evaluate:
         return f"{self.run.id}@{self.step}:{self.protocol.id}"
 
 
-Task = Train | Evaluate
+@dataclass(frozen=True)
+class Encode:
+    """Turn the images at `source` into latents of the dataset `data` in the folder `out`, by the encoder of `vae`."""
+
+    source: str
+    out: str
+    data: str
+    vae: str
+    shard: int  # images of a file
+    reason: str = "not encoded"
+
+    @property
+    def name(self) -> str:
+        return f"encode-{self.data}"
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}:{self.out}"
+
+    @property
+    def start(self) -> int:
+        """Shards that are there."""
+        return sum(1 for _ in shards_in(Path(self.out)))
+
+
+Task = Train | Evaluate | Encode
 Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
 
 
@@ -70,8 +97,14 @@ def survey(sweep: Sweep, store: Store) -> list[Cell]:
     return [examine(run, sweep, store) if run.id in known else untouched(run, sweep) for run in sweep.runs]
 
 
-def missing(sweep: Sweep, store: Store) -> list[Task]:
-    """The tasks that would give the store what the sweep asks for, each with its reason; [] when all is there."""
+def missing(sweep: Sweep | Encode, store: Store) -> list[Task]:
+    """The tasks that would give the store what the sweep asks for, each with its reason; [] when all is there.
+
+    Latents are a wish of one task.
+    """
+    if isinstance(sweep, Encode):
+        there = is_complete(Path(sweep.out), sweep.data, sweep.vae, sweep.shard)
+        return [] if there else [sweep]
     return [task for cell in survey(sweep, store) for task in cell.tasks]
 
 

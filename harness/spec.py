@@ -23,7 +23,9 @@ from harness.models import CONDITIONINGS, MODELS
 PRECISIONS = ("fp32", "tf32", "bf16")
 SAMPLERS = ("ddpm", "ddim", "dpm-solver++")
 FEATURES = ("inception", "digits-cnn-1")
-DECODERS = ("ft-mse", "ft-ema", "original", "identity")
+# Latent decoders and the encoder each belongs to; the three share one (paper, section 4 and Table 5).
+ENCODERS = {"ft-mse": "sd-v1", "ft-ema": "sd-v1", "original": "sd-v1"}
+DECODERS = (*ENCODERS, "identity")
 WEIGHTS = ("ema", "raw")
 LABELS = ("uniform", "balanced")
 TIMESTEPS = 1000  # the length of the training diffusion (paper, section 4)
@@ -151,6 +153,8 @@ class Run(Identity):
         found = mistakes(self, RUN_CHECKS)
         if not found and DATASETS[self.data].size % MODELS[self.model].patch:
             found = [f"model = {self.model!r}: its patch does not divide the {DATASETS[self.data].size} of {self.data}"]
+        if not found and self.batch_size > DATASETS[self.data].images:
+            found = [f"batch_size = {self.batch_size}: {self.data} has {DATASETS[self.data].images} images"]
         refuse(f"Run({self.model})", found)
 
     @functools.cached_property
@@ -255,7 +259,7 @@ class Sweep:
     def meetings(self) -> Iterable[str | None]:
         """What only shows when a dataset and a protocol meet."""
         for data, protocol in itertools.product(sorted({run.data for run in self.runs}), self.protocols):
-            shape, latent = DATASETS[data], data != "digits"
+            shape, latent = DATASETS[data], DATASETS[data].latent
             if protocol.guidance != 1.0 and protocol.guidance_channels > shape.channels:
                 yield f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of {data}'s {shape.channels}"
             if latent == (protocol.decoder == "identity"):

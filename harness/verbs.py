@@ -13,6 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from harness.cluster import Cluster, read_cluster
+from harness.data import DATASETS
+from harness.data.index import damaged, read_index, refuse_unreadable, unfit
+from harness.spec import ENCODERS, one_of, refuse
 from harness.store import Store
 from harness.sweep_file import load_sweep
 
@@ -29,8 +32,12 @@ def settled(args: argparse.Namespace) -> Cluster:
 def plan(args: argparse.Namespace) -> int:
     from harness.tables import plan_json, plan_text
 
-    found = plan_json(load_sweep(args.sweep), Store(Path(settled(args).store)))
-    print(json.dumps(found, indent=1) if args.json else plan_text(found))
+    sweep, cluster = load_sweep(args.sweep), settled(args)
+    found = plan_json(sweep, Store(Path(cluster.store)))
+    training = {task["task"] for task in found["tasks"] if task["kind"] == "Train"}
+    found["unfit"] = unfit([run for run in sweep.runs if run.id in training], sweep.protocols, cluster.path)
+    lines = [plan_text(found), *(f"Before it can run: {fault}" for fault in found["unfit"])]
+    print(json.dumps(found, indent=1) if args.json else "\n".join(lines))
     return 0
 
 
@@ -47,13 +54,15 @@ def status(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from harness.plan import missing
+    from harness.plan import Train, missing
     from harness.work import run_all
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
     writable(store)
-    count = len(missing(sweep, store))
+    tasks = missing(sweep, store)
+    count = len(tasks)
+    refuse("data", unfit([t.run for t in tasks if isinstance(t, Train)], sweep.protocols, cluster.path))
     if not count:
         print(f"{sweep.name}: nothing is missing in {store.root}: nothing to do")
         return 0
@@ -67,11 +76,14 @@ def run(args: argparse.Namespace) -> int:
 
 def launch(args: argparse.Namespace) -> int:
     from harness.launch import follow, submit
+    from harness.plan import Train, missing
     from harness.snapshot import PACKAGE, snapshot
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
     writable(store)
+    trainings = [task.run for task in missing(sweep, store) if isinstance(task, Train)]
+    refuse("data", unfit(trainings, sweep.protocols, cluster.path))
     code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
     if args.follow:
         left = follow(sweep, store, cluster, args.retry, code, partial(print, flush=True))
@@ -192,6 +204,54 @@ def parity(args: argparse.Namespace) -> int:
     rows = compare(args.samples, args.reference, args.inception, device())
     print(parity_table(rows))
     return 0 if all(row["within"] for row in rows) else 1
+
+
+def encode(args: argparse.Namespace) -> int:
+    from harness.launch import submit
+    from harness.plan import Encode, missing
+    from harness.snapshot import PACKAGE, snapshot
+    from harness.work import Bar, perform
+
+    if args.verify:
+        return verify(args.images)
+    latent = [name for name, data in DATASETS.items() if data.latent]
+    named = {"data": one_of(latent)(args.data), "vae": one_of(ENCODERS)(args.vae)}
+    faults = [f"--{name} {getattr(args, name)} {fault}" for name, fault in named.items() if fault]
+    refuse("encode", faults + ["--out DIR is missing: where should they go?"] * (args.out is None))
+    cluster, out = settled(args), args.out.resolve()
+    task, store = (
+        Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard),
+        Store(Path(cluster.store)),
+    )
+    if missing(task, store) and cluster.executor == "local":
+        bar = Bar([task])
+        try:
+            perform(task, store, cluster, partial(bar.tell, task.id))
+        finally:
+            bar.bar.close()
+    elif missing(task, store):
+        code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
+        tasks, held = submit(task, store, cluster, args.retry, code)
+        print(f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it")
+        return 0
+    refuse_unreadable(out)
+    print(f"{out}: {read_index(out).count:,} images; name it as paths.{task.data} in the cluster file")
+    return 0
+
+
+def verify(folder: Path) -> int:
+    """Reads every byte of the latents."""
+    from tqdm import tqdm
+
+    index = read_index(folder)
+    files = [*index.shards, index.labels]
+    with tqdm(total=sum(part["bytes"] for part in files), unit="B", unit_scale=True, file=sys.stderr) as bar:
+        bad = list(damaged(folder, index, bar.update))
+    for line in bad:
+        print(line, file=sys.stderr)
+    if not bad:
+        print(f"{folder}: {len(files)} files are whole: {index.count:,} images of {index.data}")
+    return 1 if bad else 0
 
 
 def reference(args: argparse.Namespace) -> int:

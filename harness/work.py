@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from harness.cluster import Cluster
 from harness.cost import sampling_flop, training_flop
-from harness.plan import Progress, Task, Train, missing
+from harness.data import index as latents
+from harness.plan import Encode, Evaluate, Progress, Task, Train, missing
 from harness.spec import Sweep
 from harness.store import Store, claim, in_a_line, is_claimed, is_whole
 
@@ -29,18 +30,24 @@ def flop(task: Task) -> float:
     """Operations of a task: what progress is measured in, and what goes first."""
     if isinstance(task, Train):
         return training_flop(task.run, task.steps[-1] - task.start)
+    if isinstance(task, Encode):
+        return 1.0  # always alone
     return sampling_flop(task.run, task.protocol)
 
 
 def is_done(task: Task, store: Store) -> bool:
     if isinstance(task, Train):
         return all(is_whole(store.ema(task.run, step)) for step in task.steps)
+    if isinstance(task, Encode):
+        return not missing(task, store)
     return store.record(task.run, task.step, task.protocol).exists()
 
 
 def claim_path(task: Task, store: Store) -> Path:
     if isinstance(task, Train):
         return store.train_claim(task.run)
+    if isinstance(task, Encode):
+        return latents.claim_path(Path(task.out))
     return store.evaluate_claim(task.run, task.step, task.protocol)
 
 
@@ -63,6 +70,10 @@ def perform(task: Task, store: Store, cluster: Cluster, tell: Progress, patience
             from harness.train import train
 
             train(task, store, cluster, here, stop, tell)
+        elif isinstance(task, Encode):
+            from harness.data.encode import encode
+
+            encode(task, cluster, here, stop, tell)
         else:
             from harness.evaluate import evaluate
 
@@ -99,7 +110,7 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
     def ready(mine: set[str]) -> list[Task]:
         """What can begin, the longest first: the last worker then ends soonest. [] when only waiting is left."""
         while True:
-            left = [t for t in missing(sweep, store) if t.id not in failed and (isinstance(t, Train) or t.ready)]
+            left = [t for t in missing(sweep, store) if t.id not in failed and (not isinstance(t, Evaluate) or t.ready)]
             free = [t for t in left if t.id not in mine and not is_claimed(claim_path(t, store))]
             if free or mine or not left:
                 return sorted(free, key=flop, reverse=True)

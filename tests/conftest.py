@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from torch import Tensor, nn
 
 from harness.data import digits

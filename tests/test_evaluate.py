@@ -217,22 +217,6 @@ def test_what_cannot_be_scored_is_told_before_sampling(
     assert not [name for name in tree(store.root) if name.endswith((".json", ".npz")) and "/evals/" in name]
 
 
-@pytest.fixture(scope="module")
-def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An autoencoder of the released shape with random weights, narrow."""
-    import harness.torchvision_ops  # noqa: F401, I001
-    from diffusers import AutoencoderKL
-
-    torch.manual_seed(0)
-    net: Any = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8,) * 4, latent_channels=4, norm_num_groups=4, layers_per_block=1,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("vae")
-    net.save_pretrained(folder)
-    return folder
-
-
 def test_latents_are_unscaled_decoded_and_rounded_as_adm_does(vae: Path) -> None:
     from diffusers import AutoencoderKL
 
@@ -256,7 +240,7 @@ def test_a_latent_model_is_sampled_through_the_decoder_the_cluster_names(vae: Pa
 
 
 def test_an_absent_decoder_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"decoder 'ft-mse' is not at {tmp_path}: .*paths.ft-mse") as error:
+    with pytest.raises(ValueError, match=rf"VAE 'ft-mse' is not at {tmp_path}: .*paths.ft-mse") as error:
         load_decoder("ft-mse", CPU, tmp_path)
     assert "\n" not in str(error.value)
 

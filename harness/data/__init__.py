@@ -21,7 +21,13 @@ class Data:
     images: int
     pixels: int
 
+    @property
+    def latent(self) -> bool:
+        """Whether a VAE stands between its images and what the model sees."""
+        return self.pixels != self.size
 
+
+# A table: another dataset is another row. The number of images is part of what its name means, and is held to.
 DATASETS = {
     "imagenet256": Data(channels=4, size=32, classes=1000, images=1_281_167, pixels=256),
     "imagenet512": Data(channels=4, size=64, classes=1000, images=1_281_167, pixels=512),
@@ -43,13 +49,15 @@ class Dataset(Protocol):
 
 
 def open_dataset(name: str, path: Path | None = None) -> Dataset:
-    """The dataset by name; `path` is where a dataset that is not embedded lies.
+    """The dataset by name; `path` is where latents lie.
 
     Raises:
-        ValueError: the dataset needs a path and has none.
+        ValueError: the latents are not there, not whole or not those of this dataset; every fault at once.
     """
-    if name == "digits":
-        from harness.data.digits import Digits
+    if DATASETS[name].latent:
+        from harness.data.latents import Latents
 
-        return Digits()
-    raise ValueError(f"dataset {name!r} has no embedded copy and no path ({path}): encode it and name the folder")
+        return Latents(name, path)
+    from harness.data.digits import Digits
+
+    return Digits()

@@ -1,0 +1,116 @@
+"""The latents' dataset: memory-mapped shards, of which a batch touches its own rows alone."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness import rng
+from harness.data import DATASETS
+from harness.data.index import Index, checked, labels_path, remedy, shard_path
+from harness.spec import refuse
+
+Array = np.ndarray[Any, Any]
+
+
+class Shard:
+    """A file of latents in the kernel's page cache, not in this process's memory.
+
+    Raises:
+        ValueError: it is no .npy file of these rows.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            found = np.lib.format.read_array_header_1_0(file)
+            if found != (shape, False, np.dtype(np.float16)):
+                raise ValueError(f"it holds {found[2]} {found[0]}, not float16 {shape}")
+            self.start = file.tell()
+            self.pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.rows = np.frombuffer(self.pages, np.float16, offset=self.start).reshape(shape)
+
+    def fetch(self, row: int, side: int) -> None:
+        """Has the kernel read ahead: all samples of a batch at once, where page faults would take turns."""
+        first = self.start + row * self.rows.strides[0] + side * self.rows.strides[1]
+        page = first - first % mmap.PAGESIZE
+        self.pages.madvise(mmap.MADV_WILLNEED, page, first + self.rows.strides[1] - page)
+
+
+class Latents:
+    """Posterior means and deviations on disk; every step draws a fresh latent from them, mirrored or not.
+
+    Raises:
+        ValueError: the latents are not there, not whole or not those of this dataset; every fault at once.
+    """
+
+    def __init__(self, name: str, path: Path | None) -> None:
+        folder, self.index = checked(name, path)
+        self.labels = open_labels(folder, self.index)
+        self.shards = open_shards(folder, self.index)
+        bad = np.array([x["row"] for x in self.index.unreadable], np.int64)
+        self.gaps = bad - np.arange(len(bad))  # before sample i lie as many unreadable rows as there are gaps ≤ i
+
+    def __len__(self) -> int:
+        return self.index.count
+
+    def batch(self, index: Tensor, low: int, device: torch.device, *key: object) -> tuple[Tensor, Tensor]:
+        """Samples (mean + deviation · noise) · scale; noise and mirroring are functions of the slot and of `key`."""
+        high, shape = low + len(index), tuple(self.index.shape[2:])
+        mirrored = rng.uniform(low, high, "cpu", "mirror", *key) < 0.5  # on the CPU: it says what to read
+        moments, labels = self.read(index.numpy(), mirrored.numpy(), device.type == "cuda")
+        mean, deviation = moments.to(device, non_blocking=True).float().unbind(1)
+        noise = rng.normal(low, high, shape, device, "posterior", *key)
+        return noise.mul_(deviation).add_(mean).mul_(self.index.scale), labels.to(device, non_blocking=True)
+
+    def read(self, samples: Array, mirrored: Array, pin: bool) -> tuple[Tensor, Tensor]:
+        """Moments in fp16 [N, 2, C, h, w], and labels; `pin`: in memory that a GPU copies from by itself."""
+        rows = samples + np.searchsorted(self.gaps, samples, side="right")
+        shard, row = np.divmod(rows, self.index.shard)
+        places = list(zip(shard.tolist(), row.tolist(), mirrored.astype(int).tolist(), strict=True))
+        for k, i, side in places:
+            self.shards[k].fetch(i, side)
+        moments = torch.empty(len(rows), *self.index.shape[1:], dtype=torch.float16, pin_memory=pin)
+        for place, (k, i, side) in zip(moments.numpy(), places, strict=True):
+            place[:] = self.shards[k].rows[i, side]
+        labels = torch.from_numpy(self.labels[rows].astype(np.int64))
+        return moments, labels.pin_memory() if pin else labels
+
+
+def open_labels(folder: Path, index: Index) -> Array:
+    """
+    Raises:
+        ValueError: not a label for each row, or some that are no class.
+    """
+    path, classes = labels_path(folder), DATASETS[index.data].classes
+    try:
+        labels: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no array ({error}): delete it, and {remedy(folder, index)}") from None
+    if labels.shape != (index.rows,) or labels.min() < 0 or labels.max() >= classes:
+        is_now = f"{labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}"
+        raise ValueError(
+            f"{path} holds {is_now}, not {index.rows} labels 0 … {classes - 1}: delete it, and {remedy(folder, index)}"
+        )
+    return labels
+
+
+def open_shards(folder: Path, index: Index) -> list[Shard]:
+    """
+    Raises:
+        ValueError: files that are no shards, all at once.
+    """
+    shards, found = [], []
+    for i in range(len(index.shards)):
+        path, rows = shard_path(folder, i), min(index.shard, index.rows - i * index.shard)
+        try:
+            shards.append(Shard(path, (rows, *index.shape)))
+        except ValueError as error:
+            found.append(f"{path} is no shard ({error}): delete it, and {remedy(folder, index)}")
+    refuse(f"dataset {index.data}", found)
+    return shards

@@ -1,0 +1,65 @@
+"""A small dataset of drawn images, a small VAE, and the row that registers them: what tests of latents share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.data import DATASETS, Data
+
+CLASSES = ("ant", "bee", "cat")
+TINY = Data(channels=4, size=4, classes=len(CLASSES), images=14, pixels=32)
+
+
+def register(**fields: int) -> None:
+    """As a user's row in the table; for processes of their own."""
+    DATASETS["tiny"] = Data(**vars(TINY) | fields)
+
+
+def draw(folder: Path, count: int = TINY.images) -> Path:
+    """Images of odd sizes in class folders, JPEG and PNG in turns."""
+    random = np.random.default_rng(0)
+    for i in range(count):
+        height, width = random.integers(20, 90, 2)
+        path = folder / CLASSES[i % len(CLASSES)] / f"{i:03d}{('.JPEG', '.png')[i % 2]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8))
+        coarse.resize((int(width), int(height)), Image.Resampling.BICUBIC).save(path)
+    return folder
+
+
+def autoencoder(folder: Path, seed: int = 0, **fields: Any) -> Path:
+    """An AutoencoderKL of the released shape with random weights, narrow."""
+    import harness.torchvision_ops  # noqa: F401, I001
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(seed)
+    shape: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (8,) * 4, "latent_channels": 4, "norm_num_groups": 4, "layers_per_block": 1,
+    }  # fmt: skip
+    net: Any = AutoencoderKL(**shape | fields)
+    net.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Data:
+    """The dataset `tiny` is registered."""
+    monkeypatch.setitem(DATASETS, "tiny", TINY)
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return autoencoder(tmp_path_factory.mktemp("vae"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("pictures"))
