@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from harness.store import read_json
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 IN_HAND = 4  # images decoded or waiting, a thread
 
@@ -107,23 +109,25 @@ def members(path: Path, start: int, kind: str = "") -> Iterator[tuple[str, str, 
 
 
 def hugging_face(path: Path) -> Source:
-    """A dataset that `datasets` saved to disk, in its own order, with columns `image` and `label`."""
+    """What `datasets` saved to disk, in its own order: the columns of type Image and ClassLabel, memory-mapped."""
     try:
-        import datasets
+        import pyarrow
     except ModuleNotFoundError:
-        raise ValueError(f"{path} is a Hugging Face dataset: pip install datasets, and run this again") from None
-    table = datasets.load_from_disk(str(path))
-    classes = getattr(table.features.get("label"), "names", None)
-    if "image" not in table.features or classes is None:
-        raise ValueError(f"{path} has columns {table.features}: name them image, and label with its ClassLabel")
-    encoded = table.cast_column("image", datasets.Image(decode=False))
+        raise ValueError(f"{path} is a Hugging Face dataset: pip install pyarrow, and run this again") from None
+    columns = {kind["_type"]: (name, kind) for name, kind in read_json(path / "dataset_info.json")["features"].items()}
+    if not {"Image", "ClassLabel"} <= columns.keys():
+        raise ValueError(f"{path} has columns of {', '.join(columns)}, none of Image, or none of ClassLabel: cast them")
+    (image, _), (label, classes) = columns["Image"], columns["ClassLabel"]
+    files = [path / part["filename"] for part in read_json(path / "state.json")["_data_files"]]
+    table = pyarrow.concat_tables(pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all() for file in files)
 
     def read(i: int) -> bytes:
-        image = encoded[i]["image"]
-        return image["bytes"] or Path(image["path"]).read_bytes()
+        stored = pictures[i].as_py()
+        return stored["bytes"] or Path(stored["path"]).read_bytes()
 
+    pictures = table[image]
     names = [f"{i:08d}" for i in range(len(table))]
-    return Source(names, np.array(table["label"], np.int32), list(classes), read)
+    return Source(names, table[label].to_numpy().astype(np.int32), classes["names"], read)
 
 
 def center_crop(image: Image.Image, side: int) -> Pixels:
