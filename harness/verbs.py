@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.cluster import Cluster, read_cluster
 from harness.data import DATASETS
-from harness.data.index import damaged, read_index, refuse_unreadable, unfit
+from harness.data.index import damaged, read_index, refuse_unreadable, unfit, wrong_sizes
 from harness.spec import ENCODERS, one_of, refuse
 from harness.store import Store
 from harness.sweep_file import load_sweep
@@ -243,15 +243,19 @@ def verify(folder: Path) -> int:
     """Reads every byte of the latents."""
     from tqdm import tqdm
 
+    from harness.data.latents import Latents
+
     index = read_index(folder)
     files = [*index.shards, index.labels]
     with tqdm(total=sum(part["bytes"] for part in files), unit="B", unit_scale=True, file=sys.stderr) as bar:
-        bad = list(damaged(folder, index, bar.update))
+        bad = [*wrong_sizes(folder, index), *damaged(folder, index, bar.update)]
     for line in bad:
         print(line, file=sys.stderr)
-    if not bad:
-        print(f"{folder}: {len(files)} files are whole: {index.count:,} images of {index.data}")
-    return 1 if bad else 0
+    if bad:
+        return 1
+    Latents(index.data, folder)  # shapes, labels, and the count
+    print(f"{folder}: {len(files)} files are whole: {index.count:,} images of {index.data}")
+    return 0
 
 
 def reference(args: argparse.Namespace) -> int:

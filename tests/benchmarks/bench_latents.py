@@ -1,0 +1,116 @@
+"""How fast latents are read, and in what memory: `python tests/benchmarks/bench_latents.py [images]`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+
+from harness import rng
+from harness.data import DATASETS
+from harness.data import index as files
+from harness.data.encode import part
+from harness.data.latents import Latents
+from harness.store import write_json
+
+NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
+
+
+def make(folder: Path, images: int, shards: int = 128) -> None:
+    """Latents of ImageNet's shape in as many shards as ImageNet has, filled by a block of noise again and again."""
+    DATASETS[NAME] = replace(DATASETS[NAME], images=images)
+    shape, shard = files.shape(NAME), -(-images // shards)
+    noise = np.random.default_rng(0).standard_normal((shard, *shape)).astype(np.float16)
+    (folder / "shards").mkdir(parents=True)
+    paths = [files.shard_path(folder, i) for i in range(-(-images // shard))]
+    for i, path in enumerate(paths):
+        rows = min(shard, images - i * shard)
+        open_memmap(path, "w+", np.float16, (rows, *shape))[:] = noise[:rows]
+    np.save(files.labels_path(folder), np.zeros(images, np.int32))
+    index = files.Index(
+        schema=files.SCHEMA, data=NAME, rows=images, shard=shard, shape=shape, dtype="float16", vae={"encoder": "none"},
+        scale=0.18215, crop=files.CROP, pixels=256, classes=[""] * 1000, source="", listing="", unreadable=[], made={},
+        shards=[part(folder, path, path.stat().st_size, "") for path in paths],
+        labels=part(folder, files.labels_path(folder), files.labels_path(folder).stat().st_size, ""),
+    )  # fmt: skip
+    write_json(files.index_path(folder), vars(index))
+
+
+def order(data: Latents, step: int) -> torch.Tensor:
+    return torch.from_numpy(rng.data_order(step, 0, BATCH, BATCH, len(data), 0))
+
+
+def read(data: Latents, step: int) -> torch.Tensor:
+    """The rows in fp16, gathered."""
+    return data.read(order(data, step).numpy(), np.arange(BATCH) % 2, pin=False)[0]
+
+
+def read_fp32(data: Latents, step: int) -> torch.Tensor:
+    return read(data, step).float()
+
+
+def batch(data: Latents, step: int) -> torch.Tensor:
+    """What a training step gets; on a GPU the noise is drawn there."""
+    return data.batch(order(data, step), 0, CPU, 0, step)[0]
+
+
+def rate(task: Callable[[Latents, int], Any], data: Latents, steps: int) -> float:
+    began = time.perf_counter()
+    for step in range(1, steps + 1):
+        task(data, step)
+    return steps * BATCH / (time.perf_counter() - began)
+
+
+def forget(folder: Path) -> None:
+    """Drops the shards out of the page cache: what is mapped stays, so no dataset may be open."""
+    for path in (folder / "shards").iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def memory() -> tuple[float, float]:
+    """MB of this process's own memory, and of files it has mapped and touched."""
+    lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    found = {words[0]: int(words[1]) / 1024 for words in lines if words and words[0] in ("RssAnon:", "RssFile:")}
+    return found["RssAnon:"], found["RssFile:"]
+
+
+def main(images: int, rounds: int = 7) -> None:
+    torch.set_num_threads(2)
+    print(f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s: median (least … most) of {rounds}")
+    with tempfile.TemporaryDirectory() as name:
+        for count in (images // 8, images):
+            folder = Path(name) / str(count)
+            make(folder, count)
+            steps = count // BATCH
+            forget(folder)
+            before, _ = memory()
+            cold = rate(read, Latents(NAME, folder), steps)
+            data = Latents(NAME, folder)
+            print(f"{count:,} images in {len(data.shards)} shards\n  read cold{cold:>28,.0f}")
+            found: dict[str, list[float]] = {}
+            for _ in range(rounds):
+                for task in (read, read_fp32, batch):
+                    found.setdefault(task.__name__, []).append(rate(task, data, min(steps, 40)))
+            for task_name, v in found.items():
+                print(f"  {task_name:<18}{statistics.median(v):>19,.0f} ({min(v):,.0f} … {max(v):,.0f})")
+            own, mapped = memory()
+            print(
+                f"  memory of this process: {own - before:+.1f} MB since before the latents were opened;"
+                f" {mapped:.0f} MB of files mapped, of {sum(x['bytes'] for x in data.index.shards) / 2**20:.0f} MB"
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40_000)
