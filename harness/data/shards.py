@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from harness.data import index as files
 from harness.data.images import Pixels
 from harness.distributed import Interrupted, Stop
 from harness.store import replacing, write_json
+
+TELL_S = 5  # between two lines of a log
 
 Array = np.ndarray[Any, Any]
 Note = dict[str, Any]  # what lies beside a whole shard
@@ -69,7 +72,7 @@ def write_shard(
             file.write(block)
 
         write(header((len(span), *made["shape"])))
-        row = span.start
+        row, told = span.start, time.monotonic()
         while row < span.stop:
             if stop.signals:
                 raise Interrupted
@@ -77,7 +80,9 @@ def write_shard(
             write(batch.rows.data)
             bad += [{"row": row + i, "fault": fault} for i, fault in batch.faults.items()]
             row += len(batch.rows)
-            tell((row - span.start) / len(span))
+            if row == span.stop or time.monotonic() - told > TELL_S:
+                tell((row - span.start) / len(span))
+                told = time.monotonic()
         size = file.tell()
     note = {"bytes": size, "sha256": digest.hexdigest(), "unreadable": bad, "made": made}
     write_json(files.note_path(out, shard), note)

@@ -1,4 +1,4 @@
-"""What `harness encode` adds to the VAE's forward passes: `python tests/benchmarks/bench_encode.py [images] [rounds]`."""
+"""What `harness encode` adds to the VAE's forwards: `python tests/benchmarks/bench_encode.py [images] [rounds]`."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def main(images: int, rounds: int) -> None:
         DATASETS[NAME] = replace(DATASETS[NAME], images=images, classes=2)
         vae, task = released(), Encode(str(folder / "images"), "", NAME, "ft-mse", images)
         encoding.load_vae, encoding.PIXELS = lambda *_: vae, BATCH * 256**2
-        pixels = [torch.from_numpy(x.copy()).permute(2, 0, 1) for x in decoded(source, range(images), 256, 2)]  # type: ignore[union-attr]
-        x = torch.stack(pixels) / 127.5 - 1
+        x = torch.from_numpy(np.stack(list(decoded(source, range(images), 256, 2)))).permute(0, 3, 1, 2) / 127.5 - 1
         batches = [torch.cat([part, part.flip(-1)]) for part in x.split(BATCH)]
         bare(vae, batches[:1])  # warm
         pairs = [(bare(vae, batches), ours(task, folder / str(i))) for i in range(rounds)]
@@ -82,8 +81,12 @@ def main(images: int, rounds: int) -> None:
     more = [100 * (mine / needed - 1) for needed, mine in pairs]
     print(f"{images} images of 500 × 375, batches of {BATCH} with mirror images, {torch.get_num_threads()} threads;")
     print(f"median (least … most) of {rounds} interleaved windows")
-    for title, v in (("bare forwards, s an image", [t / images for t in forwards]),
-                     ("harness encode, s an image", [t / images for t in whole]), ("encode over forwards, %", more)):  # fmt: skip
+    rows = {
+        "bare forwards, s an image": [t / images for t in forwards],
+        "harness encode, s an image": [t / images for t in whole],
+        "encode over forwards, %": more,
+    }
+    for title, v in rows.items():
         print(f"{title:<28}{statistics.median(v):>8.2f} ({min(v):.2f} … {max(v):.2f})")
 
 
