@@ -15,7 +15,7 @@ from pathlib import Path
 from harness.cluster import Cluster, read_cluster
 from harness.data import DATASETS
 from harness.data.index import damaged, read_index, refuse_unreadable, unfit, wrong_sizes
-from harness.spec import ENCODERS, one_of, refuse
+from harness.spec import ENCODERS, one_of, refuse, within
 from harness.store import Store
 from harness.sweep_file import load_sweep
 
@@ -210,33 +210,37 @@ def encode(args: argparse.Namespace) -> int:
     from harness.launch import submit
     from harness.plan import Encode, missing
     from harness.snapshot import PACKAGE, snapshot
-    from harness.work import Bar, perform
+    from harness.work import with_bar
 
     if args.verify:
         return verify(args.images)
-    latent = [name for name, data in DATASETS.items() if data.latent]
-    named = {"data": one_of(latent)(args.data), "vae": one_of(ENCODERS)(args.vae)}
-    faults = [f"--{name} {getattr(args, name)} {fault}" for name, fault in named.items() if fault]
-    refuse("encode", faults + ["--out DIR is missing: where should they go?"] * (args.out is None))
+    refuse("encode", encode_faults(args))
     cluster, out = settled(args), args.out.resolve()
-    task, store = (
-        Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard),
-        Store(Path(cluster.store)),
-    )
-    if missing(task, store) and cluster.executor == "local":
-        bar = Bar([task])
-        try:
-            perform(task, store, cluster, partial(bar.tell, task.id))
-        finally:
-            bar.bar.close()
-    elif missing(task, store):
+    store = Store(Path(cluster.store))
+    task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
+    if missing(task, store) and cluster.executor != "local":
         code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
         tasks, held = submit(task, store, cluster, args.retry, code)
         print(f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it")
         return 0
-    refuse_unreadable(out)
-    print(f"{out}: {read_index(out).count:,} images; name it as paths.{task.data} in the cluster file")
+    if missing(task, store):
+        with_bar(task, store, cluster)
+    if os.environ.get("RANK", "0") == "0":
+        refuse_unreadable(out)
+        print(f"{out}: {read_index(out).count:,} images; name it as paths.{task.data} in the cluster file")
     return 0
+
+
+def encode_faults(args: argparse.Namespace) -> list[str]:
+    latent = [name for name, data in DATASETS.items() if data.latent]
+    checks = {"data": one_of(latent), "vae": one_of(ENCODERS), "shard": within(1)}
+    given = {name: getattr(args, name) for name in checks}
+    found = [f"--{name} {value} {fault}" for name, value in given.items() if (fault := checks[name](value))]
+    if args.out is None:
+        found.append("--out DIR is missing: where shall they go?")
+    if not args.images.exists():
+        found.append(f"there is nothing at {args.images}")
+    return found
 
 
 def verify(folder: Path) -> int:

@@ -131,6 +131,18 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
     return errors
 
 
+def with_bar(task: Task, store: Store, cluster: Cluster) -> None:
+    """One task here, with a progress bar on the first rank; raises what `perform` raises."""
+    if os.environ.get("RANK", "0") != "0":
+        perform(task, store, cluster, lambda *_: None)
+        return
+    bar = Bar([task])
+    try:
+        perform(task, store, cluster, partial(bar.tell, task.id))
+    finally:
+        bar.bar.close()
+
+
 Ready = Callable[[set[str]], list[Task]]
 Ended = Callable[[Task, str | None], None]
 

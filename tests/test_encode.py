@@ -189,7 +189,9 @@ def test_unreadable_images_are_left_out_and_listed(task: Encode, undisturbed: Pa
     (source / names[3]).write_bytes(b"")
     (source / names[13]).write_bytes((source / names[13]).read_bytes()[:100])
     task, out = replace(task, source=str(source)), Path(task.out)
-    with pytest.raises(ValueError, match=rf"2 images were unreadable .* lists all: {names[3]} \(row 3\): .*mend them"):
+    with pytest.raises(
+        ValueError, match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*mend them"
+    ):
         encode(task, vae)
     index, found = read_index(out), rows(out)
     assert [(x["row"], x["name"]) for x in index.unreadable] == [(3, names[3]), (13, names[13])] and index.count == 12
@@ -292,5 +294,7 @@ def test_the_verb_submits_once(task: Encode, vae: Path, tmp_path: Path, capsys: 
 
 
 def test_all_mistakes_of_the_command_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, "encode", tmp_path, "--data", "digits", "--vae", "identity")
-    assert "--data digits is unknown" in line and "--vae identity is unknown" in line and "--out DIR is missing" in line
+    line = refused(capsys, "encode", tmp_path / "absent", "--data", "digits", "--vae", "identity", "--shard", 0)
+    for fault in ("--data digits is unknown", "--vae identity is unknown", "--shard 0 must be at least 1",
+                  "--out DIR is missing", "there is nothing at"):  # fmt: skip
+        assert fault in line

@@ -44,9 +44,9 @@ def encode(task: Encode, cluster: Cluster, here: Place, stop: Stop, tell: Progre
     spans = [range(low, min(total, low + task.shard)) for low in range(0, total, task.shard)]
     notes = {i: note for i in range(len(spans)) if (note := finished(out, i, made))}
     todo = [i for i in range(len(spans)) if i not in notes]
-    here.wait()  # all have seen the same shards before the first new one appears
     if here.leads:
         make_room(out, sum(len(spans[i]) for i in todo) * bytes_a_row(task))
+    here.wait()  # all have seen the same shards, and what was left lying is gone, before the first new one appears
 
     # Decoding, encoding and writing go on at the same time, and on from shard to shard.
     mine = todo[here.rank :: here.world]

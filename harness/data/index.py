@@ -180,11 +180,12 @@ def refuse_unreadable(folder: Path) -> None:
     Raises:
         ValueError: images were left out, with the first of them; index.json lists all.
     """
-    if bad := read_index(folder).unreadable:
-        first = "; ".join(f"{x['name']} (row {x['row']}): {x['fault']}" for x in bad[:5])
+    index = read_index(folder)
+    if bad := index.unreadable:
+        lines = [f"{x['name']} (in {shard_path(folder, x['row'] // index.shard).name}): {x['fault']}" for x in bad[:5]]
         raise ValueError(
-            f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all: {first}: mend them,"
-            " delete their shards (row // shard) and encode again, or train without them"
+            f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all: {'; '.join(lines)}:"
+            " mend them, delete those shards and encode again, or train without them"
         )
 
 
