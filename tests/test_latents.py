@@ -220,6 +220,9 @@ def test_from_images_to_decoded_samples(
     study = written(tiny_sweep(steps=(20,), runs=(latent_run(),), protocols=(PROTOCOL,)), tmp_path)
     assert told(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)[0] == 0
     assert array_shape(npz) == (5, 32, 3)
+    cluster.write_text(cluster.read_text().replace(str(vae), str(autoencoder(tmp_path / "other", seed=1))))
+    status, _, err = told(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)
+    assert status == 1 and "decoder 'ft-mse' has encoder" in err
 
 
 def test_latents_of_another_encoder_are_noticed_by_its_digest(folder: Path, vae: Path, tmp_path: Path) -> None:

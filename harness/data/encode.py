@@ -26,7 +26,7 @@ from harness.provenance import provenance
 from harness.spec import ENCODERS
 from harness.store import read_json, replacing, write_json
 
-PIXELS = 32 * 256 * 256  # of one batch: with its mirror images 10 GB of activations, whatever the size of an image
+PIXELS = 16 * 256 * 256  # of one batch: with its mirror images 5 GB of activations, whatever the size of an image
 
 
 def encode(task: Encode, cluster: Cluster, here: Place, stop: Stop, tell: Progress) -> None:
