@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from harness import diffusion, flops, rng
+from harness import flops, rng
 from harness.cluster import Cluster
 from harness.cost import gflops
 from harness.data import DATASETS, Dataset, open_dataset
 from harness.distributed import Interrupted, Place, Stop
-from harness.models import build
 from harness.plan import Progress, Train, newest
 from harness.provenance import device_name, provenance
-from harness.spec import TIMESTEPS, Run
+from harness.spec import TIMESTEPS, Run, uneven
+from harness.step import Learner, new_learner, new_network, stepper
 from harness.store import Store, append_lines, write_json
 from harness.tensors import load_tensors, save_tensors
 
@@ -38,62 +36,33 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
         Interrupted: a signal came, and a checkpoint was saved.
     """
     run, last = task.run, task.steps[-1]
-
-    if run.batch_size < here.world:
-        raise ValueError(f"{run.id}: batch_size = {run.batch_size} leaves some of {here.world} ranks without an image")
-
-    # Arithmetic.
-    torch.set_float32_matmul_precision("highest" if run.precision == "fp32" else "high")
-    autocast = torch.autocast(here.device.type, torch.bfloat16, enabled=run.precision == "bf16")
-
-    # Data, network, EMA, optimizer: every rank starts alike.
+    if fault := uneven(run, here.world):
+        raise ValueError(fault)
     dataset = open_dataset(run.data, cluster.path(run.data))
-    net = new_network(run).to(here.device)
-    ema = copy.deepcopy(net).requires_grad_(False)
-    weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
-    averages: list[Tensor] = [e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True)
+    learner = new_learner(run, here.device)
 
     # The newest whole state, if any.
-    start = resume(task, store, net, ema, optimizer, here)
+    start = resume(task, store, learner, here)
     if start in task.steps and here.leads:  # its state is whole, its scored weights were not
-        save(run, store, start, True, net, ema, optimizer)
-    module = torch.compile(net) if cluster.compile else net
-    forward: Any = DistributedDataParallel(module) if here.world > 1 else module
+        save(run, store, start, True, learner)
+    optimise = stepper(run, learner, cluster, here)
     log = begin_log(run, store, start, here)
 
     # Steps. Every random number is a function of (seed, step, slot): see rng.py.
-    table = diffusion.linear_schedule().table(here.device)
-    low, high = here.share(run.batch_size)
     window: list[Tensor] = []
     began = saved = mark = time.perf_counter()
     for step in range(start + 1, last + 1):
-        # Gradients, in as many forwards as the memory asks for.
-        values = torch.zeros(3, device=here.device)  # mse, vb, gradient norm
-        for a in range(low, high, cluster.microbatch):
-            b = min(high, a + cluster.microbatch)
-            with contextlib.nullcontext() if b == high or here.world == 1 else forward.no_sync(), autocast:
-                losses = diffusion.losses(forward, table, *draw(run, dataset, step, a, b, here.device))
-            mean = torch.stack(losses).mean(dim=1) * ((b - a) * here.world / run.batch_size)  # ranks are averaged
-            mean.sum().backward()
-            values[:2] += mean.detach()
-
-        # Optimizer and EMA.
-        values[2] = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(averages, weights, 1 - run.ema_decay)
-        window.append(values)
+        window.append(optimise(partial(draw, run, dataset, here.device, step)))
 
         # Every so often: losses, signals, checkpoint. All ranks decide alike.
         alone = here.world == 1 and bool(stop.signals)
         if step % LOOK and step not in task.steps and step != last and not alone:
             continue
+        rows = here.mean(torch.stack(window)).tolist()  # waits for the device: the clock is read after it
         now = time.perf_counter()
         stopping = stop.asked(here)
         speed = len(window) * run.batch_size / (now - mark)
-        finite = report(run, step, here.mean(torch.stack(window)).tolist(), speed, now - began, here, log)
-        if not finite:
+        if not report(run, step, rows, speed, now - began, here, log):
             raise FloatingPointError(
                 f"{run.id}: the loss or the gradient is not finite between steps {step - len(window) + 1} and {step};"
                 f" the last good checkpoint is that of step {newest(run, store)}: try a lower lr than {run.lr}"
@@ -103,7 +72,7 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
         overdue = here.any(now - saved > 60 * cluster.checkpoint_minutes)
         if step in task.steps or step == last or overdue or stopping:
             if here.leads:
-                save(run, store, step, step in task.steps, net, ema, optimizer)
+                save(run, store, step, step in task.steps, learner)
             here.wait()
             saved = time.perf_counter()
         if stopping and step < last:
@@ -111,14 +80,7 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
         mark = time.perf_counter()
 
 
-def new_network(run: Run) -> nn.Module:
-    """The network as the run's seed initialises it: on the CPU, so that every device starts alike."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.seed("weights", run.seed))
-        return build(run)
-
-
-def draw(run: Run, dataset: Dataset, step: int, low: int, high: int, device: torch.device) -> tuple[Tensor, ...]:
+def draw(run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int) -> tuple[Tensor, ...]:
     """Slots low … high of the batch of `step`: (x0, t, y, noise)."""
     data, key = DATASETS[run.data], (run.seed, step)
     index = rng.data_order(step, low, high, run.batch_size, len(dataset), run.seed)
@@ -163,10 +125,9 @@ def report(
     return len(good) == len(rows)
 
 
-def save(
-    run: Run, store: Store, step: int, scored: bool, net: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save(run: Run, store: Store, step: int, scored: bool, learner: Learner) -> None:
     """The state, and where the step is scored the EMA weights; then all but the newest states go."""
+    net, ema, optimizer = learner
     tensors = {f"net.{name}": x for name, x in net.state_dict().items()}
     tensors |= {f"ema.{name}": x for name, x in ema.state_dict().items()}
     for name, p in net.named_parameters():
@@ -181,11 +142,9 @@ def save(
             path.parent.rmdir()
 
 
-def resume(
-    task: Train, store: Store, net: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, here: Place
-) -> int:
+def resume(task: Train, store: Store, learner: Learner, here: Place) -> int:
     """Loads the newest whole state at or before the first wanted step; 0 where there is none."""
-    run = task.run
+    run, (net, ema, optimizer) = task.run, learner
     for step in reversed([s for s in store.steps(run) if s <= task.steps[0]]):
         try:
             tensors = load_tensors(store.state(run, step), str(here.device))

@@ -33,7 +33,7 @@ PROTOCOL = Protocol(name="latent", images=5, sampling_steps=2, guidance=1.5)
 
 
 def latent_run(**fields: Any) -> Run:
-    return tiny_run(model="mini-DiT-S/4", data="tiny", batch_size=7, **fields)
+    return tiny_run(model="mini-DiT-S/4", data="tiny", batch_size=8, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_training_on_latents_resumes_bit_for_bit(folder: Path, tmp_path: Path) -
     (run,) = sweep(*STEPS).runs
     train_all(sweep(*STEPS), once, paths=paths)
     for steps in (STEPS[:1], STEPS):
-        train_all(sweep(*steps), twice, paths=paths, microbatch=7)
+        train_all(sweep(*steps), twice, paths=paths, microbatch=5)
     assert [read_lines(log)[0][0]["start"] for log in twice.logs(run)] == [0, 20]
     assert curve(once, run) == curve(twice, run) and len(curve(once, run)) == 40
     assert once.ema(run, 40).read_bytes() == twice.ema(run, 40).read_bytes()
@@ -190,7 +190,7 @@ sys.path.insert(0, "tests")
 from drawings import register
 register()
 from helpers import *
-run = tiny_run(model="mini-DiT-S/4", data="tiny", batch_size=7)
+run = tiny_run(model="mini-DiT-S/4", data="tiny", batch_size=8)
 train_all(tiny_sweep(steps=(20,), runs=(run,), protocols=()), Store(Path(sys.argv[1])), paths={"tiny": sys.argv[2]})
 """
 

@@ -29,9 +29,12 @@ from safetensors.torch import load_file
 
 from harness import rng
 from harness import train as loop
+from harness.cluster import Cluster
 from harness.data.digits import Digits
+from harness.distributed import Place, Stop
 from harness.plan import Train, missing, newest
 from harness.spec import Run, Sweep
+from harness.step import new_network
 from harness.store import Store, is_claimed, is_whole, read_json, read_lines
 
 OFTEN = 1e-9  # minutes between checkpoints: at every look
@@ -204,19 +207,30 @@ import sys
 sys.path.insert(0, "tests")
 from helpers import *
 from pathlib import Path
-store = Store(Path(sys.argv[1]))
-train_all(tiny_sweep(steps=(20,), runs=(tiny_run(batch_size=7),), protocols=()), store, microbatch=3)
+store, steps = Store(Path(sys.argv[1])), tuple(map(int, sys.argv[2:]))
+train_all(tiny_sweep(steps=steps, runs=(tiny_run(batch_size=12),), protocols=()), store, microbatch=3)
 """
 
 
-def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) -> None:
-    """Also where the batch does not divide: the shares then weigh by their images."""
-    sweep, alone, shared = only_training((20,), batch_size=7), Store(tmp_path / "1"), Store(tmp_path / "2")
+def test_the_number_of_processes_may_change_on_the_way(tmp_path: Path) -> None:
+    """1 → 3 → 1 → 2 processes, in parts of batches that do not divide evenly: the curve of one process, to rounding."""
+    alone, moved = Store(tmp_path / "alone"), Store(tmp_path / "moved")
+    sweep = only_training((20, 40, 60, 80), batch_size=12)
     (run,) = sweep.runs
     train_all(sweep, alone)
-    ranks(2, RANK, shared.root)
-    close(shared, alone, run, 20)
-    assert len(shared.logs(run)) == 1 and read_lines(shared.logs(run)[0])[0][0]["world"] == 2
+    for world, steps in ((1, (20,)), (3, (20, 40)), (1, (20, 40, 60)), (2, (20, 40, 60, 80))):
+        ranks(world, RANK, moved.root, *steps)
+    close(moved, alone, run, 80)
+    begun = [read_lines(log)[0][0] for log in moved.logs(run)]
+    assert [(line["world"], line["start"]) for line in begun] == [(1, 0), (3, 20), (1, 40), (2, 60)]
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused(tmp_path: Path) -> None:
+    (task,) = missing(only_training((20,)), Store(tmp_path))
+    assert isinstance(task, Train)
+    place = Place(0, 3, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"batch_size = 8 is not divided by 3 processes: ask for 1, 2 or 4"):
+        loop.train(task, Store(tmp_path), Cluster(), place, Stop(), lambda *_: None)
 
 
 @pytest.mark.parametrize("microbatch", [1, 3, 4])
@@ -245,7 +259,7 @@ def test_the_average_of_the_weights_is_kept_from_step_0(tmp_path: Path) -> None:
     for step in sweep.steps:
         train_all(only_training((step,)), store)
         steps.append(load_file(store.state(run, step))[f"net.{name}"])
-    average = dict(loop.new_network(run).named_parameters())[name].detach()
+    average = dict(new_network(run).named_parameters())[name].detach()
     for weight in steps:
         average = run.ema_decay * average + (1 - run.ema_decay) * weight
     assert apart(average, load_file(store.ema(run, 5))[name]) < 1e-6
@@ -253,16 +267,16 @@ def test_the_average_of_the_weights_is_kept_from_step_0(tmp_path: Path) -> None:
 
 def test_null_labels_are_dropped_as_often_as_the_run_says(tmp_path: Path) -> None:
     run, data = tiny_run(label_dropout=0.3, batch_size=256), Digits()
-    labels = torch.cat([loop.draw(run, data, step, 0, 256, torch.device("cpu"))[2] for step in range(1, 21)])
+    labels = torch.cat([loop.draw(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)])
     assert abs((labels == 10).float().mean() - 0.3) < 0.02 and labels.max() == 10
-    _, t, _, noise = loop.draw(run, data, 1, 0, 256, torch.device("cpu"))
+    _, t, _, noise = loop.draw(run, data, torch.device("cpu"), 1, 0, 256)
     assert 0 <= t.min() < 50 and 950 < t.max() <= 999 and abs(noise.std() - 1) < 0.02
 
 
 def test_runs_of_one_seed_see_the_same_batches_whatever_the_model() -> None:
     small, large = tiny_run(), tiny_run(model="mini-DiT-XL/2", lr=1e-2)
     for mine, its in zip(
-        *(loop.draw(run, Digits(), 7, 0, 8, torch.device("cpu")) for run in (small, large)), strict=True
+        *(loop.draw(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)), strict=True
     ):
         assert torch.equal(mine, its)
 
@@ -277,7 +291,7 @@ def test_the_log_and_the_model_describe_themselves(tmp_path: Path) -> None:
     )
     assert first["step"] == 1 and first["images_per_second"] > 0 and first["loss"] == first["mse"] + first["vb"]
     model = read_json(store.model(run))
-    assert model["params"] == sum(p.numel() for p in loop.new_network(run).parameters())
+    assert model["params"] == sum(p.numel() for p in new_network(run).parameters())
     assert model["gflops"] == pytest.approx(model["macs"]["total"] / 1e9) and re.fullmatch(
         r"mini-DiT-S-8_\w{8}", run.id
     )

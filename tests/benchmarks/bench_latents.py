@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +28,7 @@ NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 
 
 def make(folder: Path, images: int, shards: int = 128) -> None:
-    """Latents of ImageNet's shape in as many shards as ImageNet has, filled by a block of noise again and again."""
+    """Latents of ImageNet's shape in about as many shards as ImageNet has, filled by a block of noise again and again."""
     DATASETS[NAME] = replace(DATASETS[NAME], images=images)
     shape, shard = files.shape(NAME), -(-images // shards)
     noise = np.random.default_rng(0).standard_normal((shard, *shape)).astype(np.float16)
@@ -88,29 +89,29 @@ def memory() -> tuple[float, float]:
 
 def main(images: int, rounds: int = 7) -> None:
     torch.set_num_threads(2)
-    print(f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s: median (least … most) of {rounds}")
     with tempfile.TemporaryDirectory() as name:
-        for count in (images // 8, images):
-            folder = Path(name) / str(count)
-            make(folder, count)
-            steps = count // BATCH
-            forget(folder)
-            before, _ = memory()
-            cold = rate(read, Latents(NAME, folder), steps)
-            data = Latents(NAME, folder)
-            print(f"{count:,} images in {len(data.shards)} shards\n  read cold{cold:>28,.0f}")
-            found: dict[str, list[float]] = {}
-            for _ in range(rounds):
-                for task in (read, read_fp32, batch):
-                    found.setdefault(task.__name__, []).append(rate(task, data, min(steps, 40)))
-            for task_name, v in found.items():
-                print(f"  {task_name:<18}{statistics.median(v):>19,.0f} ({min(v):,.0f} … {max(v):,.0f})")
-            own, mapped = memory()
-            print(
-                f"  memory of this process: {own - before:+.1f} MB since before the latents were opened;"
-                f" {mapped:.0f} MB of files mapped, of {sum(x['bytes'] for x in data.index.shards) / 2**20:.0f} MB"
-            )
+        folder = Path(name)
+        make(folder, images)
+        forget(folder)
+        before, _ = memory()
+        cold = rate(read, Latents(NAME, folder), images // BATCH)
+        data = Latents(NAME, folder)
+        total = sum(x["bytes"] for x in data.index.shards) / 2**20
+        print(f"{images:,} images, {total:.0f} MB in {len(data.shards)} shards\n  {'read, cold':<18}{cold:>12,.0f}")
+        found: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for task in (read, read_fp32, batch):
+                found.setdefault(task.__name__, []).append(rate(task, data, min(images // BATCH, 40)))
+        for title, v in found.items():
+            print(f"  {title:<18}{statistics.median(v):>12,.0f} ({min(v):,.0f} … {max(v):,.0f})")
+        own, mapped = memory()
+        print(f"  memory of the process grew by {own - before:.0f} MB; {mapped:.0f} MB of files are mapped")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40_000)
+    if sys.argv[1:]:
+        main(int(sys.argv[1]))
+    else:  # each in a process of its own, for the memory
+        print(f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s: median (least … most), 2 threads")
+        for size in (5_000, 40_000):
+            subprocess.run([sys.executable, __file__, str(size)], check=True)
