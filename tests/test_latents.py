@@ -178,7 +178,7 @@ def test_training_on_latents_resumes_bit_for_bit(folder: Path, tmp_path: Path) -
     (run,) = sweep(*STEPS).runs
     train_all(sweep(*STEPS), once, paths=paths)
     for steps in (STEPS[:1], STEPS):
-        train_all(sweep(*steps), twice, paths=paths, microbatch=5)
+        train_all(sweep(*steps), twice, paths=paths)
     assert [read_lines(log)[0][0]["start"] for log in twice.logs(run)] == [0, 20]
     assert curve(once, run) == curve(twice, run) and len(curve(once, run)) == 40
     assert once.ema(run, 40).read_bytes() == twice.ema(run, 40).read_bytes()

@@ -28,7 +28,7 @@ NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 
 
 def make(folder: Path, images: int, shards: int = 128) -> None:
-    """Latents of ImageNet's shape in about as many shards as ImageNet has, filled by a block of noise again and again."""
+    """Latents of ImageNet's shape, in about as many shards, filled by a block of noise again and again."""
     DATASETS[NAME] = replace(DATASETS[NAME], images=images)
     shape, shard = files.shape(NAME), -(-images // shards)
     noise = np.random.default_rng(0).standard_normal((shard, *shape)).astype(np.float16)
