@@ -91,4 +91,4 @@ def main(images: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in (*sys.argv[1:], "8", "5")[:2]))
+    main(*(int(word) for word in (*sys.argv[1:], "6", "3")[:2]))
