@@ -27,9 +27,12 @@ def settled(args: argparse.Namespace) -> Cluster:
 
 
 def plan(args: argparse.Namespace) -> int:
+    from harness.memory import refuse_unfit
     from harness.tables import plan_json, plan_text
 
-    found = plan_json(load_sweep(args.sweep), Store(Path(settled(args).store)))
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    refuse_unfit(sweep, cluster)
+    found = plan_json(sweep, Store(Path(cluster.store)), cluster, args.on)
     print(json.dumps(found, indent=1) if args.json else plan_text(found))
     return 0
 
@@ -65,11 +68,39 @@ def run(args: argparse.Namespace) -> int:
     return 1 if errors or left else 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    from harness.bench import bench as measure
+    from harness.distributed import place
+    from harness.provenance import device_name
+    from harness.speed import known_speed
+    from harness.tables import bench_text, evaluations_text
+    from harness.work import set_threads
+
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    if strange := set(args.models or ()) - {run.model for run in sweep.runs}:
+        raise ValueError(f"{sweep.name} has no {', '.join(sorted(strange))}: name models of its runs")
+    sweep = dataclasses.replace(sweep, runs=tuple(r for r in sweep.runs if not args.models or r.model in args.models))
+    store = Store(Path(cluster.store))
+    writable(store)
+    set_threads(cluster)
+    with place(cluster.device) as here:
+        rows = measure(sweep, store, cluster, here.device, args.seconds, partial(print, file=sys.stderr, flush=True))
+        path = store.speed(device_name(here.device))
+    if args.json or not rows:
+        print(json.dumps(rows, indent=1))
+        return 0 if rows else 1
+    known = known_speed(store, cluster, device_name(here.device))
+    print(bench_text(rows), evaluations_text(sweep, known), f"{path}: harness plan counts with it", sep="\n\n")
+    return 0
+
+
 def launch(args: argparse.Namespace) -> int:
     from harness.launch import follow, submit
+    from harness.memory import refuse_unfit
     from harness.snapshot import PACKAGE, snapshot
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
+    refuse_unfit(sweep, cluster)
     store = Store(Path(cluster.store))
     writable(store)
     code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
