@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,18 +30,23 @@ FEATURE_BYTES = {"inception": 4 * (2048 + 7 * 17 * 17 + 1008), "digits-cnn-1": 4
 
 def gflops(run: Run) -> float:
     """Forward multiply-adds of one image / 1e9, exactly as fvcore counts them."""
-    model, data = MODELS[run.model], DATASETS[run.data]
+    return multiply_adds(run.model, run.conditioning, run.data) / 1e9
+
+
+@functools.cache
+def multiply_adds(name: str, conditioning: str, dataset: str) -> int:
+    model, data = MODELS[name], DATASETS[dataset]
     d, patch, tokens = model.width, model.patch, (data.size // model.patch) ** 2
-    seen = tokens + 2 * (run.conditioning == "in-context")  # the two extra tokens pass through every block
+    seen = tokens + 2 * (conditioning == "in-context")  # the two extra tokens pass through every block
     linear = (4 + 2 * MLP_RATIO) * d * d
-    adaptive = run.conditioning.startswith("adaLN")
+    adaptive = conditioning.startswith("adaLN")
     norm = (4 if adaptive else 5) * d  # fvcore's count for a LayerNorm without and with affine, a token
     block = seen * (linear + 2 * seen * d + 2 * norm)
-    if run.conditioning == "cross-attention":
+    if conditioning == "cross-attention":
         block += tokens * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d  # q and out, attention to t and y; k and v
-    block += {"adaLN-Zero": 6, "adaLN": 4}.get(run.conditioning, 0) * d * d
+    block += {"adaLN-Zero": 6, "adaLN": 4}.get(conditioning, 0) * d * d
     ends = tokens * (3 * d * patch * patch * data.channels + norm) + TIME_FEATURES * d + d * d + 2 * d * d * adaptive
-    return (model.depth * block + ends) / 1e9
+    return model.depth * block + ends
 
 
 def parameters(run: Run) -> int:
@@ -139,9 +145,11 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
     """The cost of a cell's missing tasks at that speed."""
     run = cell.run
     images = sum(run.batch_size * (t.steps[-1] - t.start) for t in cell.tasks if isinstance(t, Train))
-    counts = Counter(t.protocol for t in cell.tasks if isinstance(t, Evaluate))
-    parts = [evaluation(run, protocol, speed, count) for protocol, count in counts.items()]
-    shards = max((FEATURE_BYTES[p.features] * p.images for p in counts), default=0)  # of one evaluation in progress
+    scored = [t.protocol for t in cell.tasks if isinstance(t, Evaluate)]
+    counts = Counter(p.id for p in scored)
+    wanted = {p.id: p for p in scored}
+    parts = [evaluation(run, protocol, speed, counts[name]) for name, protocol in wanted.items()]
+    shards = max((FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0)  # of one in progress
     disk = BYTES * parameters(run) * (scored_steps + STATE_COPIES * STATES_KEPT) + shards
     return Cost(
         hours(images, training(run), speed) if images else 0.0,

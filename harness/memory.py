@@ -13,7 +13,7 @@ from harness.data import DATASETS
 from harness.models import MODELS
 from harness.spec import Protocol, Run, Sweep, refuse
 
-# What a block keeps of each token and channel for its backward pass: values in fp32 whatever the precision (the residual
+# What a block keeps of each token and channel for its backward pass: values in fp32 whatever the precision (residual
 # stream, what norms read and give), and values that autocast halves (projections, attention, MLP).
 KEPT = {"adaLN-Zero": (4, 16), "adaLN": (4, 14), "cross-attention": (3, 17), "in-context": (2, 14)}
 LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block

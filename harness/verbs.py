@@ -72,7 +72,7 @@ def bench(args: argparse.Namespace) -> int:
     from harness.bench import bench as measure
     from harness.distributed import place
     from harness.provenance import device_name
-    from harness.speed import known_speed
+    from harness.speed import Speed, measured
     from harness.tables import bench_text, evaluations_text
     from harness.work import set_threads
 
@@ -86,11 +86,11 @@ def bench(args: argparse.Namespace) -> int:
     with place(cluster.device) as here:
         rows = measure(sweep, store, cluster, here.device, args.seconds, partial(print, file=sys.stderr, flush=True))
         path = store.speed(device_name(here.device))
-    if args.json or not rows:
-        print(json.dumps(rows, indent=1))
-        return 0 if rows else 1
-    known = known_speed(store, cluster, device_name(here.device))
-    print(bench_text(rows), evaluations_text(sweep, known), f"{path}: harness plan counts with it", sep="\n\n")
+    if not rows:
+        raise ValueError(f"nothing of {sweep.name} could be measured in {args.seconds:g} s each: give more --seconds")
+    known = Speed(path.stem, "just now", rows=measured(path)["rows"])
+    texts = (bench_text(rows), evaluations_text(sweep, known), f"{path}: harness plan counts with it")
+    print(json.dumps(rows, indent=1) if args.json else "\n\n".join(texts))
     return 0
 
 
