@@ -15,6 +15,7 @@ from harness.store import Store, read_json
 
 PUBLISHED_SPEED = Path(__file__).parents[1] / "results" / "published" / "speed.csv"
 ROW = {"what": str, "precision": str, "gmacs": float, "images_per_second": float, "date": str}  # what plan reads of one
+MODELS_DO = ("training", "sampling")  # the rest is done by convolutional networks
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ def rate(work: Work, speed: Speed) -> Rate:
     if not speed.rows:
         return Rate(speed.tflops * 1e12 / (2e9 * work.gmacs), "")
 
-    def distance(key: str) -> tuple[bool, bool, bool, float]:
+    def distance(key: str) -> tuple[bool, bool, bool, bool, float]:
         row = (speed.rows or {})[key]
+        other = (row["what"] in MODELS_DO) != (work.what in MODELS_DO)
         apart = abs(math.log(row["gmacs"] / work.gmacs))
-        return key != work.key, row["precision"] != work.precision, row["what"] != work.what, apart
+        return key != work.key, other, row["precision"] != work.precision, row["what"] != work.what, apart
 
     key = min(speed.rows, key=distance)
     row = speed.rows[key]

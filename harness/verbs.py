@@ -77,6 +77,8 @@ def bench(args: argparse.Namespace) -> int:
     from harness.work import set_threads
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
+    if not args.seconds > 0:
+        raise ValueError(f"--seconds {args.seconds:g} must be above 0: 5 are enough for a median")
     if strange := set(args.models or ()) - {run.model for run in sweep.runs}:
         raise ValueError(f"{sweep.name} has no {', '.join(sorted(strange))}: name models of its runs")
     sweep = dataclasses.replace(sweep, runs=tuple(r for r in sweep.runs if not args.models or r.model in args.models))
