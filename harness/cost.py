@@ -99,12 +99,13 @@ def features(protocol: Protocol) -> Work:
 def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
+    if run.data != "digits":
+        yield autoencoder("encoding", run.data)
     for protocol in protocols:
         yield sampling(run, protocol)
         yield features(protocol)
         if protocol.decoder != "identity":
             yield autoencoder("decoding", run.data)
-            yield autoencoder("encoding", run.data)
 
 
 def kind(run: Run) -> tuple[object, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -126,41 +125,6 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
         "Memory: peak of tensors on one device at the cluster's microbatch, in closed form; torch.compile takes less.",
         "Gflops: forward multiply-adds of one image / 1e9, the paper's convention.",
     ]
-
-
-def pace(speed: float) -> str:
-    """64163.2 → 64,163; 0.83127 → 0.831."""
-    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
-
-
-def bench_text(rows: Sequence[dict[str, Any]]) -> str:
-    """What was measured, a work a line."""
-    head = ("work", "batch", "images/s", "least … most", "TFLOP/s", "of matmul", "MFU", "memory")
-    lines = [
-        (f"{r['what']} {r['subject']} {r['precision']}{' compiled' * r['compile']}",
-         f"{r['batch']}" + f" by {r['part']}" * (r["part"] < r["batch"]), pace(r["images_per_second"]),
-         f"{pace(r['least'])} … {pace(r['most'])}", f"{r['tflops']:.3g}", f"{r['matmul_share']:.1%}",
-         f"{r['mfu']:.1%}" if r["mfu"] else "", in_units(r["peak_bytes"]) + "B" if r["peak_bytes"] else "")
-        for r in rows
-    ]  # fmt: skip
-    return f"{aligned(head, lines)}\n" + (
-        "Medians; sampling counts forwards, of one image each. Of matmul: of a plain square product in that precision,"
-        " timed here. MFU: of the data sheet's dense bf16, as in the logs. Memory: peak of tensors, on a GPU."
-    )
-
-
-def evaluations_text(sweep: Sweep, speed: Speed) -> str:
-    """What each protocol takes of each model at that speed: the sampler's few timed steps, times their number."""
-    head = ("evaluation", "images", "steps", "images/s sampled", "sampling", "decoding", "features")
-    lines = []
-    for run, protocol in itertools.product(sweep.runs, sweep.protocols):
-        spent = cost.evaluation(run, protocol, speed)
-        lines.append((
-            f"{run.model} {protocol.name}", str(protocol.images), str(protocol.sampling_steps),
-            pace(protocol.images / spent.sample_hours / 3600),
-            *map(duration, (spent.sample_hours, spent.decode_hours, spent.feature_hours)),
-        ))  # fmt: skip
-    return aligned(head, lines)
 
 
 def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:

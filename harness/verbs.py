@@ -70,10 +70,8 @@ def run(args: argparse.Namespace) -> int:
 
 def bench(args: argparse.Namespace) -> int:
     from harness.bench import bench as measure
+    from harness.bench import bench_text, evaluations_text
     from harness.distributed import place
-    from harness.provenance import device_name
-    from harness.speed import Speed, measured
-    from harness.tables import bench_text, evaluations_text
     from harness.work import set_threads
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
@@ -87,11 +85,11 @@ def bench(args: argparse.Namespace) -> int:
     set_threads(cluster)
     with place(cluster.device) as here:
         rows = measure(sweep, store, cluster, here.device, args.seconds, partial(print, file=sys.stderr, flush=True))
-        path = store.speed(device_name(here.device))
-    if not rows:
-        raise ValueError(f"nothing of {sweep.name} could be measured in {args.seconds:g} s each: give more --seconds")
-    known = Speed(path.stem, "just now", rows=measured(path)["rows"])
-    texts = (bench_text(rows), evaluations_text(sweep, known), f"{path}: harness plan counts with it")
+        if not rows:
+            raise ValueError(
+                f"nothing of {sweep.name} could be measured in {args.seconds:g} s each: give more --seconds"
+            )
+        texts = (bench_text(rows), evaluations_text(sweep, store, here.device))
     print(json.dumps(rows, indent=1) if args.json else "\n\n".join(texts))
     return 0
 

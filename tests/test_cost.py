@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import cost, flops
-from harness.bench import autoencoder, extractor_of
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS, Model, build
 from harness.models.dit import DiT
 from harness.plan import untouched
 from harness.spec import FEATURES, Protocol, Run
 from harness.speed import Speed
+from harness.works import autoencoder, extractor_of
 
 PAPER = [f"DiT-{size}/{patch}" for size in SIZES for patch in PATCHES]
 # paper.md: the released models' own counts, fixed positions included

@@ -14,7 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from harness import diffusion, memory
-from harness.bench import autoencoder
 from harness.cluster import Cluster
 from harness.cost import parameters
 from harness.data import DATASETS
@@ -22,6 +21,7 @@ from harness.distributed import Place
 from harness.models import CONDITIONINGS, build
 from harness.spec import Protocol, Run, Sweep
 from harness.step import new_learner, stepper
+from harness.works import autoencoder
 
 CPU = torch.device("cpu")
 
