@@ -18,7 +18,7 @@ from harness import cost
 from harness.cluster import Cluster
 from harness.provenance import device_name, provenance
 from harness.spec import Sweep
-from harness.speed import Speed, measured
+from harness.speed import Speed, basis, measured
 from harness.store import Store, claim, write_json
 from harness.tables import aligned, duration, in_units
 from harness.train import PEAKS
@@ -155,14 +155,16 @@ def bench_text(rows: Sequence[Row]) -> str:
 
 def evaluations_text(sweep: Sweep, store: Store, device: torch.device) -> str:
     """What each protocol takes of each model on that device: the sampler's few timed steps, times their number."""
-    speed = Speed("", "", rows=measured(store.speed(device_name(device)))["rows"])
+    path = store.speed(device_name(device))
+    speed = Speed(device_name(device), f"in {path}, for harness plan", rows=measured(path)["rows"])
     head = ("evaluation", "images", "steps", "images/s sampled", "sampling", "decoding", "features")
     lines = []
     for run, protocol in itertools.product(sweep.runs, sweep.protocols):
         spent = cost.evaluation(run, protocol, speed)
         lines.append((
-            f"{run.model} {protocol.name}", str(protocol.images), str(protocol.sampling_steps),
+            f"{run.model} {protocol.name}", f"{protocol.images:,}", str(protocol.sampling_steps),
             pace(protocol.images / spent.sample_hours / 3600),
             *map(duration, (spent.sample_hours, spent.decode_hours, spent.feature_hours)),
         ))  # fmt: skip
-    return aligned(head, lines)
+    rest = {work: None for run in sweep.runs for work in cost.works(run, sweep.protocols)}
+    return "\n".join([aligned(head, lines), *basis(rest, speed)])

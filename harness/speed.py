@@ -144,7 +144,7 @@ def basis(works: Iterable[Work], speed: Speed) -> list[str]:
     ]
     for key, wanted in taken.items():
         if scaled := [work.key for work in wanted if work.key != key]:
-            more = f" and {len(scaled) - 1} others" * (len(scaled) > 1)
+            more = f" and {len(scaled) - 1} more" * (len(scaled) > 1)
             lines.append(f"Not measured: {scaled[0]}{more}: scaled by multiply-adds from {key}.")
     return lines
 

@@ -20,10 +20,11 @@ from harness.data import DATASETS
 from harness.decoders import load_decoder
 from harness.distributed import Place
 from harness.features import ADMInception, Extractor
+from harness.models import build
 from harness.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.speed import Work
-from harness.step import new_learner, new_network, stepper
+from harness.step import new_learner, stepper
 from harness.train import draw
 
 SAMPLER_STEPS = 4  # that are timed; a protocol's time follows from its number of forwards
@@ -105,7 +106,8 @@ def sampling(run: Run, protocol: Protocol, batch: int, device: torch.device) -> 
     short = dataclasses.replace(protocol, sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps))
 
     def make(batch: int, part: int) -> Call:
-        net = new_network(run).to(device).eval()
+        with device:  # no seed's weights: their values change no time, and drawing them on the CPU takes long
+            net = build(run).eval()
         return lambda: [sample(net, run, short, a, b, device) for a, b in parts(batch, part)]
 
     forwards = short.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
