@@ -44,7 +44,7 @@ def evaluate(task: Evaluate, store: Store, cluster: Cluster, here: Place, stop: 
     extractor = load_extractor(protocol, cluster, here.device)
     known = load_reference(protocol, cluster, store, extractor, DATASETS[run.data].pixels)
     decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
-    net = load_network(store, run, task.step, protocol.weights, here.device)
+    net = load_network(store, run, task.step, protocol.weights, here.device, cluster.compile)
     folder = store.shards(run, task.step, protocol)
     todo = [i for i in range(-(-protocol.images // SHARD)) if not is_whole(shard_path(folder, i))]
     here.wait()  # all have seen the same shards before the first new one appears
@@ -65,7 +65,7 @@ def write_samples(task: Evaluate, store: Store, cluster: Cluster, here: Place, o
     """The images of an evaluation as the npz that ADM's evaluator reads, a batch at a time."""
     run, protocol = task.run, task.protocol
     decode = load_decoder(protocol.decoder, here.device, cluster.path(protocol.decoder))
-    net = load_network(store, run, task.step, protocol.weights, here.device)
+    net = load_network(store, run, task.step, protocol.weights, here.device, cluster.compile)
 
     def batches() -> Iterator[Tensor]:
         for low in range(0, protocol.images, cluster.sampling_batch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,9 @@ def sample(net: nn.Module, run: Run, protocol: Protocol, low: int, high: int, de
         return diffusion.sample(protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise)
 
 
-def load_network(store: Store, run: Run, step: int, weights: str, device: torch.device) -> nn.Module:
+def load_network(
+    store: Store, run: Run, step: int, weights: str, device: torch.device, compiled: bool = False
+) -> nn.Module:  # fmt: skip
     """The trained network in eval mode: its EMA, or its raw weights while the state is still there.
 
     Raises:
@@ -53,4 +57,4 @@ def load_network(store: Store, run: Run, step: int, weights: str, device: torch.
     if {name: x.shape for name, x in found.items()} != {name: x.shape for name, x in wanted.items()}:
         raise ValueError(f"{path} holds another model than {run.model}: move it away and train again")
     net.load_state_dict(found, assign=True)
-    return net.eval()
+    return cast(nn.Module, torch.compile(net.eval())) if compiled else net.eval()

@@ -29,7 +29,9 @@ from safetensors.torch import load_file
 
 from harness import rng
 from harness import train as loop
+from harness.cluster import Cluster
 from harness.data.digits import Digits
+from harness.distributed import Place, Stop
 from harness.plan import Train, missing, newest
 from harness.spec import Run, Sweep
 from harness.step import new_network
@@ -205,19 +207,30 @@ import sys
 sys.path.insert(0, "tests")
 from helpers import *
 from pathlib import Path
-store = Store(Path(sys.argv[1]))
-train_all(tiny_sweep(steps=(20,), runs=(tiny_run(batch_size=7),), protocols=()), store, microbatch=3)
+store, steps = Store(Path(sys.argv[1])), tuple(map(int, sys.argv[2:]))
+train_all(tiny_sweep(steps=steps, runs=(tiny_run(batch_size=12),), protocols=()), store, microbatch=3)
 """
 
 
-def test_the_number_of_processes_changes_nothing_but_rounding(tmp_path: Path) -> None:
-    """Also where the batch does not divide: the shares then weigh by their images."""
-    sweep, alone, shared = only_training((20,), batch_size=7), Store(tmp_path / "1"), Store(tmp_path / "2")
+def test_the_number_of_processes_may_change_on_the_way(tmp_path: Path) -> None:
+    """1 → 3 → 1 → 2 processes, in parts of batches that do not divide evenly: the curve of one process, to rounding."""
+    alone, moved = Store(tmp_path / "alone"), Store(tmp_path / "moved")
+    sweep = only_training((20, 40, 60, 80), batch_size=12)
     (run,) = sweep.runs
     train_all(sweep, alone)
-    ranks(2, RANK, shared.root)
-    close(shared, alone, run, 20)
-    assert len(shared.logs(run)) == 1 and read_lines(shared.logs(run)[0])[0][0]["world"] == 2
+    for world, steps in ((1, (20,)), (3, (20, 40)), (1, (20, 40, 60)), (2, (20, 40, 60, 80))):
+        ranks(world, RANK, moved.root, *steps)
+    close(moved, alone, run, 80)
+    begun = [read_lines(log)[0][0] for log in moved.logs(run)]
+    assert [(line["world"], line["start"]) for line in begun] == [(1, 0), (3, 20), (1, 40), (2, 60)]
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused(tmp_path: Path) -> None:
+    (task,) = missing(only_training((20,)), Store(tmp_path))
+    assert isinstance(task, Train)
+    place = Place(0, 3, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"batch_size = 8 is not divided by 3 processes: ask for 1, 2 or 4"):
+        loop.train(task, Store(tmp_path), Cluster(), place, Stop(), lambda *_: None)
 
 
 @pytest.mark.parametrize("microbatch", [1, 3, 4])

@@ -1,61 +1,87 @@
-"""What the DDPM loop adds to the forwards it needs: `python tests/benchmarks/bench_sampler.py [rounds]`."""
+"""DDPM sampling beside the released sampler and beside bare forwards: `bench_sampler.py [--dit DIR] [--help]`.
+
+The cost of a step does not depend on their number: a window has --steps of them, where the paper takes 250.
+"""
 
 from __future__ import annotations
 
-import statistics
-import sys
-import time
-from collections.abc import Callable
+import argparse
+from functools import partial
+from pathlib import Path
 
 import torch
+from sides import Makers, Step, head, imported, options, table
+from torch import Tensor
 
-from harness import diffusion, rng
+from harness.cost import sampling_flop
 from harness.data import DATASETS
+from harness.distributed import keep_freed_memory
 from harness.models import build
-from harness.spec import Run
-
-# run, batch, steps
-CASES = (
-    (Run(model="mini-DiT-XL/2", data="digits", precision="fp32"), 256, 4),
-    (Run(model="DiT-S/4", precision="fp32"), 8, 8),
-)
+from harness.sample import sample
+from harness.spec import Protocol, Run
 
 
-def seconds(task: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    task()
-    return time.perf_counter() - began
+def ours(run: Run, protocol: Protocol, device: torch.device, compiled: bool) -> Step:
+    """harness.sample as harness.evaluate calls it."""
+    keep_freed_memory()
+    net = build(run).to(device).eval()
+    net = torch.compile(net) if compiled else net
+    return lambda: sample(net, run, protocol, 0, protocol.images, device)
 
 
-@torch.inference_mode()
-def case(run: Run, batch: int, steps: int, rounds: int) -> None:
-    """Windows of loop and of bare forwards in turns, so that a busy machine slows both alike."""
-    data, net = DATASETS[run.data], build(run).eval()
-    shape = (data.channels, data.size, data.size)
-    x, y = rng.normal(0, batch, shape, "cpu", "start"), torch.zeros(batch, dtype=torch.long)
-    t = torch.full((batch,), 500)
+def forwards(run: Run, protocol: Protocol, device: torch.device) -> Step:
+    """As many forwards of our network, and nothing else."""
+    keep_freed_memory()
+    data, net = DATASETS[run.data], build(run).to(device).eval()
+    x = torch.randn(protocol.images, data.channels, data.size, data.size, device=device)
+    t, y = torch.full((2, len(x)), 5, device=device)
 
-    def loop() -> object:
-        return diffusion.ddpm(net, x, y, steps, lambda k: rng.normal(0, batch, shape, "cpu", "noise", k))
+    @torch.inference_mode()
+    def step() -> list[Tensor]:
+        return [net(x, t, y) for _ in range(protocol.sampling_steps)]
 
-    def forwards() -> object:
-        return [net(x, t, y) for _ in range(steps)]
-
-    loop(), forwards()  # warm
-    pairs = [(seconds(loop), seconds(forwards)) for _ in range(rounds)]
-    ours, bare = ([1e3 * pair[i] / steps for pair in pairs] for i in range(2))
-    more = [100 * (mine / needed - 1) for mine, needed in zip(ours, bare, strict=True)]
-    cells = [f"{statistics.median(v):>8.1f} ({min(v):.1f} … {max(v):.1f})" for v in (ours, bare, more)]
-    print(f"{run.model:<15}{batch:>5}{steps:>6}  " + "".join(f"{cell:<26}" for cell in cells))
+    return step
 
 
-def main(rounds: int) -> None:
-    head = "".join(f"{name:<26}" for name in ("loop ms a step", "forwards ms a step", "loop over forwards %"))
-    print(f"medians (least … most) of {rounds} windows, {torch.get_num_threads()} threads")
-    print(f"{'model':<15}{'batch':>5}{'steps':>6}  {head}")
-    for run, batch, steps in CASES:
-        case(run, batch, steps, rounds)
+def released(folder: Path, run: Run, protocol: Protocol, device: torch.device) -> Step:
+    """p_sample_loop of a checkout, as its sample_ddp.py calls it without guidance."""
+    with imported(folder) as module:
+        net = module("models").DiT_models[run.model](input_size=32, num_classes=1000).to(device).eval()
+        diffusion = module("diffusion").create_diffusion(str(protocol.sampling_steps))
+    z = torch.randn(protocol.images, 4, 32, 32, device=device)
+    y = torch.randint(1000, (len(z),), device=device)
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        return diffusion.p_sample_loop(
+            net.forward, z.shape, z, clip_denoised=False, model_kwargs={"y": y}, device=device
+        )
+
+    return step
+
+
+def makers(args: argparse.Namespace, run: Run, protocol: Protocol, device: torch.device) -> Makers:
+    """What is compared: the reference first where it is given."""
+    found: Makers = {"facebookresearch/DiT": partial(released, args.dit, run, protocol, device)} if args.dit else {}
+    found["bare forwards"] = partial(forwards, run, protocol, device)
+    for precision in args.precisions:
+        mine = Protocol(**protocol.canonical() | {"precision": precision})
+        found[f"harness {precision}"] = partial(ours, run, mine, device, False)
+        if args.compile:
+            found[f"harness {precision} compiled"] = partial(ours, run, mine, device, True)
+    return found
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--steps", type=int, default=10)
+    args = parser.parse_args()
+    device = head(args)
+    for model in args.models:
+        run = Run(model=model, data="digits" if model.startswith("mini") else "imagenet256", precision="fp32")
+        protocol = Protocol(name="timed", images=args.batch, sampling_steps=args.steps)
+        table(model, makers(args, run, protocol, device), sampling_flop(run, protocol), args.batch, args, device)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+    main()

@@ -1,0 +1,114 @@
+"""One training step beside the peers': `python tests/benchmarks/bench_training.py --dit DIR [--help]`.
+
+The peers import timm: `pip install --no-deps -t SITE timm`, then PYTHONPATH=SITE. diffusers' DiT is installed already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from functools import partial
+from pathlib import Path
+
+import torch
+from sides import Makers, Step, head, imported, options, table
+from torch import Tensor, nn
+
+from harness.cluster import Cluster
+from harness.cost import gflops
+from harness.distributed import Place, keep_freed_memory
+from harness.models import MODELS
+from harness.spec import TIMESTEPS, Run
+from harness.step import new_learner, stepper
+
+
+def batch(run: Run, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x0, t, y, noise."""
+    x0, noise = (torch.randn(run.batch_size, 4, 32, 32, device=device) for _ in range(2))
+    t = torch.randint(TIMESTEPS, (run.batch_size,), device=device)
+    return x0, t, torch.randint(1000, (run.batch_size,), device=device), noise
+
+
+def ours(run: Run, device: torch.device, compiled: bool) -> Step:
+    """harness.step as harness.train calls it."""
+    keep_freed_memory()
+    drawn = batch(run, device)
+    optimise = stepper(run, new_learner(run, device), Cluster(compile=compiled), Place(0, 1, device))
+    return lambda: optimise(lambda low, high: tuple(x[low:high] for x in drawn))
+
+
+def update_ema(ema: nn.Module, net: nn.Module) -> None:
+    """As in the released train.py: it cannot be imported without its whole environment."""
+    averages = dict(ema.named_parameters())
+    for name, p in net.named_parameters():
+        averages[name].data.mul_(0.9999).add_(p.data, alpha=1 - 0.9999)
+
+
+def released(folder: Path, run: Run, device: torch.device) -> Step:
+    """The released loop body: its network, its losses, AdamW with its defaults, its EMA, and loss.item()."""
+    with imported(folder) as module:
+        net = module("models").DiT_models[run.model](input_size=32, num_classes=1000).to(device).train()
+        diffusion = module("diffusion").create_diffusion(timestep_respacing="")
+    ema = copy.deepcopy(net).requires_grad_(False)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
+    x0, t, y, _ = batch(run, device)
+
+    def step() -> None:
+        loss = diffusion.training_losses(net, x0, t, {"y": y})["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        update_ema(ema, net)
+        loss.item()
+
+    return step
+
+
+def of_diffusers(run: Run, device: torch.device) -> Step:
+    """diffusers' DiTTransformer2DModel under a plain noise-prediction loss, fused AdamW and diffusers' own EMA."""
+    from diffusers import DiTTransformer2DModel
+    from diffusers.training_utils import EMAModel
+
+    model = MODELS[run.model]
+    net = DiTTransformer2DModel(
+        num_attention_heads=model.heads, attention_head_dim=model.width // model.heads, in_channels=4, out_channels=8,
+        num_layers=model.depth, sample_size=32, patch_size=model.patch, num_embeds_ada_norm=1000,
+    ).to(device).train()  # fmt: skip
+    ema = EMAModel(net.parameters(), decay=0.9999)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
+    x0, t, y, noise = batch(run, device)
+
+    def step() -> None:
+        loss = ((net(x0, t, y).sample.chunk(2, dim=1)[0] - noise) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema.step(net.parameters())
+        loss.item()
+
+    return step
+
+
+def makers(args: argparse.Namespace, run: Run, device: torch.device) -> Makers:
+    """What is compared, the reference first where it is given."""
+    peers = {"facebookresearch/DiT": args.dit, "fast-DiT": args.fast_dit}
+    found: Makers = {n: partial(released, f, run, device) for n, f in peers.items() if f}
+    found["diffusers"] = partial(of_diffusers, run, device)
+    for precision in args.precisions:
+        mine = Run(**run.canonical() | {"precision": precision})
+        found[f"harness {precision}"] = partial(ours, mine, device, False)
+        if args.compile:
+            found[f"harness {precision} compiled"] = partial(ours, mine, device, True)
+    return found
+
+
+def main() -> None:
+    args = options(__doc__).parse_args()
+    device = head(args)
+    for model in args.models:
+        run = Run(model=model, precision="fp32", batch_size=args.batch)
+        table(model, makers(args, run, device), 6e9 * gflops(run) * args.batch, args.batch, args, device)
+
+
+if __name__ == "__main__":
+    main()
