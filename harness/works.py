@@ -9,10 +9,10 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness import cost, features, memory
 from harness.cluster import Cluster
@@ -59,8 +59,8 @@ def works(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Item]:
         if run.data != "digits":
             items.append(encoding(run, device))
         for protocol in sweep.protocols:
-            batch = cluster.of(run.model, True).sampling_batch
-            items += [sampling(run, protocol, batch, device), extracting(run, protocol, device)]
+            scoring = cluster.of(run.model, True)
+            items += [sampling(run, protocol, scoring, device), extracting(run, protocol, device)]
             if protocol.decoder != "identity":
                 items.append(decoding(run, device))
         for item in items:
@@ -102,16 +102,19 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
     return Item(cost.training(run), run.batch_size, cluster.microbatch, make, bytes=needed, compile=cluster.compile)
 
 
-def sampling(run: Run, protocol: Protocol, batch: int, device: torch.device) -> Item:
+def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.device) -> Item:
     short = dataclasses.replace(protocol, sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps))
 
     def make(batch: int, part: int) -> Call:
         with device:  # no seed's weights: their values change no time, and drawing them on the CPU takes long
-            net = build(run).eval()
+            net: nn.Module = build(run).eval()
+        if cluster.compile:
+            net = cast(nn.Module, torch.compile(net))
         return lambda: [sample(net, run, short, a, b, device) for a, b in parts(batch, part)]
 
     forwards = short.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
-    return Item(cost.sampling(run, protocol), batch, batch, make, forwards)
+    work, batch = cost.sampling(run, protocol), cluster.sampling_batch
+    return Item(work, batch, batch, make, forwards, compile=cluster.compile)
 
 
 def parts(batch: int, part: int) -> Iterator[tuple[int, int]]:

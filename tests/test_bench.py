@@ -101,12 +101,12 @@ def test_the_network_of_each_work_is_the_real_one(monkeypatch: pytest.MonkeyPatc
     items = works(sweep, Cluster(), CPU)
     assert [i.work for i in items] == list(dict.fromkeys(cost.works(run, sweep.protocols)))
     for each in items:
-        row = measure(each, 2, 1, CPU, 1e12, 0.001)
-        assert row["images_per_second"] > 0 and row["part"] == 1 and row["mfu"] is None and row["peak_bytes"] is None
+        row = measure(each, 1, 1, CPU, 1e12, 0.001)
+        assert row["images_per_second"] > 0 and row["batch"] == 1 and row["mfu"] is None and row["peak_bytes"] is None
         assert row["tflops"] == pytest.approx(2e-3 * each.work.gmacs * row["images_per_second"])
 
 
 def test_a_window_counts_the_forwards_of_the_sampler() -> None:
     run = tiny_run()
     for protocol, forwards in ((tiny_protocol(), 2), (tiny_protocol(sampling_steps=50, guidance=2.0), 8)):
-        assert real.sampling(run, protocol, 4, CPU).forwards == forwards
+        assert real.sampling(run, protocol, Cluster(), CPU).forwards == forwards

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import cluster_file, refused, tiny_run, tiny_sweep, told, written
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,12 +19,18 @@ from harness.cluster import Cluster
 from harness.cost import parameters
 from harness.data import DATASETS
 from harness.distributed import Place
-from harness.models import CONDITIONINGS, build
+from harness.models import CONDITIONINGS, build, dit
 from harness.spec import Protocol, Run, Sweep
 from harness.step import new_learner, stepper
 from harness.works import autoencoder
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def fused_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: in bf16 a CPU multiplies step by step, and keeps what lies between."""
+    monkeypatch.setattr(dit, "attend", F.scaled_dot_product_attention)
 
 
 def batch(run: Run, low: int, high: int) -> tuple[Tensor, ...]:
@@ -53,7 +60,7 @@ def saved(run: Run, images: int) -> int:
 @pytest.mark.parametrize(
     ("model", "conditioning", "images"),
     [*(("DiT-S/8", c, 4) for c in CONDITIONINGS), ("DiT-S/4", "adaLN-Zero", 2), ("DiT-S/2", "in-context", 1),
-     ("DiT-B/8", "cross-attention", 8)],
+     ("DiT-B/8", "cross-attention", 2)],
 )  # fmt: skip
 def test_activations_are_what_autograd_saves(model: str, conditioning: str, images: int, precision: str) -> None:
     run = Run(model=model, conditioning=conditioning, precision=precision)
