@@ -53,7 +53,12 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
     speed, cells = known_speed(store, cluster, on), survey(sweep, store)
     kinds = {cost.kind(run): run for run in sweep.runs}
     peaks = {kind: memory.estimate(run, sweep.protocols, cluster) for kind, run in kinds.items()}
-    runs = [plan_row(cell, sweep, speed, peaks[cost.kind(cell.run)]) for cell in cells]
+    whole = whole_costs(sweep, speed)
+    runs = [
+        plan_row(cell, sweep, peaks[cost.kind(cell.run)])
+        | spending(cost.cost(cell, len(sweep.steps), speed) if cell.known else whole[cost.kind(cell.run)])
+        for cell in cells
+    ]
     encode = [{"data": name, **spending(spent)} for name, spent in cost.encodings(cells, cluster, speed).items()]
     return {
         "sweep": sweep.name, "store": str(store.root), "runs": runs, "orphaned": orphans(sweep, store),
@@ -70,11 +75,17 @@ def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
     return basis(works, speed)
 
 
+def whole_costs(sweep: Sweep, speed: Speed) -> dict[tuple[object, ...], cost.Cost]:
+    """What each kind of run takes from its beginning to its last score."""
+    kinds = {cost.kind(run): run for run in sweep.runs}
+    return {kind: cost.cost(untouched(run, sweep), len(sweep.steps), speed) for kind, run in kinds.items()}
+
+
 def spending(spent: cost.Cost) -> dict[str, float]:
     return {**vars(spent), "evaluate_hours": spent.evaluate_hours}
 
 
-def plan_row(cell: Cell, sweep: Sweep, speed: Speed, peak: memory.Memory) -> dict[str, Any]:
+def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
     return {
         "run": cell.run.id, "model": cell.run.model, "state": cell.state,
         "params": cost.parameters(cell.run), "gflops": cost.gflops(cell.run), "resume": cell.resume,
@@ -82,7 +93,6 @@ def plan_row(cell: Cell, sweep: Sweep, speed: Speed, peak: memory.Memory) -> dic
         "scores": cell.scores, "scores_wanted": len(sweep.steps) * len(sweep.protocols),
         "reason": cell.tasks[0].reason if cell.tasks else "",
         "train_peak_bytes": peak.training, "sample_peak_bytes": peak.sampling,
-        **spending(cost.cost(cell, len(sweep.steps), speed)),
     }  # fmt: skip
 
 
@@ -136,10 +146,9 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
         scheduler = f"the scheduler does not answer, this is the store only: {error}"
     logs = {line["task"]: line["log"] for line in ledger(store)} if not scheduler else {}
     speed = known_speed(store, cluster)
-    kinds = {cost.kind(run): run for run in sweep.runs}
-    planned = {k: cost.cost(untouched(run, sweep), len(sweep.steps), speed).hours for k, run in kinds.items()}
+    planned = whole_costs(sweep, speed)
     rows = [
-        status_row(c, sweep, store, jobs, given_up, logs) | {"planned_hours": planned[cost.kind(c.run)]}
+        status_row(c, sweep, store, jobs, given_up, logs) | {"planned_hours": planned[cost.kind(c.run)].hours}
         for c in survey(sweep, store)
     ]
     return {
