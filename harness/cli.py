@@ -38,12 +38,20 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--cluster", default="local", help="local, debug or a TOML file (default: local)")
         made.add_argument("--store", help="the folder of runs (default: the cluster's, else ./store)")
         return made
-        return made
 
     made = sweep_verb(
         verbs.plan, "What is missing and why; parameters, Gflops, hours, disk. Starts nothing.", "dit_grid"
     )
     made.add_argument("--json", action="store_true", help="for scripts")
+    made.add_argument("--on", metavar="DEVICE", default="", help="a measured device, by part of its name")
+
+    made = verb(verbs.bench, "How fast this device does a sweep's work; plan counts with it.", "digits --seconds 1")
+    made.add_argument("sweep", metavar="SWEEP", nargs="?", default="dit_grid", help="default: dit_grid")
+    made.add_argument("--models", nargs="+", metavar="MODEL", help="only these of its models, such as DiT-XL/2")
+    made.add_argument("--seconds", type=float, default=5.0, help="that each work is timed (default: 5)")
+    made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+    made.add_argument("--json", action="store_true", help="for scripts")
+    with_cluster(made)
 
     made = sweep_verb(
         verbs.run, "Does every missing task here, with a progress bar; run it again to go on.", "digits --workers 2"

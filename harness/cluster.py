@@ -24,6 +24,7 @@ CHECKS: Mapping[str, Check] = {
     "gpus_per_node": within(0),
     "cpus_per_task": within(1),
     "memory_gb": within(0, above=True),
+    "gpu_memory_gb": within(0, above=True),
     "hours": within(0, above=True),
     "throttle": within(1),
     "retries": within(1),
@@ -34,7 +35,7 @@ RESOURCES = (
     "partition", "account", "qos", "constraint", "nodes", "gpus_per_node", "cpus_per_task", "memory_gb", "hours",
 )  # fmt: skip
 # What may differ by model, and for evaluations.
-OVERRIDES = (*RESOURCES, "threads", "microbatch", "sampling_batch", "compile")
+OVERRIDES = (*RESOURCES, "threads", "microbatch", "sampling_batch", "compile", "gpu_memory_gb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Cluster:
     """How tasks are executed.
 
     store: the folder; workers: tasks side by side on this machine, of `threads` CPU threads each;
-    microbatch, sampling_batch: images in one forward;
+    microbatch, sampling_batch: images in one forward; gpu_memory_gb: what plan and launch check them against;
     paths: from the name of a dataset, decoder or reference to where it lies;
     retries: submissions of a task that may end without its result; poll_seconds: between looks of launch --follow;
     partition … hours: what one task asks Slurm for, None being the site's default; one process per GPU;
@@ -62,6 +63,7 @@ class Cluster:
     compile: bool = False
     microbatch: int = 256
     sampling_batch: int = 256
+    gpu_memory_gb: int | float | None = None
     paths: dict[str, str] = field(default_factory=dict)
     retries: int = 3
     poll_seconds: int | float = 60

@@ -46,7 +46,9 @@ def report(studies: Sequence[str], cluster: Cluster, results: Path, out: Path | 
     frames = [table(study, results) for study in studies]
     if len(studies) == 2:
         return page.compare(frames[0], frames[1], out, {})
-    known = {} if studies[0] == PUBLISHED else context(load_sweep(studies[0]), Store(Path(cluster.store)))
+    known: dict[str, Any] = {}
+    if studies[0] != PUBLISHED:
+        known = context(load_sweep(studies[0]), Store(Path(cluster.store)), cluster)
     log, samples = (results / f"{names[0]}{ending}" for ending in ("_log.csv", "_samples.npz"))
     return page.write(
         names[0], frames[0], tables.load_log(log) if log.exists() else None, samples if samples.exists() else None,
@@ -66,10 +68,10 @@ def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
     return f"{head}\n{text}\n\n{fits.in_words(fits.correlation(frame, protocol=protocol))}"
 
 
-def context(sweep: Sweep, store: Store) -> dict[str, Any]:
+def context(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     """What the page says beside the numbers: the question, the plan, what is missing, and where the recipe departs."""
     models = ", ".join(sorted({run.model for run in sweep.runs}))
-    plan = plan_json(sweep, store)
+    plan = plan_json(sweep, store, cluster)
     return {
         "question": f"How do {len(sweep.runs)} models ({models}) compare at steps {', '.join(map(str, sweep.steps))}?",
         "plan": plan_text(plan),

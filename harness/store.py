@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,8 +88,12 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     lines, said = [], []
     for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
+            line = None
+        if isinstance(line, dict):  # the end of a torn line may be a number
+            lines.append(line)
+        else:
             said.append(f"{path}:{number}: torn line skipped")
     return lines, said
 
@@ -232,6 +237,13 @@ class Store:
     def references(self) -> Path:
         return self.root / "references"
 
+    def speed(self, device: str) -> Path:
+        """What was measured of a device, by its name."""
+        return self.root / "speed" / f"{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}.json"
+
+    def speeds(self) -> list[Path]:
+        return sorted((self.root / "speed").glob("[!.]*.json"))
+
     def registered(self, run: Run) -> bool:
         """Whether run.json is there.
 
@@ -251,12 +263,18 @@ class Store:
         if not self.registered(run):
             write_json(self.run(run) / "run.json", run.canonical())
 
+    def read_attempts(self, run: Run) -> tuple[list[list[dict[str, Any]]], list[str]]:
+        """The lines of every attempt's log, and what was skipped."""
+        read = [read_lines(path) for path in self.logs(run)]
+        return [lines for lines, _ in read], [line for _, torn in read for line in torn]
+
     def read_log(self, run: Run) -> tuple[list[dict[str, Any]], list[str]]:
         """One line a step over all attempts, the latest attempt's where two overlap; and what was skipped."""
-        by_step: dict[int, dict[str, Any]] = {}
-        said: list[str] = []
-        for path in self.logs(run):
-            lines, torn = read_lines(path)
-            said += torn
-            by_step.update((line["step"], line) for line in lines if "loss" in line)
-        return [by_step[step] for step in sorted(by_step)], said
+        attempts, said = self.read_attempts(run)
+        return merged(attempts), said
+
+
+def merged(attempts: Iterable[Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """One line a step, the latest attempt's where two overlap."""
+    by_step = {line["step"]: line for lines in attempts for line in lines if "loss" in line}
+    return [by_step[step] for step in sorted(by_step)]

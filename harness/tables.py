@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from harness import cost
+from harness import cost, memory
 from harness.cluster import Cluster
 from harness.launch import live
 from harness.ledger import last_error, ledger, worn_out
-from harness.plan import Cell, orphans, survey
+from harness.plan import Cell, orphans, survey, untouched
 from harness.slurm import Down, Ticket
-from harness.spec import Sweep
-from harness.store import Store, is_claimed
+from harness.spec import Run, Sweep
+from harness.speed import Speed, basis, known_speed
+from harness.store import Store, is_claimed, merged, read_json
 
 MARKS = {"new": "+", "going on": "~", "done": "="}
 
@@ -46,27 +48,51 @@ def duration(hours: float) -> str:
     return f"{hours * 3600:.2g} s"
 
 
-def plan_json(sweep: Sweep, store: Store) -> dict[str, Any]:
+def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dict[str, Any]:
     """Everything plan knows, for scripts."""
-    speed, cells = cost.published_speed(), survey(sweep, store)
-    runs = [plan_row(cell, sweep, speed) for cell in cells]
+    speed, cells = known_speed(store, cluster, on), survey(sweep, store)
+    kinds = {cost.kind(run): run for run in sweep.runs}
+    peaks = {kind: memory.estimate(run, sweep.protocols, cluster) for kind, run in kinds.items()}
+    whole = whole_costs(sweep, speed)
+    runs = [
+        plan_row(cell, sweep, peaks[cost.kind(cell.run)])
+        | spending(cost.cost(cell, len(sweep.steps), speed) if cell.known else whole[cost.kind(cell.run)])
+        for cell in cells
+    ]
+    encode = [{"data": name, **spending(spent)} for name, spent in cost.encodings(cells, cluster, speed).items()]
     return {
         "sweep": sweep.name, "store": str(store.root), "runs": runs, "orphaned": orphans(sweep, store),
+        "encode": encode,
         "tasks": [{"task": t.id, "kind": type(t).__name__, "reason": t.reason} for c in cells for t in c.tasks],
-        "totals": {key: sum(run[key] for run in runs) for key in ("train_hours", "evaluate_hours", "disk_bytes")},
-        "speed": {"device": speed.device, "tflops": speed.training / 1e12, "source": speed.source},
+        "totals": {key: sum(row[key] for row in (*runs, *encode)) for key in spending(cost.Cost())},
+        "speed": {"device": speed.device, "source": speed.source, "basis": plan_basis(sweep, kinds.values(), speed)},
     }  # fmt: skip
 
 
-def plan_row(cell: Cell, sweep: Sweep, speed: cost.Speed) -> dict[str, Any]:
-    spent = cost.cost(cell, len(sweep.steps), speed)
+def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
+    """What the plan's times rest on."""
+    works = {work: None for run in runs for work in cost.works(run, sweep.protocols)}
+    return basis(works, speed)
+
+
+def whole_costs(sweep: Sweep, speed: Speed) -> dict[tuple[object, ...], cost.Cost]:
+    """What each kind of run takes from its beginning to its last score."""
+    kinds = {cost.kind(run): run for run in sweep.runs}
+    return {kind: cost.cost(untouched(run, sweep), len(sweep.steps), speed) for kind, run in kinds.items()}
+
+
+def spending(spent: cost.Cost) -> dict[str, float]:
+    return {**vars(spent), "evaluate_hours": spent.evaluate_hours}
+
+
+def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
     return {
         "run": cell.run.id, "model": cell.run.model, "state": cell.state,
         "params": cost.parameters(cell.run), "gflops": cost.gflops(cell.run), "resume": cell.resume,
         "checkpoints": len(cell.checkpoints), "checkpoints_wanted": len(sweep.steps),
         "scores": cell.scores, "scores_wanted": len(sweep.steps) * len(sweep.protocols),
         "reason": cell.tasks[0].reason if cell.tasks else "",
-        "train_hours": spent.train_hours, "evaluate_hours": spent.evaluate_hours, "disk_bytes": spent.disk,
+        "train_peak_bytes": peak.training, "sample_peak_bytes": peak.sampling,
     }  # fmt: skip
 
 
@@ -76,25 +102,39 @@ def plan_text(plan: dict[str, Any]) -> str:
         return (
             f"{plan['sweep']}: nothing is missing: {len(plan['runs'])} runs are trained and scored in {plan['store']}"
         )
-    speed, totals = plan["speed"], plan["totals"]
-    head = ("", "run", "params", "Gflops", "checkpoints", "scores", "training", "scoring", "disk", "why")
+    head = ("", "run", "params", "Gflops", "checkpoints", "scores", "training", "scoring", "memory", "disk", "why")
     lines = [
         (MARKS[r["state"]], r["run"], in_units(r["params"]), f"{r['gflops']:.4g}",
          f"{r['checkpoints']}/{r['checkpoints_wanted']}", f"{r['scores']}/{r['scores_wanted']}",
-         duration(r["train_hours"]), duration(r["evaluate_hours"]), in_units(r["disk_bytes"]) + "B", r["reason"])
+         duration(r["train_hours"]), duration(r["evaluate_hours"]),
+         in_units(max(r["train_peak_bytes"], r["sample_peak_bytes"])) + "B", in_units(r["disk_bytes"]) + "B",
+         r["reason"])
         for r in plan["runs"]
     ]  # fmt: skip
-    lines += [("-", run, *[""] * 7, "in the store, not in this sweep") for run in plan["orphaned"]]
-    count = len(plan["tasks"])
-    return "\n".join([
-        aligned(head, lines),
-        f"{count} task{'s' * (count != 1)} missing, on one {speed['device']}:"
-        f" {duration(totals['train_hours'])} of training,"
-        f" {duration(totals['evaluate_hours'])} of sampling; {in_units(totals['disk_bytes'])}B of disk in all",
+    lines += [("-", run, *[""] * 8, "in the store, not in this sweep") for run in plan["orphaned"]]
+    return "\n".join([aligned(head, lines), *plan_summary(plan)])
+
+
+def plan_summary(plan: dict[str, Any]) -> list[str]:
+    """The sums, and what they assume."""
+    count, totals = len(plan["tasks"]), plan["totals"]
+    parts = [("sampling", "sample_hours"), ("decoding", "decode_hours"), ("features", "feature_hours")]
+    scoring = ", ".join(f"{name} {duration(totals[key])}" for name, key in parts if totals[key])
+    encoding = [
+        f"{row['data']} has no latents yet: encoding takes {duration(row['encode_hours'])} more and"
+        f" {in_units(row['disk_bytes'])}B of that disk (paths.{row['data']} in the cluster file names the folder)."
+        for row in plan["encode"]
+    ]
+    return [
+        f"{count} task{'s' * (count != 1)} missing, in hours of one {plan['speed']['device']}:"
+        f" {duration(totals['train_hours'])} of training, {duration(totals['evaluate_hours'])} of scoring ({scoring});"
+        f" {in_units(totals['disk_bytes'])}B of disk in all",
+        *encoding,
+        *plan["speed"]["basis"],
+        "Several devices share it ideally; queue, start-up, checkpoints and the metrics themselves are not in it.",
+        "Memory: peak of tensors on one device at the cluster's microbatch, in closed form; torch.compile takes less.",
         "Gflops: forward multiply-adds of one image / 1e9, the paper's convention.",
-        f"Time: {speed['tflops']:g} TFLOP/s on {speed['device']}, published ({speed['source']}); not measured here;"
-        " decoding and features are not in them.",
-    ])  # fmt: skip
+    ]
 
 
 def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
@@ -105,15 +145,25 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     except Down as error:
         scheduler = f"the scheduler does not answer, this is the store only: {error}"
     logs = {line["task"]: line["log"] for line in ledger(store)} if not scheduler else {}
-    rows = [status_row(c, sweep, store, jobs, given_up, logs) for c in survey(sweep, store)]
-    return {"sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows}
+    speed = known_speed(store, cluster)
+    planned = whole_costs(sweep, speed)
+    rows = [
+        status_row(c, sweep, store, jobs, given_up, logs) | {"planned_hours": planned[cost.kind(c.run)].hours}
+        for c in survey(sweep, store)
+    ]
+    return {
+        "sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows,
+        "totals": {key: sum(row[key] for row in rows) for key in ("used_hours", "planned_hours")},
+        "planned_on": speed.device + ("" if speed.rows else ", published"),
+    }  # fmt: skip
 
 
 def status_row(
     cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], logs: dict[str, str]
 ) -> dict[str, Any]:
     run, last = cell.run, sweep.steps[-1]
-    lines = store.read_log(run)[0] if cell.known else []
+    attempts = store.read_attempts(run)[0] if cell.known else []
+    lines, records = merged(attempts), scored_records(cell, sweep, store)
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
     left = [task.id for task in cell.tasks]
     held = {task: jobs[task] for task in left if task in jobs}
@@ -125,10 +175,19 @@ def status_row(
         "run": run.id, "model": run.model, "state": state, "step": step, "last_step": last,
         "checkpoints": len(cell.checkpoints), "checkpoints_wanted": len(sweep.steps),
         "scores": cell.scores, "scores_wanted": len(sweep.steps) * len(sweep.protocols),
-        "images_per_second": speed, "eta_seconds": eta, "attempts": len(store.logs(run)),
+        "images_per_second": speed, "eta_seconds": eta, "attempts": len(attempts),
+        "used_hours": cost.used_hours(attempts, records),
         "jobs": {task: vars(ticket) for task, ticket in held.items()}, "given_up": sorted(set(left) & given_up),
         "error": last_error(logs[failed[0]]) if failed else "",
     }  # fmt: skip
+
+
+def scored_records(cell: Cell, sweep: Sweep, store: Store) -> Iterator[dict[str, Any]]:
+    """The records of a run's scores; one that cannot be read is for collect to name."""
+    for protocol in sweep.protocols if cell.scores else ():
+        for step in store.scored(cell.run, protocol):
+            with contextlib.suppress(ValueError, OSError):
+                yield read_json(store.record(cell.run, step, protocol))
 
 
 def queue_text(jobs: dict[str, dict[str, str]]) -> str:
@@ -139,17 +198,38 @@ def queue_text(jobs: dict[str, dict[str, str]]) -> str:
 
 
 def status_text(status: dict[str, Any]) -> str:
-    head = ("run", "state", "step", "checkpoints", "scores", "images/s", "to go", "attempts", "jobs", "error")
+    head = (
+        "run",
+        "state",
+        "step",
+        "checkpoints",
+        "scores",
+        "images/s",
+        "to go",
+        "used/planned",
+        "attempts",
+        "jobs",
+        "error",
+    )
     lines = [
         (r["run"], r["state"], f"{r['step']}/{r['last_step']}", f"{r['checkpoints']}/{r['checkpoints_wanted']}",
          f"{r['scores']}/{r['scores_wanted']}", f"{r['images_per_second'] or 0:.0f}",
-         duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "", str(r["attempts"]), queue_text(r["jobs"]),
+         duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "",
+         f"{duration(r['used_hours'])}/{duration(r['planned_hours'])}", str(r["attempts"]), queue_text(r["jobs"]),
          r["error"][:100])
         for r in status["runs"]
     ]  # fmt: skip
     done = sum(r["state"] == "done" for r in status["runs"])
-    summary = f"{done} of {len(lines)} runs are done in {status['store']}"
+    summary = f"{done} of {len(lines)} runs are done in {status['store']}; {used_text(status)}"
     return "\n".join(filter(None, (aligned(head, lines), summary, status["scheduler"])))
+
+
+def used_text(status: dict[str, Any]) -> str:
+    totals = status["totals"]
+    return (
+        f"{duration(totals['used_hours'])} of device time used, {duration(totals['planned_hours'])} planned for all"
+        f" on one {status['planned_on']}"
+    )
 
 
 def predict_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -30,10 +30,12 @@ def settled(args: argparse.Namespace) -> Cluster:
 
 
 def plan(args: argparse.Namespace) -> int:
+    from harness.memory import refuse_unfit
     from harness.tables import plan_json, plan_text
 
     sweep, cluster = load_sweep(args.sweep), settled(args)
-    found = plan_json(sweep, Store(Path(cluster.store)))
+    refuse_unfit(sweep, cluster)
+    found = plan_json(sweep, Store(Path(cluster.store)), cluster, args.on)
     training = {task["task"] for task in found["tasks"] if task["kind"] == "Train"}
     found["unfit"] = unfit([run for run in sweep.runs if run.id in training], sweep.protocols, cluster.path)
     lines = [plan_text(found), *(f"Before it can run: {fault}" for fault in found["unfit"])]
@@ -74,12 +76,40 @@ def run(args: argparse.Namespace) -> int:
     return 1 if errors or left else 0
 
 
+def bench(args: argparse.Namespace) -> int:
+    from harness.bench import bench as measure
+    from harness.bench import bench_text, evaluations_text
+    from harness.distributed import place
+    from harness.work import set_threads
+
+    cluster, sweep = settled(args), load_sweep(args.sweep)
+    if not args.seconds > 0:
+        raise ValueError(f"--seconds {args.seconds:g} must be above 0: 5 are enough for a median")
+    if strange := set(args.models or ()) - {run.model for run in sweep.runs}:
+        raise ValueError(f"{sweep.name} has no {', '.join(sorted(strange))}: name models of its runs")
+    sweep = dataclasses.replace(sweep, runs=tuple(r for r in sweep.runs if not args.models or r.model in args.models))
+    store = Store(Path(cluster.store))
+    writable(store)
+    set_threads(cluster)
+    with place(cluster.device) as here:
+        rows = measure(sweep, store, cluster, here.device, args.seconds, partial(print, file=sys.stderr, flush=True))
+        if not rows:
+            raise ValueError(
+                f"nothing of {sweep.name} could be measured in {args.seconds:g} s each: give more --seconds"
+            )
+        texts = (bench_text(rows), evaluations_text(sweep, store, here.device))
+    print(json.dumps(rows, indent=1) if args.json else "\n\n".join(texts))
+    return 0
+
+
 def launch(args: argparse.Namespace) -> int:
     from harness.launch import follow, submit
+    from harness.memory import refuse_unfit
     from harness.plan import Train, missing
     from harness.snapshot import PACKAGE, snapshot
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
+    refuse_unfit(sweep, cluster)
     store = Store(Path(cluster.store))
     writable(store)
     trainings = [task.run for task in missing(sweep, store) if isinstance(task, Train)]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections.abc import Callable
 
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 from helpers import PATCHES, ROOT, SIZES, tiny_run, tiny_sweep
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from harness import cost, flops
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS, Model, build
 from harness.models.dit import DiT
 from harness.plan import untouched
-from harness.spec import Protocol, Run
+from harness.spec import FEATURES, Protocol, Run
+from harness.speed import Speed
+from harness.works import autoencoder, extractor_of
 
 PAPER = [f"DiT-{size}/{patch}" for size in SIZES for patch in PATCHES]
 # paper.md: the released models' own counts, fixed positions included
@@ -132,11 +136,55 @@ def test_training_costs_three_forwards_of_two_operations_and_guidance_two_networ
     assert led == 2 * plain == pytest.approx(4e9 * cost.gflops(run) * 50_000 * 250)
 
 
+def macs(work: Callable[[], object]) -> float:
+    """Multiply-adds / 1e9 by torch's own counter; on the meta device nothing is computed."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 2e9
+
+
+@pytest.mark.parametrize("data", ["imagenet256", "imagenet512"])
+def test_the_autoencoder_costs_what_it_does(data: str) -> None:
+    with torch.device("meta"):
+        vae, shape = autoencoder().eval(), DATASETS[data]
+        pixels, latents = torch.zeros(1, 3, *2 * [shape.pixels]), torch.zeros(1, 4, *2 * [shape.size])
+    counted = {"encoding": macs(lambda: vae.encode(pixels)), "decoding": macs(lambda: vae.decode(latents))}
+    assert {what: cost.autoencoder(what, data).gmacs for what in counted} == pytest.approx(counted, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_the_extractors_cost_what_they_do(name: str) -> None:
+    extractor = extractor_of(name, "cpu")
+    side = 16 if name.startswith("digits") else 256
+    images = torch.zeros(1, extractor.channels, side, side, dtype=torch.uint8)
+    work = cost.features(Protocol(name="p", features=name))
+    assert work.gmacs == pytest.approx(macs(lambda: extractor.network(images)), rel=1e-4)
+    layers = extractor(images)
+    assert cost.FEATURE_BYTES[name] == sum(x.element_size() * x.numel() for x in layers.values())
+
+
 def test_what_is_still_to_be_spent_is_of_the_missing_tasks() -> None:
     sweep = tiny_sweep()
-    speed = cost.Speed("a device", 3600.0, 3600.0, "a test")
-    spent = cost.cost(untouched(sweep.runs[0], sweep), len(sweep.steps), speed)
-    assert spent.train_hours == pytest.approx(cost.training_flop(sweep.runs[0], 20) / 3600**2)
-    assert spent.evaluate_hours == pytest.approx(2 * cost.sampling_flop(sweep.runs[0], sweep.protocols[0]) / 3600**2)
-    assert spent.disk == 4 * cost.parameters(sweep.runs[0]) * (2 + 4 * 2)
-    assert cost.total([spent, spent]).disk == 2 * spent.disk
+    (run,), (protocol,) = sweep.runs, sweep.protocols
+    spent = cost.cost(untouched(run, sweep), len(sweep.steps), Speed("a device", "a test", tflops=3600e-12))
+    assert spent.train_hours == pytest.approx(cost.training_flop(run, 20) / 3600**2)
+    assert spent.sample_hours == pytest.approx(2 * cost.sampling_flop(run, protocol) / 3600**2)
+    assert spent.feature_hours == pytest.approx(2 * protocol.images * 2 * 512_640 / 3600**2) and not spent.decode_hours
+    assert spent.disk_bytes == 4 * cost.parameters(run) * (2 + 4 * 2) + 64 * 4 * (64 + 256 + 10)
+
+
+def test_what_was_used_is_each_attempts_time_on_all_its_ranks() -> None:
+    first = [
+        {"start": 0, "world": 4},
+        {"step": 1, "loss": 1.0, "seconds": 5.0},
+        {"step": 2, "loss": 1.0, "seconds": 90.0},
+    ]
+    attempts = [
+        first,
+        [{"start": 2, "world": 2}, {"step": 3, "loss": 1.0, "seconds": 45.0}],
+        [{"start": 3, "world": 8}],
+        [],
+    ]
+    records = [{"seconds": 100.0, "world": 3}, {"seconds": 60.0}, {}]
+    assert cost.used_hours(attempts, records) == pytest.approx((4 * 90 + 2 * 45 + 300 + 60) / 3600)
+    assert cost.used_hours([first[1:]], []) == pytest.approx(90 / 3600), "a torn first line"

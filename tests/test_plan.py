@@ -11,12 +11,15 @@ import torch
 from helpers import ROOT, environment, tiny_protocol, tiny_run, tiny_sweep, tree
 from safetensors.torch import save_file
 
+from harness.cluster import Cluster
 from harness.plan import Evaluate, Task, Train, missing, newest, orphans, survey
 from harness.spec import Run
-from harness.store import Store, write_json
-from harness.tables import plan_json, plan_text
+from harness.store import Store, append_lines, write_json
+from harness.tables import plan_json, plan_text, status_json, status_text
 
-PLANNING = "spec store plan cost launch collect cluster tables sweep_file work cli verbs slurm snapshot ledger".split()
+PLANNING = (
+    "spec store plan cost speed memory launch collect cluster tables sweep_file work cli verbs slurm snapshot ledger"
+).split()
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
 
@@ -133,7 +136,7 @@ def test_the_plan_is_a_diff(store: Store) -> None:
     sweep = tiny_sweep(steps=SWEEP.steps, runs=(new, going, done))
     assert [cell.state for cell in survey(sweep, store)] == ["new", "going on", "done"]
     assert orphans(sweep, store) == [orphan.id]
-    text = plan_text(plan_json(sweep, store))
+    text = plan_text(plan_json(sweep, store, Cluster()))
     for mark, run in zip("+~=-", (new, going, done, orphan), strict=True):
         (line,) = [line for line in text.splitlines() if run.id in line]
         assert line.startswith(mark)
@@ -141,10 +144,27 @@ def test_the_plan_is_a_diff(store: Store) -> None:
 
 
 def test_plan_json_adds_up(store: Store) -> None:
-    plan = plan_json(SWEEP, store)
+    plan = plan_json(SWEEP, store, Cluster())
     assert len(plan["tasks"]) == 4 and plan["orphaned"] == []
     assert plan["totals"]["train_hours"] == plan["runs"][0]["train_hours"] > 0
     assert plan["runs"][0]["params"] > 0 and plan["speed"]["source"]
+
+
+def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> None:
+    first = {"loss": 1.0, "mse": 1.0, "vb": 0.0, "grad_norm": 1.0, "images_per_second": 9.0, "mfu": None}
+    store.register(RUN)
+    append_lines(store.next_log(RUN), [{"start": 0, "world": 2}, {"step": 10, **first, "seconds": 1800.0}])
+    append_lines(store.next_log(RUN), [{"start": 10, "world": 1}, {"step": 20, **first, "seconds": 1800.0}])
+    with store.logs(RUN)[1].open("a") as log:
+        log.write('7\n{"step": 30, "lo')
+    write_json(store.record(RUN, 10, PROTOCOL), {"seconds": 900.0, "world": 2})
+    store.record(RUN, 20, PROTOCOL).write_text("{")  # for collect to name
+    status = status_json(SWEEP, store, Cluster())
+    (row,), whole = status["runs"], plan_json(SWEEP, Store(store.root / "none"), Cluster())["totals"]
+    assert row["used_hours"] == status["totals"]["used_hours"] == pytest.approx(2.0) and row["step"] == 20
+    assert row["planned_hours"] == pytest.approx(whole["train_hours"] + whole["evaluate_hours"])
+    text = status_text(status)
+    assert "2.0 h/" in text and "2.0 h of device time used" in text and "planned for all on one A100, published" in text
 
 
 @pytest.mark.parametrize("verb", ["import", "plan"])

@@ -60,6 +60,18 @@ def half_begun(folder: Path, sweep: Path) -> Path:
     return store.root
 
 
+def measured(folder: Path) -> Path:
+    """An empty store with one measured model: the plan has to scale the others."""
+    from harness.cost import training
+    from harness.spec import Run
+    from harness.store import Store, write_json
+
+    store, work = Store(folder / "measured"), training(Run(model="DiT-S/4"))
+    row = {**vars(work), "images_per_second": 100.0, "date": "2026-01-01"}
+    write_json(store.speed("GPU"), {"device": "GPU", "kind": "cuda", "rows": {work.key: row}})
+    return store.root
+
+
 def main(rounds: int = 5) -> None:
     print(f"{'sweep':<12}{'store':<12}{'median s':>10}{'least':>8}{'most':>8}")
     with tempfile.TemporaryDirectory() as name:
@@ -67,8 +79,12 @@ def main(rounds: int = 5) -> None:
         for label, text in (("12 models", GRID), ("10,000 runs", BIG)):
             sweep = folder / "sweep.py"
             sweep.write_text(text)
-            for kind in ("empty", "half begun"):
-                store = half_begun(folder / label, sweep) if kind == "half begun" else folder / "none"
+            stores = {
+                "empty": folder / "none",
+                "measured": measured(folder),
+                "half begun": half_begun(folder / label, sweep),
+            }
+            for kind, store in stores.items():
                 took = [seconds(sweep, store) for _ in range(rounds)]
                 print(f"{label:<12}{kind:<12}{statistics.median(took):>10.2f}{min(took):>8.2f}{max(took):>8.2f}")
 
