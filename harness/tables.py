@@ -8,10 +8,12 @@ from typing import Any
 
 from harness import cost
 from harness.cluster import Cluster
-from harness.launch import live
-from harness.ledger import last_error, ledger, worn_out
+from harness.follow import followers
+from harness.jobs import known
+from harness.launch import worn_out
+from harness.ledger import cancelled, given, last_error
 from harness.plan import Cell, orphans, survey
-from harness.slurm import Down, Ticket
+from harness.slurm import Ticket
 from harness.spec import Sweep
 from harness.store import Store, is_claimed
 
@@ -99,27 +101,32 @@ def plan_text(plan: dict[str, Any]) -> str:
 
 def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     """Expected × found for every run, who is at work, how fast, and what failed last."""
-    jobs, scheduler, given_up = {}, "", worn_out(store, cluster.retries)
-    try:
-        jobs = live(store)
-    except Down as error:
-        scheduler = f"the scheduler does not answer, this is the store only: {error}"
-    logs = {line["task"]: line["log"] for line in ledger(store)} if not scheduler else {}
-    rows = [status_row(c, sweep, store, jobs, given_up, logs) for c in survey(sweep, store)]
-    return {"sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows}
+    last = given(store)  # before the queue, and the queue before the files: so that what has just ended is no failure
+    jobs, scheduler = known(store)
+    cells = survey(sweep, store)
+    given_up = worn_out([task for cell in cells for task in cell.tasks], store, cluster)
+    off = cancelled(store)
+    logs = {task: line["log"] for task, line in last.items()} if not scheduler else {}
+    rows = [status_row(c, sweep, store, jobs, given_up, off, logs) for c in cells]
+    following = followers(sweep, store, jobs) if not scheduler else []
+    return {
+        "sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows, "followers": following,
+    }  # fmt: skip
 
 
 def status_row(
-    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], logs: dict[str, str]
-) -> dict[str, Any]:
+    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], off: set[str],
+    logs: dict[str, str],
+) -> dict[str, Any]:  # fmt: skip
     run, last = cell.run, sweep.steps[-1]
     lines = store.read_log(run)[0] if cell.known else []
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
     left = [task.id for task in cell.tasks]
     held = {task: jobs[task] for task in left if task in jobs}
     training = is_claimed(store.train_claim(run)) or (run.id in held and held[run.id].state == "RUNNING")
-    failed = [task for task in left if task in logs and task not in held and not training]
-    state = "training" if training else "queued" if held else "failed" if failed else cell.state
+    failed = [task for task in left if task in logs and task not in {*held, *off} and not training]
+    withdrawn = "cancelled" if off & set(left) else cell.state
+    state = "training" if training else "queued" if held else "failed" if failed else withdrawn
     eta = (last - step) * run.batch_size / speed if training and speed else None
     return {
         "run": run.id, "model": run.model, "state": state, "step": step, "last_step": last,
@@ -149,7 +156,8 @@ def status_text(status: dict[str, Any]) -> str:
     ]  # fmt: skip
     done = sum(r["state"] == "done" for r in status["runs"])
     summary = f"{done} of {len(lines)} runs are done in {status['store']}"
-    return "\n".join(filter(None, (aligned(head, lines), summary, status["scheduler"])))
+    following = [f"follower: job {f['job']} {f['state']} ({f['said'][:100]})" for f in status["followers"]]
+    return "\n".join(filter(None, (aligned(head, lines), summary, *following, status["scheduler"])))
 
 
 def predict_text(rows: Sequence[dict[str, Any]]) -> str:
