@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import getpass
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from harness import local, slurm
-from harness.ledger import given, ledger
+from harness.ledger import given, ledger, mark
 from harness.slurm import Down, Ticket
-from harness.store import Store, append_lines, claim
+from harness.store import Store, claim
 
 LEASE_S = 120  # how long a launch waits for another one into the same store
 
@@ -80,9 +78,7 @@ def cancel(tasks: Collection[str], store: Store, name: str | None) -> list[Ticke
         seen = look(store, name)
         tickets = [seen.jobs[task] for task in tasks if task in seen.jobs] + seen.strays
         withdraw(tickets)
-        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        shared = {"cancelled": True, "user": getpass.getuser(), "date": date}
-        append_lines(store.ledger(), ({"task": task, **shared} for task in tasks))
+        mark(tasks, store, True)
     return tickets
 
 

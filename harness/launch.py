@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from harness import local, slurm
 from harness.cluster import Cluster
 from harness.jobs import alone, look, withdraw
-from harness.ledger import cancelled, tries
+from harness.ledger import cancelled, mark, tries
 from harness.plan import Evaluate, Task, Train, missing
 from harness.slurm import Down
 from harness.snapshot import commit
@@ -130,15 +130,19 @@ def submit(
         seen = look(store, sweep.name if cluster.executor == "slurm" else "")
         with contextlib.suppress(Down):  # another person's, which only that person may end: the claim protects the task
             withdraw(seen.strays)
-        ready = [t for t in missing(sweep, store) if t.id not in seen.jobs and (isinstance(t, Train) or t.ready)]
+        wanted = missing(sweep, store)
+        ready = [t for t in wanted if t.id not in seen.jobs and (isinstance(t, Train) or t.ready)]
         left = set() if retry else worn_out(ready, store, cluster)
-        left |= set() if asked else cancelled(store)
+        withdrawn = cancelled(store) & {task.id for task in wanted}
+        if asked and withdrawn:
+            mark(withdrawn, store, False)
+        left |= set() if asked else withdrawn
         tasks = [t for t in ready if t.id not in left and not is_claimed(claim_path(t, store))]
         if tasks:
             orders = [Order(t.id, to_json(t), resources(t, cluster), position(t, store)) for t in tasks]
             refuse("cluster", indivisible(tasks, [order.cluster for order in orders]))
             hand_in(orders, Job, sweep.name, store, cluster, retry, code)
-        return Reconciled(tasks, set(seen.jobs), left)
+        return Reconciled(tasks, {t.id for t in wanted if t.id in seen.jobs}, left)
 
 
 def indivisible(tasks: Sequence[Task], clusters: Sequence[Cluster]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import getpass
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.store import Store, read_lines
+from harness.store import Store, append_lines, read_lines
 
 
 def ledger(store: Store) -> list[dict[str, Any]]:
@@ -21,7 +23,15 @@ def given(store: Store) -> dict[str, dict[str, Any]]:
 
 def cancelled(store: Store) -> set[str]:
     """Tasks that a person withdrew, and that nobody has asked for since."""
-    return {task for task, line in {line["task"]: line for line in ledger(store)}.items() if "job" not in line}
+    last = {line["task"]: line for line in ledger(store)}
+    return {task for task, line in last.items() if line.get("cancelled")}
+
+
+def mark(tasks: Iterable[str], store: Store, withdrawn: bool) -> None:
+    """Writes down that a person withdraws tasks, or asks for them again."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    line = {"cancelled": withdrawn, "user": getpass.getuser(), "date": date}
+    append_lines(store.ledger(), ({"task": task, **line} for task in tasks))
 
 
 def tries(store: Store) -> dict[str, tuple[int, int]]:

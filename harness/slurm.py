@@ -212,15 +212,16 @@ def cancel(jobs: Collection[str]) -> None:
 
 
 def requeue() -> bool:
-    """Puts this job back into the queue, unless Slurm is ending it: then it was cancelled, or is requeued already.
+    """Puts this job back into the queue, unless Slurm is ending it, or runs it elsewhere already: it lost this node.
 
     Raises:
         Down: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
     """
     job, until = os.environ["SLURM_JOB_ID"], time.monotonic() + SAVE_S / 2
+    here = f"RUNNING {os.environ['SLURM_JOB_NODELIST']}"
     while True:
         try:
-            if ask("squeue", "-h", f"--jobs={job}", "--format=%T").strip() != "RUNNING":
+            if ask("squeue", "-h", f"--jobs={job}", "--format=%T %N").strip() != here:
                 return False
             ask("scontrol", "requeue", job)
             return True

@@ -156,7 +156,7 @@ def status_text(status: dict[str, Any]) -> str:
     ]  # fmt: skip
     done = sum(r["state"] == "done" for r in status["runs"])
     summary = f"{done} of {len(lines)} runs are done in {status['store']}"
-    following = [f"follower: job {f['job']} {f['state']} ({f['said'][:100]})" for f in status["followers"]]
+    following = [f"follower: job {f['job']} {f['state']} {f['said'][:100]}".rstrip() for f in status["followers"]]
     return "\n".join(filter(None, (aligned(head, lines), summary, *following, status["scheduler"])))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 import pytest
 from helpers import tiny_run, tiny_sweep
 
-from harness import slurm, snapshot
+from harness import local, slurm
 from harness.cluster import Cluster
 from harness.jobs import cancel, known, look
-from harness.launch import Job, position, worn_out
+from harness.launch import Job, indivisible, position, worn_out
 from harness.ledger import cancelled, find, last_error, log_text
 from harness.plan import Train, missing
 from harness.store import Store, append_lines, claim, write_json
@@ -172,26 +171,22 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     first.join()
 
 
-def test_queued_jobs_run_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package, store = tmp_path / "repository" / "harness", Store(tmp_path / "store")
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("first")
-    monkeypatch.setattr(snapshot, "PACKAGE", package)
-    monkeypatch.delenv("HARNESS_COMMIT", raising=False)
+def test_a_silent_sbatch_is_not_waited_for_without_end() -> None:
+    with pytest.raises(slurm.Down, match="sbatch did not answer in 1 s"), slurm.deadline(1):
+        time.sleep(60)
+    with slurm.deadline(1):
+        pass
+    time.sleep(1.1)  # the alarm is off
 
-    def copied(dirty: bool = False) -> str:
-        snapshot.commit.cache_clear()
-        return (snapshot.snapshot(store, dirty) / "harness" / "__init__.py").read_text()
 
-    try:
-        with pytest.raises(ValueError, match=r"has no commit \(fatal: not a git repo.*\): commit it, .* with --dirty"):
-            copied()
-        for words in ("init -q", "add .", "-c user.name=x -c user.email=x@x commit -qm first"):
-            subprocess.run(["git", "-C", str(package), *words.split()], check=True)
-        assert copied() == "first" == copied()
-        (package / "__init__.py").write_text("second")
-        with pytest.raises(ValueError, match="differs from commit"):
-            copied()
-        assert copied(dirty=True) == "second"
-    finally:
-        snapshot.commit.cache_clear()
+def test_gpus_must_divide_every_batch() -> None:
+    tasks = [Train(tiny_run(model=m, batch_size=b), (10,), 0, "") for m, b in
+             (("mini-DiT-S/8", 8), ("mini-DiT-S/4", 12), ("mini-DiT-B/4", 12), ("mini-DiT-B/8", 16))]  # fmt: skip
+    clusters = [Cluster(executor="slurm", nodes=2, gpus_per_node=n) for n in (4, 4, 4, 2)]
+    assert indivisible(tasks, clusters) == [
+        "nodes × gpus_per_node = 8 does not divide the batch of 12 of mini-DiT-B/4, mini-DiT-S/4: ask for 6"
+    ]
+
+
+def test_the_file_system_of_a_folder() -> None:
+    assert local.file_system(Path("/proc/self/fd")) == "proc" and local.file_system(Path("/sys/none")) == "sysfs"

@@ -30,14 +30,19 @@ def running(lab: Lab) -> Iterator[Lab]:
         lab.stop()
 
 
+def port(first: int) -> int:
+    """Each process of pytest-xdist has clusters of its own."""
+    return first + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+
+
 @pytest.fixture(scope="session")
 def plain_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    yield from running(Lab(tmp_path_factory.mktemp("lab"), 26820))
+    yield from running(Lab(tmp_path_factory.mktemp("lab"), port(26820)))
 
 
 @pytest.fixture(scope="session")
 def full_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    yield from running(Lab(tmp_path_factory.mktemp("lab"), 26840, accounting=True, user_signal=True))
+    yield from running(Lab(tmp_path_factory.mktemp("lab"), port(26840), accounting=True, user_signal=True))
 
 
 @pytest.fixture
