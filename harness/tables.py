@@ -104,7 +104,7 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     last = given(store)  # before the queue, and the queue before the files: so that what has just ended is no failure
     jobs, scheduler = known(store)
     cells = survey(sweep, store)
-    given_up = worn_out([task for cell in cells for task in cell.tasks], store, cluster)
+    given_up = worn_out([task for cell in cells for task in cell.tasks if task.id not in jobs], store, cluster)
     off = cancelled(store)
     logs = {task: line["log"] for task, line in last.items()} if not scheduler else {}
     rows = [status_row(c, sweep, store, jobs, given_up, off, logs) for c in cells]

@@ -16,7 +16,10 @@ from harness.spec import Run
 from harness.store import Store, write_json
 from harness.tables import plan_json, plan_text
 
-PLANNING = "spec store plan cost launch collect cluster tables sweep_file work cli verbs slurm snapshot ledger".split()
+PLANNING = (
+    "spec store plan cost collect cluster tables sweep_file work cli verbs",
+    "follow launch jobs ledger local slurm snapshot",
+)
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
 
@@ -149,7 +152,7 @@ def test_plan_json_adds_up(store: Store) -> None:
 
 @pytest.mark.parametrize("verb", ["import", "plan"])
 def test_planning_imports_neither_torch_nor_fvcore(verb: str, store: Store) -> None:
-    imports = "; ".join(f"import harness.{name}" for name in PLANNING)
+    imports = "; ".join(f"import harness.{name}" for name in " ".join(PLANNING).split())
     plan = f"from harness.cli import main; main(['plan', 'digits', '--store', {str(store.root)!r}])"
     heavy = "import sys; print(sorted({'torch', 'fvcore', 'diffusers', 'pandas', 'submitit'} & sys.modules.keys()))"
     code = f"{imports if verb == 'import' else plan}; {heavy}"

@@ -159,7 +159,8 @@ class Lab:
             f"--socket={here}/mysql", f"--pid-file={here}/mariadbd.pid", "--innodb-flush-log-at-trx-commit=0",
             f"--log-error={here}/mariadbd.log", "--innodb-lock-wait-timeout=900",
         ]  # fmt: skip
-        subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        nothing = subprocess.DEVNULL
+        subprocess.Popen(command, env=self.env, start_new_session=True, stdin=nothing, stdout=nothing)
         sql = "CREATE DATABASE IF NOT EXISTS accounting"
         until(lambda: self.run("mariadb", "--no-defaults", f"--socket={here}/mysql", "-e", sql) + "answers")
         self.run("slurmdbd")
@@ -170,13 +171,15 @@ class Lab:
 
     def stop(self) -> None:
         for program in DAEMONS:
-            for path in self.folder.glob(f"{program}*.pid"):
-                end(int(path.read_text() or 0), program)
-                path.unlink(missing_ok=True)
+            for pid in self.processes():
+                if runs(pid, program):
+                    end(pid, program)
             if program == "slurmd":
                 for pid in [*self.steps(), *self.tasks()]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+        for path in self.folder.glob("*.pid"):
+            path.unlink()
 
     def begin(self, program: str, *words: str) -> None:
         """Starts a daemon that was stopped or killed, and waits until all nodes can be used."""
@@ -188,11 +191,11 @@ class Lab:
         """Of the nodes, in order."""
         return self.run("sinfo", "-h", "-N", "-p", "main", "-o", "%T").split()
 
-    def kill(self, program: str) -> None:
+    def kill(self, program: str, how: int = signal.SIGKILL) -> None:
         """As a crash would end a daemon, such as slurmctld or slurmd-node1."""
         path = self.folder / f"{program}.pid"
-        end(int(path.read_text()), program.split("-")[0], signal.SIGKILL)
-        path.unlink()
+        end(int(path.read_text()), program.split("-")[0], how)
+        path.unlink(missing_ok=True)
 
     def steps(self) -> list[int]:
         """The job steps that read this cluster's configuration."""
@@ -210,6 +213,7 @@ class Lab:
         return [pid for pid, mine in self.tasks().items() if mine == number]
 
     def processes(self) -> list[int]:
+        """All that this cluster has started, and all who ask it."""
         mine = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if mine in environ(pid)]
 

@@ -14,8 +14,8 @@ from site_verbs import ENDLESS, Site, training, undisturbed
 from harness.plan import missing
 
 RUN = tiny_run()
-SAVING = {"checkpoint_minutes": 0.05}  # 3 s: what a crash may cost
-SLACK_S = 5  # between looks at the clock, on a loaded machine
+SAVING = {"checkpoint_minutes": 0.05}
+AT_MOST_S = 3 + 5  # of work that a crash may cost: the interval, and what lies between looks on a loaded machine
 
 
 @pytest.mark.parametrize("site", ["plain", "full"])
@@ -64,7 +64,7 @@ def test_a_node_that_dies_costs_a_checkpoint_interval(plain: Site) -> None:
         assert plain.says(files, "training") and plain.node(job) != node
     finally:
         plain.lab.begin("slurmd", "-N", node)
-    assert plain.starts(RUN)[1] > 0 and plain.lost(RUN)[0] <= 60 * SAVING["checkpoint_minutes"] + SLACK_S
+    assert plain.starts(RUN)[1] > 0 and plain.lost(RUN)[0] <= AT_MOST_S
     plain.finish(files, [RUN], **SAVING)
 
 
@@ -85,7 +85,7 @@ def test_where_slurmd_alone_dies_two_writers_do_not_meet(plain: Site) -> None:
         plain.lab.begin("slurmd", "-N", node)  # which ends the old processes
     until(lambda: len(plain.store.logs(RUN)) == 2, 120)
     plain.trains(RUN)
-    assert plain.lost(RUN) == [0.0] and plain.jobs() == [job]
+    assert plain.lost(RUN)[0] <= AT_MOST_S and plain.jobs() == [job]
     plain.finish(files, [RUN], **SAVING)
 
 
@@ -100,7 +100,7 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
     if here.lab.accounting:
         until(lambda: set(jobs[:1]) & set(here.lab.run("sacct", "-X", "-n", "-P", "--format=JobID").split()))
     (task,) = here.lab.pythons(jobs[0])
-    here.lab.kill("slurmctld")
+    here.lab.kill("slurmctld", signal.SIGTERM)
     try:
         found = here.told(files)
         assert found["runs"][0]["state"] == "training" and "does not answer" in found["scheduler"]
@@ -116,6 +116,9 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
         time.sleep(2)
     finally:
         here.lab.begin("slurmctld")
-    until(lambda: len(here.store.logs(runs[0])) == 2, 120)
-    assert here.says(files, "training", *["queued"] * 3) and here.told(files)["scheduler"] == ""
-    assert here.lost(runs[0]) == [0.0] and here.jobs() == jobs and len(here.queue()) == 4
+    until(lambda: here.queue()[jobs[0]] == "PENDING" and here.queue()[jobs[1]] == "RUNNING", 120)
+    assert here.told(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(here.jobs())
+    for run in runs[1:]:  # which are before it now
+        here.cancel(files, run.id)
+    until(lambda: here.says(files, "training", *["cancelled"] * 3), 120)
+    assert here.lost(runs[0]) == [0.0]

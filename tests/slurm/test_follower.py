@@ -37,6 +37,8 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     assert (there["job"], there["state"]) == (follower, "ended")
     assert not full.launch(files, "--detach").endswith("follow anew\n"), "it is a new one"
 
+    until(lambda: [run["scores"] for run in full.told(files)["runs"]] == [1, 1])
+
     # The sweep ends a little further on, with a follower of its own.
     full.cancel(files)
     full.empty()
