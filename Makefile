@@ -27,7 +27,7 @@ test: install  ## the default suite
 
 test-slurm: install  ## on a real Slurm of four virtual nodes, installed from Debian's packages; skipped where there are none
 	$(PYTHON) tests/slurm/lab.py install
-	$(BIN)/pytest -m slurm -rs tests/slurm
+	$(BIN)/pytest -m slurm --dist worksteal -rs tests/slurm
 
 lint: install
 	$(BIN)/ruff check .
