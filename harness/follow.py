@@ -49,6 +49,7 @@ def follow(
     while not stopped:
         try:
             found = submit(sweep, store, cluster, code, retry, asked)
+            tasks = missing(sweep, store)
         except USER_ERRORS as error:
             if asked:
                 raise
@@ -56,7 +57,7 @@ def follow(
         else:
             for task in found.submitted:
                 say(f"submitted {task.id}: {task.reason}")
-            retry, asked, tasks = False, False, missing(sweep, store)
+            retry = asked = False
             names = {task.id for task in tasks}
             waiting = {task.id for task in tasks if isinstance(task, Evaluate) and not task.ready}
             in_hand = names & (found.held | {task.id for task in found.submitted})

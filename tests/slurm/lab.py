@@ -245,7 +245,7 @@ def end(pid: int, program: str, how: int = signal.SIGTERM) -> None:
         time.sleep(0.05)
 
 
-def until(check: Callable[[], object], seconds: float = 60) -> None:
+def until(check: Callable[[], object], seconds: float = 120) -> None:
     """Waits until the check is true; an error of a command is no yet."""
     deadline = time.monotonic() + seconds
     while True:

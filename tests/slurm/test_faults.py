@@ -24,7 +24,7 @@ def test_a_time_limit_is_met_as_often_as_it_takes(plain: Site) -> None:
     job, follower = plain.jobs()
     until(lambda: len(plain.store.logs(RUN)) == 2 and plain.says(files, "training"), 240)
     until(lambda: plain.says(files, "queued"), 240)
-    until(lambda: len(plain.store.logs(RUN)) == 3 and plain.says(files, "training"), 120)
+    until(lambda: len(plain.store.logs(RUN)) == 3 and plain.says(files, "training"))
     assert plain.lost(RUN) == [0.0, 0.0] and plain.jobs() == [job, follower]
     assert "Restarts=0" not in plain.lab.run("scontrol", "show", "job", follower), "its own limit"
     assert [there["job"] for there in plain.told(files)["followers"]] == [follower]
@@ -34,7 +34,7 @@ def test_a_time_limit_is_met_as_often_as_it_takes(plain: Site) -> None:
 @pytest.mark.parametrize("site", ["plain", "full"])
 def test_the_preempted_go_on_where_they_were(site: str, request: pytest.FixtureRequest) -> None:
     here: Site = request.getfixturevalue(site)
-    sweep = training(1500)
+    sweep = training(1000)
     files = here.write(sweep, partition="low", cpus_per_task=4)
     here.launch(files)
     here.trains(RUN)
@@ -58,8 +58,8 @@ def test_a_node_that_dies_costs_a_checkpoint_interval(plain: Site) -> None:
     for task in tasks:
         end(task, "python", signal.SIGKILL)
     try:
-        until(lambda: plain.says(files, "queued"), 120)
-        until(lambda: len(plain.store.logs(RUN)) == 2, 120)
+        until(lambda: plain.says(files, "queued"))
+        until(lambda: len(plain.store.logs(RUN)) == 2)
         plain.trains(RUN)
         assert plain.says(files, "training") and plain.node(job) != node
     finally:
@@ -76,14 +76,14 @@ def test_where_slurmd_alone_dies_two_writers_do_not_meet(plain: Site) -> None:
     node, old = plain.node(job), plain.lab.pythons(job)
     plain.lab.kill(f"slurmd-{node}")
     try:
-        until(lambda: plain.queue()[job] == "PENDING", 120)
+        until(lambda: plain.queue()[job] == "PENDING")
         assert plain.says(files, "training"), "whatever Slurm believes"
-        until(lambda: plain.queue()[job] == "RUNNING" and set(plain.lab.pythons(job)) - set(old), 120)
+        until(lambda: plain.queue()[job] == "RUNNING" and set(plain.lab.pythons(job)) - set(old))
         plain.trains(RUN, 1000)
         assert len(plain.store.logs(RUN)) == 1 and plain.node(job) != node, "the second waits for the first"
     finally:
         plain.lab.begin("slurmd", "-N", node)  # which ends the old processes
-    until(lambda: len(plain.store.logs(RUN)) == 2, 120)
+    until(lambda: len(plain.store.logs(RUN)) == 2)
     plain.trains(RUN)
     assert plain.lost(RUN)[0] <= AT_MOST_S and plain.jobs() == [job]
     plain.finish(files, [RUN], **SAVING)
@@ -116,8 +116,8 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
         time.sleep(2)
     finally:
         here.lab.begin("slurmctld")
-    until(lambda: here.queue()[jobs[0]] == "PENDING" and here.queue()[jobs[1]] == "RUNNING", 120)
+    until(lambda: here.queue()[jobs[0]] == "PENDING" and here.queue()[jobs[1]] == "RUNNING")
     assert here.told(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(here.jobs())
     for run in runs[1:]:  # which are before it now
         here.cancel(files, run.id)
-    until(lambda: here.says(files, "training", *["cancelled"] * 3) and here.lost(runs[0]) == [0.0], 120)
+    until(lambda: here.says(files, "training", *["cancelled"] * 3) and here.lost(runs[0]) == [0.0])

@@ -28,9 +28,9 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     assert [there["state"] for there in full.told(files)["followers"]] == ["RUNNING"]
     (python,) = full.lab.pythons(follower)
     os.kill(python, signal.SIGKILL)
-    until(lambda: lives(1), 120)
+    until(lambda: lives(1))
     full.lab.run("scontrol", "requeue", follower)
-    until(lambda: lives(2), 120)
+    until(lambda: lives(2))
     full.lab.run("scancel", follower)
     until(lambda: follower not in full.queue())
     (there,) = full.told(files)["followers"]
@@ -46,7 +46,7 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     sweep = tiny_sweep(runs=RUNS, steps=(500, max(500, *map(full.step, RUNS)) + 40))
     files = full.write(sweep)
     full.launch(files, "--detach")
-    until(lambda: not missing(sweep, full.store), 120)
+    until(lambda: not missing(sweep, full.store))
     full.empty()
     assert full.says(files, "done", "done") and full.told(files)["followers"][0]["said"] == "nothing is missing"
     count = full.submissions()
@@ -67,7 +67,7 @@ def test_followers_killed_and_started_twice_submit_once(plain: Site) -> None:
     assert plain.says(files, "failed", "failed")
     both = [plain.begun("launch", files, "--dirty", "--follow") for _ in range(2)]
     until(lambda: plain.says(files, "training", "training"))
-    ends = [finished(process) for process in both]
+    ends = [finished(process, 300) for process in both]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert missing(sweep, plain.store) == [] and plain.says(files, "done", "done")
     assert sorted(plain.submissions().values()) == [1, 1, 2, 2], "trained in two jobs, scored in one"
@@ -81,7 +81,7 @@ def test_what_is_cancelled_is_left_alone_until_it_is_asked_for(plain: Site) -> N
     until(lambda: all(map(plain.step, RUNS)))
     plain.cancel(files, RUNS[0].id)
     until(lambda: plain.says(files, "cancelled", "training"))
-    status, _, err = finished(follower)
+    status, _, err = finished(follower, 300)
     assert status == 1 and err.splitlines()[-1].startswith(f"given up: {RUNS[0].id};")
     assert plain.says(files, "cancelled", "done") and len(plain.jobs()) == 2
     plain.launch(files)

@@ -24,7 +24,7 @@ def test_a_grid_is_trained_and_scored_as_on_this_machine(full: Site) -> None:
     sweep = tiny_sweep(runs=tuple(tiny_run(model=f"mini-DiT-S/{patch}") for patch in (8, 4)))
     files = full.write(sweep, gpus_per_node=1, evaluate={"partition": "low", "hours": 0.5, "gpus_per_node": 0})
     full.launch(files, "--detach", **HOSTILE)
-    until(lambda: not missing(sweep, full.store), 120)
+    until(lambda: not missing(sweep, full.store))
     full.empty()
     assert sorted(full.submissions().values()) == [1] * 7
     local = undisturbed(full, files)

@@ -23,7 +23,7 @@ def test_two_ranks_on_each_of_two_nodes_survive_signal_and_requeue(plain: Site) 
         assert plain.says(files, "training")
         plain.lab.run(*how, job)
         until(lambda: plain.says(files, "queued"))
-    until(lambda: not missing(sweep, plain.store), 120)
+    until(lambda: not missing(sweep, plain.store))
     begun = plain.starts(RUN)
     assert len(begun) == 3 and 0 < begun[1] < begun[2] and plain.lost(RUN) == [0.0, 0.0] and plain.jobs() == [job]
     assert [read_lines(path)[0][0]["world"] for path in plain.store.logs(RUN)] == [4, 4, 4]
