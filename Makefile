@@ -25,9 +25,9 @@ $(REPORT): results/digits.csv
 test: install  ## the default suite
 	$(BIN)/pytest
 
-test-slurm: install  ## on a real Slurm of four virtual nodes, installed from Debian's packages: some minutes
+test-slurm: install  ## on a real Slurm of four virtual nodes, installed from Debian's packages; skipped where there are none
 	$(PYTHON) tests/slurm/lab.py install
-	$(BIN)/pytest -n 0 -m slurm tests/slurm
+	$(BIN)/pytest -m slurm --dist worksteal -rs tests/slurm
 
 lint: install
 	$(BIN)/ruff check .

@@ -67,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--follow", action="store_true", help="until nothing is missing: scores each checkpoint as it appears"
     )
+    made.add_argument(
+        "--detach", action="store_true", help="follows in a small job of its own: this command ends, you can log out"
+    )
     made.add_argument("--retry", action="store_true", help="also tasks that failed three times in a row")
     made.add_argument("--dirty", action="store_true", help="on Slurm: run the code as it is, not as it is committed")
     made.add_argument("--workers", type=int, help="jobs at a time on this machine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,10 @@ RESOURCES = (
     "partition", "account", "qos", "constraint", "nodes", "gpus_per_node", "cpus_per_task", "memory_gb", "hours",
 )  # fmt: skip
 # What may differ by model, and for evaluations.
-OVERRIDES = (*RESOURCES, "threads", "microbatch", "sampling_batch", "compile", "gpu_memory_gb")
+OVERRIDES = (*RESOURCES, "threads", "microbatch", "sampling_batch", "compile", "gpu_memory_gb", "retries")
+# What a follower asks for where its table does not say: it has nothing to compute.
+FOLLOWER: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
+OF_FOLLOWER = ("partition", "account", "qos", "constraint", "cpus_per_task", "memory_gb", "hours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,8 @@ class Cluster:
     retries: submissions of a task that may end without its result; poll_seconds: between looks of launch --follow;
     partition … hours: what one task asks Slurm for, None being the site's default; one process per GPU;
     setup, environment: shell lines and variables before a job's Python; throttle: elements of an array at a time;
-    models, evaluate: tables that override fields by the model's name, and for evaluations.
+    models, evaluate: tables that override fields by the model's name, and for evaluations;
+    follower: the table of what the job of launch --detach asks for.
 
     Raises:
         ValueError: naming every field that is of another type or out of range.
@@ -81,6 +85,7 @@ class Cluster:
     throttle: int = 256
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
+    follower: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         refuse("Cluster", mistakes(self, CHECKS) + wrong_entries(self))
@@ -96,7 +101,10 @@ class Cluster:
     def of(self, model: str, evaluates: bool) -> Cluster:
         """The cluster as a task of this model has it: the table of evaluations has the last word."""
         fields = self.models.get(model, {}) | (self.evaluate if evaluates else {})
-        return dataclasses.replace(self, **fields, models={}, evaluate={})
+        return dataclasses.replace(self, **fields, models={}, evaluate={}, follower={})
+
+    def for_follower(self) -> Cluster:
+        return dataclasses.replace(self, **{**FOLLOWER, **self.follower, "models": {}, "evaluate": {}, "follower": {}})
 
 
 def wrong_entries(cluster: Cluster) -> list[str]:
@@ -112,17 +120,21 @@ def wrong_entries(cluster: Cluster) -> list[str]:
         found += [f"setup holds {line!r}: must be str" for line in cluster.setup if not isinstance(line, str)]
     models = tables.get("models", {})
     found += [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
-    overrides = {f'models."{model}"': table for model, table in models.items()} | {"evaluate": tables.get("evaluate")}
-    return found + [f"{name}{mistake}" for name, table in overrides.items() if table for mistake in wrong_table(table)]
+    for name, table, fields in (
+        *((f'models."{model}"', table, OVERRIDES) for model, table in models.items()),
+        ("evaluate", tables.get("evaluate"), OVERRIDES), ("follower", tables.get("follower"), OF_FOLLOWER),
+    ):  # fmt: skip
+        found += [f"{name}{mistake}" for mistake in wrong_table(table, fields)] if table else []
+    return found
 
 
-def wrong_table(table: Any) -> list[str]:
-    """The mistakes in a table that overrides fields."""
+def wrong_table(table: Any, fields: Sequence[str]) -> list[str]:
+    """The mistakes in a table that overrides these fields."""
     if not isinstance(table, dict):
         return [f" = {table!r} must be a table"]
-    strange = [f".{key} {one_of(OVERRIDES)(key)}" for key in table if key not in OVERRIDES]
+    strange = [f".{key} {one_of(fields)(key)}" for key in table if key not in fields]
     try:
-        Cluster(**{key: value for key, value in table.items() if key in OVERRIDES})
+        Cluster(**{key: value for key, value in table.items() if key in fields})
     except Mistakes as error:
         strange += [f".{mistake}" for mistake in error.found]
     return strange

@@ -1,30 +1,27 @@
-"""Missing tasks → submitit jobs, one job a task at a time; live() says which still run. No torch."""
+"""Missing tasks → submitit jobs, one job a task at a time; asked twice, submitted once. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import getpass
-import os
-import signal
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import slurm
+from harness import local, slurm
 from harness.cluster import Cluster
-from harness.ledger import ledger, worn_out
+from harness.jobs import alone, look, withdraw
+from harness.ledger import cancelled, mark, tries
 from harness.plan import Encode, Evaluate, Task, Train, missing
-from harness.slurm import Ticket
+from harness.slurm import Down
 from harness.snapshot import commit
-from harness.spec import Protocol, Run, Sweep, refuse
-from harness.store import Store, append_lines, claim, in_a_line, is_claimed, read_json, write_json
+from harness.spec import Protocol, Run, Sweep
+from harness.store import Store, append_lines, in_a_line, is_claimed, read_json, write_json
 from harness.work import USER_ERRORS, claim_path, perform, set_threads
 
-LEASE_S = 120  # how long a launch waits for another one into the same store
 STALE_S = 300  # how long a job waits for an old writer that a node still runs
 
 
@@ -49,25 +46,37 @@ def resources(task: Task, cluster: Cluster) -> Cluster:
     return cluster.of(task.run.model, isinstance(task, Evaluate))
 
 
+def position(task: Task, store: Store) -> int:
+    """Where the task's next job begins: a step, or a number of shards."""
+    if isinstance(task, Evaluate):
+        return len(list(store.shards(task.run, task.step, task.protocol).glob("[0-9]*")))
+    return task.start
+
+
 class Job:
     """What submitit pickles: a task's id and the folder that says the rest. It does the task when called."""
 
     def __init__(self, folder: str, task: str) -> None:
         self.folder, self.task = folder, task
 
+    def told(self) -> tuple[dict[str, Any], Cluster]:
+        """What launch.json says of the task, and the cluster."""
+        told = read_json(Path(self.folder) / "launch.json")
+        return told["tasks"][self.task], Cluster(**told["cluster"])
+
     def __call__(self) -> None:
         """
         Raises:
             SystemExit: the task failed for a reason a person can mend, or was stopped; the line is the job's last.
         """
-        told = read_json(Path(self.folder) / "launch.json")
-        task = from_json(told["tasks"][self.task])
-        cluster = resources(task, Cluster(**told["cluster"]))
+        fields, cluster = self.told()
+        task = from_json(fields)
+        cluster = resources(task, cluster)
         store = Store(Path(cluster.store))
         if cluster.executor == "slurm":
             do(task, store, cluster, slurm.export_ranks(), STALE_S)
             return
-        with queue(store, cluster):
+        with local.place(store, cluster):
             do(task, store, cluster)
 
     def checkpoint(self) -> Any:
@@ -83,11 +92,12 @@ def do(task: Task, store: Store, cluster: Cluster, requeues: bool = False, patie
 
     set_threads(cluster)
     try:
-        perform(task, store, cluster, tell, patience)
-    except Interrupted as stopped:
-        print(stopped, file=sys.stderr, flush=True)
-        again = requeues and slurm.requeue()
-        raise SystemExit("requeued" if again else 0) from None  # 0: with --kill-on-bad-exit a rank would end the first
+        try:
+            perform(task, store, cluster, tell, patience)
+        except Interrupted as stopped:
+            print(stopped, file=sys.stderr, flush=True)
+            again = requeues and slurm.requeue()
+            raise SystemExit("requeued" if again else 0) from None  # 1 of a rank would end the first before its turn
     except USER_ERRORS as error:
         raise SystemExit(in_a_line(error)) from None
 
@@ -96,43 +106,11 @@ def tell(news: str, share: float) -> None:
     print(f"{share:4.0%} {news}", file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def queue(store: Store, cluster: Cluster) -> Iterator[None]:
-    """Waits for one of the `workers` places of this machine: submitit's local executor starts everything at once."""
-    while True:
-        for place in range(cluster.workers):
-            with claim(store.submissions() / f"place.{place}.lock") as mine:
-                if mine:
-                    yield
-                    return
-        time.sleep(0.5)
-
-
-def runs_here(pid: str) -> bool:
-    """Whether that process is a submitit job of this machine: numbers are given out again."""
-    try:
-        return "submitit" in Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return False
-
-
-def live(store: Store) -> dict[str, Ticket]:
-    """The tasks that a job has in hand or waits to begin, by id; what nobody knows of is lost, and not among them.
-
-    Raises:
-        Down: Slurm jobs are in the ledger, and the scheduler does not answer.
-    """
-    last = {line["task"]: line for line in ledger(store)}
-    jobs = {
-        name: {x["job"]: x["launch"] for x in last.values() if x["executor"] == name} for name in ("local", "slurm")
-    }
-    alive = {
-        "local": {job: Ticket("local", job, "RUNNING", "on this machine") for job in jobs["local"] if runs_here(job)},
-        "slurm": slurm.living(jobs["slurm"]),
-        "debug": {},
-    }
-    found = {task: alive[line["executor"]].get(line["job"]) for task, line in last.items()}
-    return {task: ticket for task, ticket in found.items() if ticket}
+def worn_out(tasks: Collection[Task], store: Store, cluster: Cluster) -> set[str]:
+    """Those of the tasks whose last jobs ended without result or progress, `retries` times in a row."""
+    count = tries(store)
+    often = [task for task in tasks if count.get(task.id, (0, 0))[0] >= resources(task, cluster).retries]
+    return {task.id for task in often if position(task, store) <= count[task.id][1]}
 
 
 class Reconciled(NamedTuple):
@@ -140,100 +118,70 @@ class Reconciled(NamedTuple):
 
     submitted: list[Task]
     held: set[str]  # tasks that jobs from before have in hand
+    left: set[str]  # tasks that are left alone: worn out, or cancelled
 
 
-def submit(sweep: Sweep | Encode, store: Store, cluster: Cluster, retry: bool, code: Path) -> Reconciled:
+def submit(
+    sweep: Sweep | Encode, store: Store, cluster: Cluster, code: Path, retry: bool = False, asked: bool = True
+) -> Reconciled:
     """Gives every missing task that can begin, and that nobody has in hand, to a submitit job; asked twice, once.
+
+    `asked`: by a person, so that what was cancelled is wanted again.
 
     Raises:
         ValueError: another launch does not let go of the ledger, or the scheduler refuses.
     """
-    with claim(store.submissions() / "launch.lock", patience=LEASE_S) as mine:
-        if not mine:
-            raise ValueError(f"another launch into {store.root} is at work: run this again when it has ended")
-        held = set(live(store))
-        taken = held | (set() if retry else worn_out(store, cluster.retries))
-        tasks = [t for t in missing(sweep, store) if t.id not in taken and (not isinstance(t, Evaluate) or t.ready)]
-        tasks = [t for t in tasks if not is_claimed(claim_path(t, store))]
+    with alone(store):
+        seen = look(store, sweep.name if cluster.executor == "slurm" else "")
+        with contextlib.suppress(Down):  # another person's, which only that person may end: the claim protects the task
+            withdraw(seen.strays)
+        wanted = missing(sweep, store)
+        ready = [t for t in wanted if t.id not in seen.jobs and (not isinstance(t, Evaluate) or t.ready)]
+        left = set() if retry else worn_out(ready, store, cluster)
+        withdrawn = cancelled(store) & {task.id for task in wanted}
+        if asked and withdrawn:
+            mark(withdrawn, store, False)
+        left |= set() if asked else withdrawn
+        tasks = [t for t in ready if t.id not in left and not is_claimed(claim_path(t, store))]
         if tasks:
-            hand_in(tasks, sweep.name, store, cluster, retry, code)
-        return Reconciled(tasks, held)
+            orders = [Order(t.id, to_json(t), resources(t, cluster), position(t, store)) for t in tasks]
+            hand_in(orders, Job, sweep.name, store, cluster, retry, code)
+        return Reconciled(tasks, {t.id for t in wanted if t.id in seen.jobs}, left)
 
 
-def hand_in(tasks: list[Task], name: str, store: Store, cluster: Cluster, retry: bool, code: Path) -> None:
-    """Jobs for the tasks from a fresh folder, since submitit reads old results in an old one; lines in the ledger."""
-    clusters = [resources(task, cluster) for task in tasks]
-    refuse("cluster", [
-        f"{c.ranks} processes are too many for the batch of {task.run.batch_size} of {task.id}: ask for fewer GPUs"
-        for task, c in zip(tasks, clusters, strict=True)
-        if isinstance(task, Train) and c.ranks > task.run.batch_size
-    ])  # fmt: skip
+class Order(NamedTuple):
+    """A job to be: the task's id, what launch.json says of it, what it asks for, and where it begins."""
+
+    task: str
+    told: dict[str, Any]
+    cluster: Cluster
+    at: int
+
+
+def hand_in(
+    orders: Sequence[Order], kind: type[Job], name: str, store: Store, cluster: Cluster, retry: bool, code: Path
+) -> list[str]:
+    """Job ids, from a fresh folder, since submitit reads old results in an old one; lines in the ledger."""
     now = datetime.datetime.now(datetime.UTC)
     folder = (store.submissions() / now.strftime("%Y%m%dT%H%M%S%f")).resolve()
-    told = {"cluster": asdict(cluster), "tasks": {task.id: to_json(task) for task in tasks}}
+    told = {"cluster": asdict(cluster), "tasks": {order.task: order.told for order in orders}}
     told["cluster"]["store"] = str(store.root.resolve())
     told["cluster"]["paths"] = {key: str(Path(path).expanduser().resolve()) for key, path in cluster.paths.items()}
     write_json(folder / "launch.json", told)
-    jobs = [Job(str(folder), task.id) for task in tasks]
+    jobs = [kind(str(folder), order.task) for order in orders]
     if cluster.executor == "slurm":
-        handles = slurm.hand_in(jobs, clusters, name, folder, code)
+        handles = slurm.hand_in(jobs, [order.cluster for order in orders], name, folder, code)
     else:
-        handles = here(jobs, name, folder, cluster)
+        handles = local.hand_in(jobs, name, folder, cluster)
     shared = {
-        "executor": cluster.executor, "launch": folder.name, "commit": commit(), "user": getpass.getuser(),
-        "retry": retry, "date": now.isoformat(timespec="seconds"),
+        "executor": cluster.executor, "launch": folder.name, "name": name, "commit": commit(),
+        "user": getpass.getuser(), "retry": retry, "date": now.isoformat(timespec="seconds"),
     }  # fmt: skip
-    lines = ({"task": task.id, "job": str(handle.job_id), "log": str(handle.paths.stderr), **shared}
-             for task, handle in zip(tasks, handles, strict=True))  # fmt: skip
+    lines = ({"task": order.task, "job": str(handle.job_id), "log": str(handle.paths.stderr), "at": order.at, **shared}
+             for order, handle in zip(orders, handles, strict=True))  # fmt: skip
     append_lines(store.ledger(), lines)
     if cluster.executor == "debug":  # runs in this process, when it is asked for its result
         for handle in handles:
             with contextlib.suppress(SystemExit):
                 handle.result()
-
-
-def here(jobs: Collection[Job], name: str, folder: Path, cluster: Cluster) -> list[Any]:
-    """submitit's handles of jobs on this machine."""
-    import submitit
-
-    executor = submitit.AutoExecutor(str(folder), cluster=cluster.executor)
-    executor.update_parameters(timeout_min=60 * 24 * 7, name=name)
-    return [executor.submit(job) for job in jobs]
-
-
-def follow(
-    sweep: Sweep, store: Store, cluster: Cluster, retry: bool, code: Path, say: Callable[[str], None]
-) -> list[str]:
-    """Submits until nothing is missing, each checkpoint being scored as soon as it is there; the tasks given up.
-
-    Raises:
-        Down: the scheduler does not answer the first time; later on it is asked again.
-    """
-    answered = False
-    while True:
-        try:
-            submitted, held = submit(sweep, store, cluster, retry, code)
-        except slurm.Down as error:
-            if not answered:
-                raise
-            say(f"{error}: asked again in {cluster.poll_seconds:g} s")
-        else:
-            answered = True
-            for task in submitted:
-                say(f"submitted {task.id}: {task.reason}")
-            retry, tasks = False, missing(sweep, store)
-            left = {task.id for task in tasks}
-            waiting = {task.id for task in tasks if isinstance(task, Evaluate) and not task.ready}
-            in_hand = left & (held | {task.id for task in submitted})
-            if not in_hand and left <= worn_out(store, cluster.retries) | waiting:
-                return sorted(left)
-        if cluster.executor != "debug":
-            time.sleep(cluster.poll_seconds)
-
-
-def withdraw(tickets: Collection[Ticket]) -> None:
-    """Ends jobs; what they have done stays."""
-    slurm.cancel([ticket.job for ticket in tickets if ticket.executor == "slurm"])
-    for ticket in tickets:
-        if ticket.executor == "local":
-            os.kill(int(ticket.job), signal.SIGTERM)
+    return [str(handle.job_id) for handle in handles]

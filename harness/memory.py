@@ -11,7 +11,7 @@ from harness.cluster import Cluster
 from harness.cost import BYTES, kind, parameters
 from harness.data import DATASETS
 from harness.models import MODELS
-from harness.spec import Protocol, Run, Sweep, refuse
+from harness.spec import Protocol, Run, Sweep
 
 # What a block keeps of each token and channel for its backward pass: values in fp32 whatever the precision (residual
 # stream, what norms read and give), and values that autocast halves (projections, attention, MLP).
@@ -85,21 +85,18 @@ def estimate(run: Run, protocols: Iterable[Protocol], cluster: Cluster) -> Memor
     return Memory(training(run, cluster.of(run.model, False)), scored)
 
 
-def refuse_unfit(sweep: Sweep, cluster: Cluster) -> None:
-    """
-    Raises:
-        ValueError: naming every run that does not fit into `cluster.gpu_memory_gb`, and a microbatch that does.
-    """
+def unfit(sweep: Sweep, cluster: Cluster) -> list[str]:
+    """Every run that does not fit into `cluster.gpu_memory_gb`, and the microbatch that does."""
     found = []
     for run in {kind(run): run for run in sweep.runs}.values():
         trains, scores = (cluster.of(run.model, evaluates) for evaluates in (False, True))
-        found.append(unfit(run.id, "training", "microbatch", trains, partial(training, run)))
+        found.append(too_large(run.id, "training", "microbatch", trains, partial(training, run)))
         for p in sweep.protocols:
-            found.append(unfit(run.id, p.name, "sampling_batch", scores, partial(sampling, run, p)))
-    refuse("gpu_memory_gb", [fault for fault in found if fault])
+            found.append(too_large(run.id, p.name, "sampling_batch", scores, partial(sampling, run, p)))
+    return [fault for fault in found if fault]
 
 
-def unfit(run: str, task: str, field: str, cluster: Cluster, peak: Callable[[Cluster], float]) -> str | None:
+def too_large(run: str, task: str, field: str, cluster: Cluster, peak: Callable[[Cluster], float]) -> str | None:
     """The fault in words where the peak is more than the device has; halves `field` until it is not."""
     size, batch = cluster.gpu_memory_gb, getattr(cluster, field)
     if size is None or (needed := gigabytes(peak(cluster))) <= size:

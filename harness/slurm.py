@@ -9,9 +9,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,47 +68,31 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
-def living(jobs: Mapping[str, str]) -> dict[str, Ticket]:
-    """Which of the jobs (id → launch) wait or run: one question for all.
+def queue(names: Collection[str]) -> list[tuple[Ticket, str]]:
+    """The jobs of these names that wait or run, each with the comment it was submitted with: one question for all.
 
-    slurmctld knows every job that is not over, so one unknown to it is lost; while it is away, accounting is asked.
+    slurmctld knows every job that is not over, so one unknown to it is lost.
 
     Raises:
-        Down: neither answers.
+        Down: it does not answer.
     """
-    if not jobs:
-        return {}
-    try:
-        rows = queue(jobs)
-    except Down as error:
-        rows = accounts(jobs, error)
-    alive = [row for row in rows if row[1] not in ENDED and row[2] in (jobs.get(row[0]), "")]
-    return {job: Ticket("slurm", job, state, reason) for job, state, _, reason in alive if job in jobs}
+    text = ask("squeue", "-h", "-r", f"--name={','.join(sorted(names))}", "--format=%i|%T|%r|%k") if names else ""
+    rows = (line.split("|", 3) for line in text.splitlines())
+    return [(Ticket("slurm", job, state, why), comment) for job, state, why, comment in rows if state not in ENDED]
 
 
-def arrays(jobs: Collection[str]) -> str:
-    return ",".join(sorted({job.split("_")[0] for job in jobs}))
+def accounts(jobs: Collection[str]) -> dict[str, Ticket]:
+    """Which of the jobs wait or run as far as accounting knows: it hears of them seconds later than slurmctld.
 
-
-def queue(jobs: Collection[str]) -> list[list[str]]:
-    """Rows of id, state, launch, reason. The launch tells apart ids that a new cluster gave out again."""
-    try:
-        text = ask("squeue", "-h", "--array", "--states=all", f"--jobs={arrays(jobs)}", "--format=%i|%T|%k|%r")
-    except Down as error:
-        if "Invalid job id" in str(error):  # said where the only one asked about is unknown
-            return []
-        raise
-    return [line.split("|", 3) for line in text.splitlines()]
-
-
-def accounts(jobs: Collection[str], error: Down) -> list[list[str]]:
-    """The same rows from accounting; `error` where there is none."""
-    try:
-        text = ask("sacct", "-X", "-n", "-P", f"--jobs={arrays(jobs)}", "--format=JobID,State")
-    except Down:
-        raise error from None
+    Raises:
+        Down: there is no accounting, or it does not answer.
+    """
+    ids = ",".join(sorted({job.split("_")[0] for job in jobs}))
+    text = ask("sacct", "-X", "-n", "-P", f"--jobs={ids}", "--format=JobID,State")
     rows = (line.split("|") for line in text.splitlines())
-    return [[job, state.split(" ")[0], "", "as accounting knew it"] for ids, state in rows for job in elements(ids)]
+    states = {job: state.split(" ")[0] for ids, state in rows for job in elements(ids)}
+    tickets = {job: Ticket("slurm", job, states.get(job, "UNKNOWN"), "as accounting knows it") for job in jobs}
+    return {job: ticket for job, ticket in tickets.items() if ticket.state not in ENDED}
 
 
 def elements(ids: str) -> list[str]:
@@ -171,11 +157,32 @@ def hand_in_array(jobs: Sequence[Work], folder: Path, told: dict[str, Any]) -> l
         executor = submitit.AutoExecutor(str(folder), cluster="slurm", slurm_max_num_timeout=FOREVER)
         executor.update_parameters(**told)
         try:
-            with executor.batch():
+            with deadline(ANSWER_S + len(jobs)), executor.batch():  # a second for each job's files
                 handles = [executor.submit(job) for job in jobs]
         except submitit.core.utils.FailedJobError as error:
+            if isinstance(error.__cause__, Down):
+                raise error.__cause__ from None
             raise ValueError(" ".join(str(error).split()) + ": mend the cluster file; nothing was submitted") from None
     return handles
+
+
+@contextlib.contextmanager
+def deadline(seconds: int) -> Iterator[None]:
+    """
+    Raises:
+        Down: within, when the time is up: submitit waits for sbatch without end.
+    """
+
+    def late(*_: object) -> None:
+        raise Down(f"sbatch did not answer in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager
@@ -201,16 +208,27 @@ def longest_array() -> int:
 
 def cancel(jobs: Collection[str]) -> None:
     if jobs:
-        ask("scancel", *jobs)
+        ask("scancel", "--quiet", *jobs)  # quiet: one that has just ended is no error
 
 
 def requeue() -> bool:
-    """Puts this job back into the queue, unless Slurm is ending it: then it was cancelled, or is requeued already."""
-    job = os.environ["SLURM_JOB_ID"]
-    if ask("squeue", "-h", f"--jobs={job}", "--format=%T").strip() != "RUNNING":
-        return False
-    ask("scontrol", "requeue", job)
-    return True
+    """Puts this job back into the queue, unless Slurm is ending it, or runs it elsewhere already: it lost this node.
+
+    Raises:
+        Down: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
+    """
+    job, until = os.environ["SLURM_JOB_ID"], time.monotonic() + SAVE_S / 2
+    here = f"RUNNING {os.environ['SLURM_JOB_NODELIST']}"
+    while True:
+        try:
+            if ask("squeue", "-h", f"--jobs={job}", "--format=%T %N").strip() != here:
+                return False
+            ask("scontrol", "requeue", job)
+            return True
+        except Down:
+            if time.monotonic() > until:
+                raise
+            time.sleep(2)
 
 
 def export_ranks() -> bool:

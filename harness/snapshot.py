@@ -17,20 +17,43 @@ PACKAGE = Path(__file__).parent
 
 
 def git(*words: str) -> bytes:
-    return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, check=True).stdout
+    """
+    Raises:
+        ValueError: git is not there or refuses, in its own words.
+    """
+    try:
+        return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, check=True).stdout
+    except FileNotFoundError:
+        raise ValueError("git is not on the path") from None
+    except subprocess.CalledProcessError as error:
+        raise ValueError(" ".join(error.stderr.decode(errors="replace").split())) from None
+
+
+def head() -> str:
+    """The commit of this code, with "+dirty" where it differs from it.
+
+    Raises:
+        ValueError: there is none, with git's reason.
+    """
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # an installed copy may lie within another repository
+        name, changes = git("rev-parse", "HEAD").decode().strip(), git("status", "--porcelain", "--", ".")
+    except ValueError as error:
+        raise ValueError(
+            f"the code at {PACKAGE} has no commit ({error}): commit it, or copy it as it is with --dirty"
+        ) from None
+    return name + ("+dirty" if changes.strip() else "")
 
 
 @functools.cache
 def commit() -> str:
-    """The commit of this code, with "+dirty" where it differs from it; $HARNESS_COMMIT where it is a snapshot."""
+    """head(), or "unknown"; $HARNESS_COMMIT where this code is a snapshot."""
     if "HARNESS_COMMIT" in os.environ:
         return os.environ["HARNESS_COMMIT"]
     try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed copy may lie within another repository
-        head, changes = git("rev-parse", "HEAD").decode().strip(), git("status", "--porcelain", "--", ".")
-    except (OSError, subprocess.CalledProcessError):
+        return head()
+    except ValueError:
         return "unknown"
-    return head + ("+dirty" if changes.strip() else "")
 
 
 def snapshot(store: Store, dirty: bool) -> Path:
@@ -42,19 +65,20 @@ def snapshot(store: Store, dirty: bool) -> Path:
     name = commit()
     as_it_is = name == "unknown" or name.endswith("+dirty")
     if as_it_is and not dirty:
-        fault = "is in no git repository" if name == "unknown" else f"differs from commit {name[:12]}"
-        raise ValueError(f"the code at {PACKAGE} {fault}: commit it, or copy it as it is with --dirty")
+        raise ValueError(
+            f"the code at {PACKAGE} differs from commit {head()[:12]}: commit it, or copy it as it is with --dirty"
+        )
     if as_it_is:
         name += datetime.datetime.now(datetime.UTC).strftime(".%Y%m%dT%H%M%S%f")
     folder = store.code(name)
     if not folder.exists():
         beside = folder.with_name(f".{name}.{os.getpid()}")
-        (copy_files if as_it_is else extract_commit)(beside)
         try:
+            (copy_files if as_it_is else extract_commit)(beside)
             beside.rename(folder)
-        except OSError:  # another launch of the same commit was quicker
-            shutil.rmtree(beside)
-            if not folder.exists():
+        except (OSError, ValueError):
+            shutil.rmtree(beside, ignore_errors=True)
+            if not folder.exists():  # else another launch of the same commit was quicker
                 raise
     return folder.resolve()
 

@@ -291,10 +291,6 @@ def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
     return tuple(members)
 
 
-def uneven(run: Run, processes: int) -> str | None:
-    """Why that many processes cannot share a batch of the run: all would wait at every step for the largest share."""
-    if run.batch_size % processes == 0:
-        return None
-    fit = [str(n) for n in range(1, min(run.batch_size, 2 * processes) + 1) if run.batch_size % n == 0]
-    several = f"{', '.join(fit[:-1])} or {fit[-1]}" if fit[1:] else fit[0]
-    return f"{run.id}: batch_size = {run.batch_size} is not divided by {processes} processes: ask for {several}"
+def even_parts(count: int, most: int) -> int:
+    """The largest number of equal parts of `count`, at most `most`."""
+    return next(parts for parts in range(most, 0, -1) if count % parts == 0)

@@ -9,10 +9,12 @@ from typing import Any
 
 from harness import cost, memory
 from harness.cluster import Cluster
-from harness.launch import live
-from harness.ledger import last_error, ledger, worn_out
+from harness.follow import followers
+from harness.jobs import known
+from harness.launch import worn_out
+from harness.ledger import cancelled, given, last_error
 from harness.plan import Cell, orphans, survey, untouched
-from harness.slurm import Down, Ticket
+from harness.slurm import Ticket
 from harness.spec import Run, Sweep
 from harness.speed import Speed, basis, known_speed
 from harness.store import Store, is_claimed, merged, read_json
@@ -139,28 +141,30 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
 
 def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     """Expected × found for every run, who is at work, how fast, and what failed last."""
-    jobs, scheduler, given_up = {}, "", worn_out(store, cluster.retries)
-    try:
-        jobs = live(store)
-    except Down as error:
-        scheduler = f"the scheduler does not answer, this is the store only: {error}"
-    logs = {line["task"]: line["log"] for line in ledger(store)} if not scheduler else {}
+    last = given(store)  # before the queue, and the queue before the files: so that what has just ended is no failure
+    jobs, scheduler = known(store)
+    cells = survey(sweep, store)
+    given_up = worn_out([task for cell in cells for task in cell.tasks if task.id not in jobs], store, cluster)
+    off = cancelled(store)
+    logs = {task: line["log"] for task, line in last.items()} if not scheduler else {}
     speed = known_speed(store, cluster)
     planned = whole_costs(sweep, speed)
     rows = [
-        status_row(c, sweep, store, jobs, given_up, logs) | {"planned_hours": planned[cost.kind(c.run)].hours}
-        for c in survey(sweep, store)
+        status_row(c, sweep, store, jobs, given_up, off, logs) | {"planned_hours": planned[cost.kind(c.run)].hours}
+        for c in cells
     ]
     return {
         "sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows,
+        "followers": followers(sweep, store, jobs) if not scheduler else [],
         "totals": {key: sum(row[key] for row in rows) for key in ("used_hours", "planned_hours")},
         "planned_on": speed.device + ("" if speed.rows else ", published"),
     }  # fmt: skip
 
 
 def status_row(
-    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], logs: dict[str, str]
-) -> dict[str, Any]:
+    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], off: set[str],
+    logs: dict[str, str],
+) -> dict[str, Any]:  # fmt: skip
     run, last = cell.run, sweep.steps[-1]
     attempts = store.read_attempts(run)[0] if cell.known else []
     lines, records = merged(attempts), scored_records(cell, sweep, store)
@@ -168,8 +172,9 @@ def status_row(
     left = [task.id for task in cell.tasks]
     held = {task: jobs[task] for task in left if task in jobs}
     training = is_claimed(store.train_claim(run)) or (run.id in held and held[run.id].state == "RUNNING")
-    failed = [task for task in left if task in logs and task not in held and not training]
-    state = "training" if training else "queued" if held else "failed" if failed else cell.state
+    failed = [task for task in left if task in logs and task not in {*held, *off} and not training]
+    withdrawn = "cancelled" if off & set(left) else cell.state
+    state = "training" if training else "queued" if held else "failed" if failed else withdrawn
     eta = (last - step) * run.batch_size / speed if training and speed else None
     return {
         "run": run.id, "model": run.model, "state": state, "step": step, "last_step": last,
@@ -221,7 +226,8 @@ def status_text(status: dict[str, Any]) -> str:
     ]  # fmt: skip
     done = sum(r["state"] == "done" for r in status["runs"])
     summary = f"{done} of {len(lines)} runs are done in {status['store']}; {used_text(status)}"
-    return "\n".join(filter(None, (aligned(head, lines), summary, status["scheduler"])))
+    following = [f"follower: job {f['job']} {f['state']} {f['said'][:100]}".rstrip() for f in status["followers"]]
+    return "\n".join(filter(None, (aligned(head, lines), summary, *following, status["scheduler"])))
 
 
 def used_text(status: dict[str, Any]) -> str:

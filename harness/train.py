@@ -19,7 +19,7 @@ from harness.data import DATASETS, Dataset, open_dataset
 from harness.distributed import Interrupted, Place, Stop
 from harness.plan import Progress, Train, newest
 from harness.provenance import device_name, provenance
-from harness.spec import TIMESTEPS, Run, uneven
+from harness.spec import TIMESTEPS, Run, even_parts
 from harness.step import Learner, new_learner, new_network, stepper
 from harness.store import Store, append_lines, write_json
 from harness.tensors import load_tensors, save_tensors
@@ -36,8 +36,8 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
         Interrupted: a signal came, and a checkpoint was saved.
     """
     run, last = task.run, task.steps[-1]
-    if fault := uneven(run, here.world):
-        raise ValueError(fault)
+    if here.world != (fit := even_parts(run.batch_size, here.world)):
+        raise ValueError(f"{run.id}: {here.world} processes do not divide the batch of {run.batch_size}: ask for {fit}")
     dataset = open_dataset(run.data, cluster.path(run.data))
     learner = new_learner(run, here.device)
 

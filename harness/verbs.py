@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.cluster import Cluster, read_cluster
 from harness.data import DATASETS
-from harness.data.index import damaged, read_index, refuse_unreadable, unfit, wrong_sizes
+from harness.data.index import damaged, read_index, refuse_unreadable, wrong_sizes
 from harness.spec import ENCODERS, one_of, refuse, within
 from harness.store import Store
 from harness.sweep_file import load_sweep
@@ -30,14 +30,14 @@ def settled(args: argparse.Namespace) -> Cluster:
 
 
 def plan(args: argparse.Namespace) -> int:
-    from harness.memory import refuse_unfit
+    from harness.checks import faults
+    from harness.plan import missing
     from harness.tables import plan_json, plan_text
 
     sweep, cluster = load_sweep(args.sweep), settled(args)
-    refuse_unfit(sweep, cluster)
-    found = plan_json(sweep, Store(Path(cluster.store)), cluster, args.on)
-    training = {task["task"] for task in found["tasks"] if task["kind"] == "Train"}
-    found["unfit"] = unfit([run for run in sweep.runs if run.id in training], sweep.protocols, cluster.path)
+    store = Store(Path(cluster.store))
+    found = plan_json(sweep, store, cluster, args.on)
+    found["unfit"] = faults(sweep, missing(sweep, store), cluster)
     lines = [plan_text(found), *(f"Before it can run: {fault}" for fault in found["unfit"])]
     print(json.dumps(found, indent=1) if args.json else "\n".join(lines))
     return 0
@@ -56,7 +56,8 @@ def status(args: argparse.Namespace) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    from harness.plan import Train, missing
+    from harness.checks import faults
+    from harness.plan import missing
     from harness.work import run_all
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     writable(store)
     tasks = missing(sweep, store)
     count = len(tasks)
-    refuse("data", unfit([t.run for t in tasks if isinstance(t, Train)], sweep.protocols, cluster.path))
+    refuse(sweep.name, faults(sweep, tasks, dataclasses.replace(cluster, nodes=1, gpus_per_node=0)))
     if not count:
         print(f"{sweep.name}: nothing is missing in {store.root}: nothing to do")
         return 0
@@ -103,54 +104,71 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def launch(args: argparse.Namespace) -> int:
-    from harness.launch import follow, submit
-    from harness.memory import refuse_unfit
-    from harness.plan import Train, missing
+    from harness.checks import faults
+    from harness.follow import detach, follow
+    from harness.launch import submit
+    from harness.local import OF_ONE_MACHINE, file_system
+    from harness.plan import missing
     from harness.snapshot import PACKAGE, snapshot
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
-    refuse_unfit(sweep, cluster)
     store = Store(Path(cluster.store))
+    if args.detach and cluster.executor == "debug":
+        raise ValueError("--detach wants a job that goes on by itself, and debug has none: use --cluster local")
     writable(store)
-    trainings = [task.run for task in missing(sweep, store) if isinstance(task, Train)]
-    refuse("data", unfit(trainings, sweep.protocols, cluster.path))
+    refuse(sweep.name, faults(sweep, missing(sweep, store), cluster))
+    if cluster.executor == "slurm" and (kind := file_system(store.root)) in OF_ONE_MACHINE:
+        print(f"{store.root.resolve()} is on {kind}, which other machines see only if it is exported: jobs need it",
+              file=sys.stderr)  # fmt: skip
     code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
-    if args.follow:
-        left = follow(sweep, store, cluster, args.retry, code, partial(print, flush=True))
+    if args.follow and not args.detach:
+        left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
         for name in left:
             print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
         return 1 if left else 0
-    tasks, held = submit(sweep, store, cluster, args.retry, code)
+    tasks, held, _ = submit(sweep, store, cluster, code, args.retry)
     for task in tasks:
         print(f"submitted {task.id}: {task.reason}")
     print(f"{len(tasks)} jobs submitted, {len(held)} from before; harness status {args.sweep} shows them")
+    if args.detach and missing(sweep, store):
+        job, new = detach(sweep, store, cluster, code)
+        print(f"job {job} follows" + ("" if new else ", from before: harness cancel ends it, should it follow anew"))
     return 0
 
 
 def cancel(args: argparse.Namespace) -> int:
-    from harness.launch import live, withdraw
+    from harness import jobs
+    from harness.follow import prefix
     from harness.plan import missing
 
-    sweep, store = load_sweep(args.sweep), Store(Path(settled(args).store))
-    jobs = live(store)
-    wanted = [t.id for t in missing(sweep, store) if t.id in jobs and t.id.startswith(args.task)]
-    for name in wanted:
-        print(f"{jobs[name].state:<10} job {jobs[name].job}: {name}")
-    if not wanted:
+    sweep, cluster = load_sweep(args.sweep), settled(args)
+    store, name = Store(Path(cluster.store)), sweep.name if cluster.executor == "slurm" else None
+    seen = jobs.look(store, name)
+    names = [*(task for task in seen.jobs if task.startswith(prefix(sweep))), *(t.id for t in missing(sweep, store))]
+    names = [task for task in names if task.startswith(args.task)]
+    found = [(task, seen.jobs[task]) for task in names if task in seen.jobs]
+    found += [("a launch that died on the way", ticket) for ticket in seen.strays]
+    for task, ticket in found:
+        print(f"{ticket.state:<10} job {ticket.job}: {task}")
+    if not found:
         print(f"{sweep.name}: no job waits or runs: nothing to cancel")
-    elif args.yes or input(f"cancel {len(wanted)} jobs? [y/N] ").lower() == "y":
-        withdraw([jobs[name] for name in wanted])
-        print(f"{len(wanted)} jobs cancelled; what they did is kept: harness launch goes on from it")
+    elif args.yes or input(f"cancel {len(found)} jobs? [y/N] ").lower() == "y":
+        ended = jobs.cancel(names, store, name)
+        print(f"{len(ended)} jobs cancelled; what they did is kept: harness launch goes on from it")
     return 0
 
 
 def logs(args: argparse.Namespace) -> int:
-    from harness.launch import live
+    from harness.jobs import look
     from harness.ledger import find, log_text
 
-    store = Store(Path(settled(args).store))
+    cluster = settled(args)
+    store = Store(Path(cluster.store))
     line = find(args.task, store)
-    for text in log_text(Path(line["log"]), lambda: not args.follow or line["task"] not in live(store)):
+    if not Path(line["log"]).exists():
+        raise ValueError(f"job {line['job']} of {line['task']} has written no {line['log']}: harness status says why")
+    ended = (lambda: line["task"] not in look(store).jobs) if args.follow else (lambda: True)
+    for text in log_text(Path(line["log"]), ended, cluster.poll_seconds):
         print(text, end="", flush=True)
     return 0
 

@@ -78,8 +78,8 @@ def started(*words: object, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment(**more), cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
 
 
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+def finished(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
 
 

@@ -28,6 +28,13 @@ def test_tables_override_by_model_and_for_evaluations() -> None:
     ]  # fmt: skip
 
 
+def test_a_follower_is_small_and_looks_once_a_minute(tmp_path: Path) -> None:
+    text = 'executor = "slurm"\ngpus_per_node = 8\nnodes = 2\nmemory_gb = 500\nhours = 48\n[follower]\nhours = 12'
+    small = (cluster := read_cluster(written(tmp_path, text))).for_follower()
+    assert (small.ranks, small.gpus_per_node, small.cpus_per_task, small.memory_gb, small.hours) == (1, 0, 1, 2, 12)
+    assert cluster.poll_seconds == 60 and cluster.of("DiT-XL/2", False).hours == 48
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = """
 executor = "slrum"
@@ -43,6 +50,9 @@ hours = -1
 store = "elsewhere"
 [evaluate]
 gpus = 1
+[follower]
+gpus_per_node = 1
+hours = 0
 """
     with pytest.raises(ValueError, match=r"cluster\.toml: ") as refused:
         read_cluster(written(tmp_path, text))
@@ -52,7 +62,7 @@ gpus = 1
         "hours = '24' must be int or float, not str", "nodes = 0 must be at least 1", "setup holds 3: must be str",
         "environment.OMP_NUM_THREADS = 4 must be str", "models.\"DiT-XL/3\" is unknown",
         'models."DiT-XL/2".hours = -1 must be above 0', 'models."DiT-XL/2".store is unknown',
-        "evaluate.gpus is unknown",
+        "evaluate.gpus is unknown", "follower.gpus_per_node is unknown", "follower.hours = 0 must be above 0",
     ):  # fmt: skip
         assert part in said, (part, said)
     assert "\n" not in said

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from helpers import tiny_run
+from helpers import tiny_run, tiny_sweep
 
-from harness import slurm, snapshot
+from harness import local, slurm
+from harness.checks import uneven
 from harness.cluster import Cluster
-from harness.launch import Job, live
-from harness.ledger import find, last_error, log_text, worn_out
-from harness.store import Store, append_lines, claim
+from harness.jobs import cancel, known, look
+from harness.launch import Job, position, worn_out
+from harness.ledger import cancelled, find, last_error, log_text
+from harness.plan import Train, missing
+from harness.store import Store, append_lines, claim, write_json
 
-LINE = {"executor": "slurm", "launch": "L1", "retry": False, "log": ""}
+LINE = {"executor": "slurm", "launch": "L1", "name": "tiny", "retry": False, "log": "", "at": 0}
 
 
 def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> Path:
@@ -31,32 +33,58 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) 
 
 
 def test_one_question_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = ("7_0|RUNNING|L1|None", "7_1|PENDING|L1|Resources", "7_2|FAILED|L1|NonZeroExitCode",
-              "8|RUNNING|another cluster's|None", "9|COMPLETING|L1|None")  # fmt: skip
+    answer = ("7_0|RUNNING|None|L1", "7_1|PENDING|Resources|L1", "7_2|FAILED|None|L1", "8|RUNNING|None|a|b",
+              "9|COMPLETING|None|L1", "11|RUNNING|None|L2", "12|RUNNING|None|(null)")  # fmt: skip
     calls = fake(tmp_path, monkeypatch, "squeue", f"printf '%s\\n' {' '.join(map(repr, answer))}")
     store = Store(tmp_path / "store")
     jobs = ("7_0", "7_1", "7_2", "8", "9", "10")  # nobody knows of 10: it is lost
     append_lines(store.ledger(), [{"task": f"t{job}", "job": job, **LINE} for job in jobs])
-    found = {task: (ticket.state, ticket.reason) for task, ticket in live(store).items()}
-    assert found == {
+    write_json(store.submissions() / "L2" / "launch.json", {})  # a launch that never got to the ledger
+    seen = look(store, "small")
+    assert {task: (ticket.state, ticket.reason) for task, ticket in seen.jobs.items()} == {
         "t7_0": ("RUNNING", "None"), "t7_1": ("PENDING", "Resources"), "t9": ("COMPLETING", "None"),
     }  # fmt: skip
-    assert calls.read_text().count("\n") == 1 and "--jobs=10,7,8,9 " in calls.read_text()
+    assert [ticket.job for ticket in seen.strays] == ["11"]
+    assert calls.read_text().count("\n") == 1 and "--name=small,tiny " in calls.read_text()
 
 
 def test_accounting_answers_where_the_queue_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "store")
+    append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(5)])
     fake(tmp_path, monkeypatch, "squeue", "echo down >&2; exit 1")
-    with pytest.raises(slurm.Down, match="down"):
-        slurm.living({"7_0": "L1"})
-    fake(tmp_path, monkeypatch, "sacct", "echo '7_0|CANCELLED by 0'; echo '7_[1-2,5%1]|PENDING'; echo '7_3|RUNNING'")
-    assert sorted(slurm.living({f"7_{i}": "L1" for i in range(9)})) == ["7_1", "7_2", "7_3", "7_5"]
+    jobs, said = known(store)
+    assert jobs == {} and said == "the scheduler does not answer (down): this is the store only"
+    with pytest.raises(slurm.Down, match="down"):  # nothing is submitted on hearsay
+        look(store)
+    fake(tmp_path, monkeypatch, "sacct", "echo '7_0|CANCELLED by 0'; echo '7_[1-2,9%1]|PENDING'; echo '7_3|RUNNING'")
+    jobs, said = known(store)
+    assert {task: ticket.state for task, ticket in jobs.items()} == {
+        "t1": "PENDING", "t2": "PENDING", "t3": "RUNNING", "t4": "UNKNOWN",
+    }  # fmt: skip
+    assert said == "the scheduler does not answer (down): jobs are as accounting last heard of them"
 
 
-def test_a_thousand_jobs_are_asked_about_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = fake(tmp_path, monkeypatch, "squeue", 'for i in $(seq 0 999); do echo "7_$i|RUNNING|L1|None"; done')
+def test_a_thousand_jobs_are_asked_about_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake(tmp_path, monkeypatch, "squeue", 'for i in $(seq 0 999); do echo "7_$i|RUNNING|None|L1"; done')
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(1000)])
-    assert len(live(store)) == 1000 and calls.read_text().count("\n") == 1
+    assert len(look(store).jobs) == 1000 and calls.read_text().count("\n") == 1
+
+
+def test_what_is_cancelled_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, monkeypatch, "squeue", "echo '7_0|RUNNING|None|L1'")
+    calls = fake(tmp_path, monkeypatch, "scancel", "")
+    store = Store(tmp_path / "store")
+    append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
+    assert [ticket.job for ticket in cancel(["t", "u"], store, None)] == ["7_0"]
+    assert calls.read_text() == "--quiet 7_0\n" and cancelled(store) == {"t", "u"}
+    append_lines(store.ledger(), [{"task": "t", "job": "7_1", **LINE}])
+    assert cancelled(store) == {"u"} and find("t", store)["job"] == "7_1"
+    fake(tmp_path, monkeypatch, "scancel", "echo Access denied >&2; exit 1")
+    append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
+    with pytest.raises(slurm.Down, match="Access denied"):
+        cancel(["t"], store, None)
+    assert cancelled(store) == {"u"}, "what could not be ended is not called cancelled"
 
 
 def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
@@ -87,11 +115,34 @@ def test_only_a_name_and_a_folder_are_pickled() -> None:
     assert vars(job.checkpoint().function) == vars(job)
 
 
-def test_a_task_is_worn_out_until_it_is_retried(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    for retry, worn in ((False, 0), (False, 1), (True, 0), (False, 1)):
-        append_lines(store.ledger(), [{"task": "t", "job": "1", **LINE, "retry": retry}])
-        assert len(worn_out(store, 2)) == worn
+def test_a_task_is_worn_out_until_it_is_retried_gets_on_or_is_cancelled(tmp_path: Path) -> None:
+    store, cluster, run = Store(tmp_path), Cluster(retries=2), tiny_run()
+
+    def worn(start: int, **line: object) -> bool:
+        append_lines(store.ledger(), [{"task": run.id, **line}])
+        return bool(worn_out([Train(run, (10,), start, "")], store, cluster))
+
+    line = {"job": "1", **LINE}
+    assert not worn(0, **line) and worn(0, **line)
+    assert not worn(5), "its last job got on"
+    assert not worn_out([Train(run, (10,), 5, "")], store, cluster), "its last job got on"
+    assert [worn(0, **line | {"retry": True}), worn(0, **line)] == [False, True]
+    assert [worn(0, cancelled=True), worn(0, **line), worn(0, **line)] == [False, False, True]
+    assert [worn(5, **line | {"at": 5}), worn(5, **line | {"at": 5})] == [False, True], "from step 5 it begins anew"
+
+
+def test_evaluations_have_retries_of_their_own(tmp_path: Path) -> None:
+    store, sweep = Store(tmp_path), tiny_sweep(steps=(10,))
+    tasks = missing(sweep, store)
+    append_lines(store.ledger(), [{"task": task.id, "job": "1", **LINE} for task in tasks])
+    cluster = Cluster(retries=1, evaluate={"retries": 2})
+    assert worn_out(tasks, store, cluster) == {tasks[0].id}
+    append_lines(store.ledger(), [{"task": tasks[1].id, "job": "2", **LINE}])
+    assert worn_out(tasks, store, cluster) == {task.id for task in tasks}
+    shard = store.shards(sweep.runs[0], 10, sweep.protocols[0]) / "00000.safetensors"
+    shard.parent.mkdir(parents=True)
+    shard.touch()
+    assert position(tasks[1], store) == 1 and worn_out(tasks, store, cluster) == {tasks[0].id}
 
 
 def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
@@ -101,7 +152,8 @@ def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
     assert [find(name, store)["task"] for name in ("ab", "abc", "b")] == ["ab", "abc", "b"]
     with pytest.raises(ValueError, match="task 'c' is not in"):
         find("c", store)
-    assert "".join(log_text(log, lambda: True)) == log.read_text() and last_error(str(log)) == "harness: no such file"
+    assert "".join(log_text(log, lambda: True, 1)) == log.read_text()
+    assert last_error(str(log)) == "harness: no such file"
 
 
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
@@ -120,26 +172,22 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     first.join()
 
 
-def test_queued_jobs_run_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package, store = tmp_path / "repository" / "harness", Store(tmp_path / "store")
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("first")
-    monkeypatch.setattr(snapshot, "PACKAGE", package)
-    monkeypatch.delenv("HARNESS_COMMIT", raising=False)
+def test_a_silent_sbatch_is_not_waited_for_without_end() -> None:
+    with pytest.raises(slurm.Down, match="sbatch did not answer in 1 s"), slurm.deadline(1):
+        time.sleep(60)
+    with slurm.deadline(1):
+        pass
+    time.sleep(1.1)  # the alarm is off
 
-    def copied(dirty: bool = False) -> str:
-        snapshot.commit.cache_clear()
-        return (snapshot.snapshot(store, dirty) / "harness" / "__init__.py").read_text()
 
-    try:
-        with pytest.raises(ValueError, match="is in no git repository: commit it, or copy it as it is with --dirty"):
-            copied()
-        for words in ("init -q", "add .", "-c user.name=x -c user.email=x@x commit -qm first"):
-            subprocess.run(["git", "-C", str(package), *words.split()], check=True)
-        assert copied() == "first" == copied()
-        (package / "__init__.py").write_text("second")
-        with pytest.raises(ValueError, match="differs from commit"):
-            copied()
-        assert copied(dirty=True) == "second"
-    finally:
-        snapshot.commit.cache_clear()
+def test_gpus_must_divide_every_batch() -> None:
+    tasks = [Train(tiny_run(model=m, batch_size=b), (10,), 0, "") for m, b in
+             (("mini-DiT-S/8", 8), ("mini-DiT-S/4", 12), ("mini-DiT-B/4", 12), ("mini-DiT-B/8", 16))]  # fmt: skip
+    cluster = Cluster(executor="slurm", nodes=2, gpus_per_node=4, models={"mini-DiT-B/8": {"gpus_per_node": 2}})
+    assert uneven(tasks, cluster) == [
+        "nodes × gpus_per_node = 8 does not divide the batch of 12 of mini-DiT-B/4, mini-DiT-S/4: ask for 6"
+    ]
+
+
+def test_the_file_system_of_a_folder() -> None:
+    assert local.file_system(Path("/proc/self/fd")) == "proc" and local.file_system(Path("/sys/none")) == "sysfs"

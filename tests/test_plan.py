@@ -18,8 +18,10 @@ from harness.store import Store, append_lines, write_json
 from harness.tables import plan_json, plan_text, status_json, status_text
 
 PLANNING = (
-    "spec store plan cost speed memory launch collect cluster tables sweep_file work cli verbs slurm snapshot ledger"
-).split()
+PLANNING = (
+    "spec store plan cost speed memory checks collect cluster tables sweep_file work cli verbs",
+    "follow launch jobs ledger local slurm snapshot",
+)
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
 
@@ -169,7 +171,7 @@ def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> No
 
 @pytest.mark.parametrize("verb", ["import", "plan"])
 def test_planning_imports_neither_torch_nor_fvcore(verb: str, store: Store) -> None:
-    imports = "; ".join(f"import harness.{name}" for name in PLANNING)
+    imports = "; ".join(f"import harness.{name}" for name in " ".join(PLANNING).split())
     plan = f"from harness.cli import main; main(['plan', 'digits', '--store', {str(store.root)!r}])"
     heavy = "import sys; print(sorted({'torch', 'fvcore', 'diffusers', 'pandas', 'submitit'} & sys.modules.keys()))"
     code = f"{imports if verb == 'import' else plan}; {heavy}"

@@ -229,7 +229,7 @@ def test_ranks_that_do_not_divide_the_batch_are_refused(tmp_path: Path) -> None:
     (task,) = missing(only_training((20,)), Store(tmp_path))
     assert isinstance(task, Train)
     place = Place(0, 3, torch.device("cpu"))
-    with pytest.raises(ValueError, match=r"batch_size = 8 is not divided by 3 processes: ask for 1, 2 or 4"):
+    with pytest.raises(ValueError, match=r"3 processes do not divide the batch of 8: ask for 2"):
         loop.train(task, Store(tmp_path), Cluster(), place, Stop(), lambda *_: None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,14 +31,25 @@ def running(lab: Lab) -> Iterator[Lab]:
         lab.stop()
 
 
+def port() -> int:
+    """The first of ten ports that are free: each process of pytest-xdist, and whoever else is here, has its own."""
+    first = 26800 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    return next(p for p in range(first + os.getpid() % 90 * 10, 32000, 10) if all(map(is_free, range(p, p + 10))))
+
+
+def is_free(number: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", number)) != 0
+
+
 @pytest.fixture(scope="session")
 def plain_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    yield from running(Lab(tmp_path_factory.mktemp("lab"), 26820))
+    yield from running(Lab(tmp_path_factory.mktemp("lab"), port()))
 
 
 @pytest.fixture(scope="session")
 def full_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    yield from running(Lab(tmp_path_factory.mktemp("lab"), 26840, accounting=True, user_signal=True))
+    yield from running(Lab(tmp_path_factory.mktemp("lab"), port(), accounting=True, user_signal=True))
 
 
 @pytest.fixture
