@@ -18,7 +18,6 @@ from harness.store import Store, append_lines, write_json
 from harness.tables import plan_json, plan_text, status_json, status_text
 
 PLANNING = (
-PLANNING = (
     "spec store plan cost speed memory checks collect cluster tables sweep_file work cli verbs",
     "follow launch jobs ledger local slurm snapshot",
 )
