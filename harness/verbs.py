@@ -268,7 +268,7 @@ def encode(args: argparse.Namespace) -> int:
     task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
     if missing(task, store) and cluster.executor != "local":
         code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
-        tasks, held = submit(task, store, cluster, args.retry, code)
+        tasks, held, _ = submit(task, store, cluster, code, args.retry)
         print(f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it")
         return 0
     if missing(task, store):

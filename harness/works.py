@@ -128,7 +128,7 @@ def decoding(run: Run, device: torch.device) -> Item:
     def make(batch: int, part: int) -> Call:
         with tempfile.TemporaryDirectory() as folder:
             autoencoder().save_pretrained(folder)
-            decode = load_decoder("ft-mse", device, Path(folder), part)
+            decode = load_decoder("ft-mse", device, Path(folder), batch=part)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
         return torch.inference_mode()(lambda: decode(latents))
 
