@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness import features, metrics, reference
 from harness.cluster import Cluster
 from harness.data import DATASETS
+from harness.data.index import incomplete
 from harness.decoders import Decoder, load_decoder, to_uint8
 from harness.distributed import Interrupted, Place, Stop
 from harness.features import Extractor, sha256
@@ -22,8 +23,8 @@ from harness.plan import Evaluate, Progress
 from harness.provenance import provenance
 from harness.reference import Reference
 from harness.sample import labels, load_network, sample
-from harness.spec import Protocol
-from harness.store import SCHEMA, Store, is_whole, replacing, write_json
+from harness.spec import Protocol, Run
+from harness.store import SCHEMA, Store, is_whole, read_json, replacing, write_json
 from harness.tensors import load_tensors, save_tensors
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
@@ -145,6 +146,13 @@ def score_shard(
     save_tensors(path, tensors)
 
 
+def few_images(run: Run, store: Store) -> list[str]:
+    """What is to be said of a run that was trained on a part of its dataset."""
+    path = store.data(run)
+    notice = incomplete(run.data, read_json(path)["images"]) if path.exists() else ""
+    return [f"trained on {notice}"] if notice else []
+
+
 def write_record(
     task: Evaluate, store: Store, folder: Path, extractor: Extractor, known: Reference, here: Place, seconds: float
 ) -> None:
@@ -162,7 +170,8 @@ def write_record(
         "n": len(gathered["pool"]), "values": metrics.values(gathered, known, wanted),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": known.name, "digest": known.digest, "n": known.n},
-        "checkpoint": sha256(weights), "warnings": [*extractor.warnings, *metrics.warnings(protocol.images, width)],
+        "checkpoint": sha256(weights),
+        "warnings": [*extractor.warnings, *metrics.warnings(protocol.images, width), *few_images(run, store)],
         "seconds": round(seconds, 3), "world": here.world, **provenance(here.device),
     }  # fmt: skip
     preview = load_tensors(shards[0], prefix="preview")["preview"].permute(0, 2, 3, 1).numpy()

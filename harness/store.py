@@ -170,6 +170,10 @@ class Store:
     def model(self, run: Run) -> Path:
         return self.run(run) / "model.json"
 
+    def data(self, run: Run) -> Path:
+        """Which images the run is trained on."""
+        return self.run(run) / "data.json"
+
     def checkpoint(self, run: Run, step: int) -> Path:
         return self.run(run) / "checkpoints" / f"{step:07d}"
 

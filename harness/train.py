@@ -21,7 +21,7 @@ from harness.plan import Progress, Train, newest
 from harness.provenance import device_name, provenance
 from harness.spec import TIMESTEPS, Run, even_parts
 from harness.step import Learner, new_learner, new_network, stepper
-from harness.store import Store, append_lines, write_json
+from harness.store import Store, append_lines, read_json, write_json
 from harness.tensors import load_tensors, save_tensors
 
 LOOK = 20  # steps between looks at losses, signals and the clock: a look waits for the device
@@ -39,6 +39,7 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
     if here.world != (fit := even_parts(run.batch_size, here.world)):
         raise ValueError(f"{run.id}: {here.world} processes do not divide the batch of {run.batch_size}: ask for {fit}")
     dataset = open_dataset(run.data, cluster.path(run.data))
+    same_images(run, store, dataset, here)
     learner = new_learner(run, here.device)
 
     # The newest whole state, if any.
@@ -78,6 +79,25 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
         if stopping and step < last:
             raise Interrupted(f"{run.id} stopped at step {step} of {last}: run the same command to go on")
         mark = time.perf_counter()
+
+
+def same_images(run: Run, store: Store, dataset: Dataset, here: Place) -> None:
+    """Writes data.json once.
+
+    Raises:
+        ValueError: there are fewer images than in a batch, or the run was begun on others.
+    """
+    path, found = store.data(run), {"images": len(dataset), "digest": dataset.digest}
+    if len(dataset) < run.batch_size:
+        raise ValueError(f"{run.id}: {run.data} has {len(dataset):,} images, fewer than a batch of {run.batch_size}")
+    if path.exists() and (begun := read_json(path)) != found:
+        raise ValueError(
+            f"{run.id} was begun on other images, {begun['images']:,} of digest {begun['digest'][:12]}, not"
+            f" {found['images']:,} of {dataset.digest[:12]}: set paths.{run.data} to them, or take another store"
+        )
+    here.wait()  # all have looked
+    if here.leads and not path.exists():
+        write_json(path, found)
 
 
 def draw(run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int) -> tuple[Tensor, ...]:

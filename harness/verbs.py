@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.cluster import Cluster, read_cluster
 from harness.data import DATASETS
-from harness.data.index import damaged, read_index, refuse_unreadable, wrong_sizes
+from harness.data.index import damaged, notices, read_index, refuse_unreadable, wrong_sizes
 from harness.spec import ENCODERS, one_of, refuse, within
 from harness.store import Store
 from harness.sweep_file import load_sweep
@@ -38,7 +38,8 @@ def plan(args: argparse.Namespace) -> int:
     store = Store(Path(cluster.store))
     found = plan_json(sweep, store, cluster, args.on)
     found["unfit"] = faults(sweep, missing(sweep, store), cluster)
-    lines = [plan_text(found), *(f"Before it can run: {fault}" for fault in found["unfit"])]
+    found["notices"] = notices({run.data for run in sweep.runs}, cluster.path)
+    lines = [plan_text(found), *(f"Before it can run: {fault}" for fault in found["unfit"]), *found["notices"]]
     print(json.dumps(found, indent=1) if args.json else "\n".join(lines))
     return 0
 
@@ -275,7 +276,9 @@ def encode(args: argparse.Namespace) -> int:
         with_bar(task, store, cluster)
     if os.environ.get("RANK", "0") == "0":
         refuse_unreadable(out)
-        print(f"{out}: {read_index(out).count:,} images; name it as paths.{task.data} in the cluster file")
+        index = read_index(out)
+        print(f"{out}: {index.count:,} images; name it as paths.{task.data} in the cluster file")
+        print(index.notice, end="\n" * bool(index.notice), file=sys.stderr)
     return 0
 
 

@@ -71,6 +71,8 @@ def works(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Item]:
 class RandomLatents:
     """A dataset of normal numbers on the device: what a step costs when data never waits."""
 
+    digest = "random"
+
     def __init__(self, run: Run, device: torch.device, count: int = 1024) -> None:
         data = DATASETS[run.data]
         self.x = torch.randn(count, data.channels, data.size, data.size, device=device)

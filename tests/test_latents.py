@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from harness.data import DATASETS, open_dataset
 from harness.data.index import Index, index_path, labels_path, read_index, shard_path
 from harness.data.latents import Latents
 from harness.decoders import load_decoder
+from harness.evaluate import few_images
 from harness.plan import Encode
 from harness.reference import array_shape
 from harness.spec import Protocol, Run, Sweep
-from harness.store import Store, read_lines
+from harness.store import Store, read_json, read_lines
 
 pytestmark = pytest.mark.usefixtures("tiny")
 CPU = torch.device("cpu")
@@ -33,7 +35,7 @@ PROTOCOL = Protocol(name="latent", images=5, sampling_steps=2, guidance=1.5)
 
 
 def latent_run(**fields: Any) -> Run:
-    return tiny_run(model="mini-DiT-S/4", data="tiny", batch_size=8, **fields)
+    return tiny_run(model="mini-DiT-S/4", data="tiny", **fields)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +133,8 @@ def both(folder: Path) -> None:
             changed(shape=[2, 2, 4, 8, 8], crop="none"),
             r"shape is \[2, 2, 4, 8, 8\], must .*; crop is none, must be adm",
         ),
-        (changed(rows=15), "rows is 15, must be 14: encode it anew"),
-        (changed(classes=["ant"]), "classes is 1, must be 3"),
+        (changed(rows=16), "shards is 3, must be 4: encode it anew"),
+        (changed(classes=["ant", "bee", "cat", "dog"]), "it has 4 classes, tiny has 3"),
         (both, r"00000.npy is not there: harness encode \S+ --out \S+ --data tiny .*; .*00002.npy has 1000 bytes, not"),
         (relabelled, r"labels.npy holds int32 \(14,\) from 0 to 3, not 14 labels 0 … 2: delete it"),
         (transposed, r"00001.npy is no shard \(it holds float16 \(10, 1, 2, 4, 4, 4\), not float16 \(5, 2"),
@@ -145,9 +147,35 @@ def test_what_is_not_the_dataset_is_refused(spoil: Callable[[Path], None], fault
     assert "\n" not in str(error.value)
 
 
-def test_a_batch_larger_than_the_dataset_is_refused() -> None:
+def test_a_batch_larger_than_the_dataset_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ValueError, match="batch_size = 15: tiny has 14 images"):
-        tiny_run(data="tiny", model="mini-DiT-S/4", batch_size=15)
+        latent_run(batch_size=15)
+    monkeypatch.setitem(DATASETS, "tiny", replace(TINY, images=1000))
+    large = tiny_sweep(steps=(2,), runs=(latent_run(batch_size=15),), protocols=())
+    file = cluster_file(tmp_path, store=str(tmp_path / "store"))
+    file.write_text(file.read_text() + f"[paths]\ntiny = '{folder}'\n")
+    line = refused(capsys, "run", written(large, tmp_path), "--cluster", file)
+    assert f"batch_size = 15: {folder} has 14 images: choose a smaller batch, or encode more" in line
+    with pytest.raises(ValueError, match="has 14 images, fewer than a batch of 15"):
+        train_all(large, Store(tmp_path / "other"), paths={"tiny": str(folder)})
+
+
+def test_a_part_of_a_dataset_says_so_and_is_not_mixed_with_the_whole(
+    folder: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(DATASETS, "tiny", replace(TINY, images=1000))
+    store, (run,) = Store(tmp_path / "store"), sweep(2).runs
+    train_all(sweep(2), store, paths={"tiny": str(folder)})
+    assert read_json(store.data(run))["images"] == 14
+    assert few_images(run, store) == ["trained on 14 of tiny's 1,000 images: results on them are not tiny's"]
+    file = cluster_file(tmp_path, store=str(store.root))
+    file.write_text(file.read_text() + f"[paths]\ntiny = '{folder}'\n")
+    assert "holds 14 of tiny's 1,000 images" in told(capsys, "plan", written(sweep(4), tmp_path), "--cluster", file)[1]
+    changed(listing="f" * 64)(copy)
+    with pytest.raises(ValueError, match=r"was begun on other images, 14 of digest .* not 14 of ffffffffffff: set pat"):
+        train_all(sweep(4), store, paths={"tiny": str(copy)})
 
 
 def sweep(*steps: int, **fields: Any) -> Sweep:

@@ -27,7 +27,7 @@ class Data:
         return self.pixels != self.size
 
 
-# A table: another dataset is another row. The number of images is part of what its name means, and is held to.
+# A table: another dataset is another row.
 DATASETS = {
     "imagenet256": Data(channels=4, size=32, classes=1000, images=1_281_167, pixels=256),
     "imagenet512": Data(channels=4, size=64, classes=1000, images=1_281_167, pixels=512),
@@ -37,6 +37,11 @@ DATASETS = {
 
 class Dataset(Protocol):
     """Training samples by index, the same for pixels and for latents."""
+
+    @property
+    def digest(self) -> str:
+        """Of which images these are."""
+        ...
 
     def __len__(self) -> int: ...
 

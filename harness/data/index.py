@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,17 @@ class Index:
     def count(self) -> int:
         """Images that can be trained on."""
         return self.rows - len(self.unreadable)
+
+    @property
+    def notice(self) -> str:
+        """What is to be said of images that are not all of the dataset's."""
+        return incomplete(self.data, self.count)
+
+
+def incomplete(name: str, images: int) -> str:
+    """ "" for the whole dataset."""
+    whole = DATASETS[name].images
+    return "" if images == whole else f"{images:,} of {name}'s {whole:,} images: results on them are not {name}'s"
 
 
 def index_path(folder: Path) -> Path:
@@ -114,12 +125,14 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
     index, data = read_index(folder), DATASETS[name]
     if index.data != name:
         raise ValueError(f"{folder} holds {index.data}, not {name}: mend paths.{name} in the cluster file")
-    wanted = {"rows": data.images, "shape": shape(name), "dtype": "float16", "crop": CROP, "pixels": data.pixels,
-              "shards": -(-index.rows // index.shard), "classes": data.classes}  # fmt: skip
+    wanted = {"shape": shape(name), "dtype": "float16", "crop": CROP, "pixels": data.pixels,
+              "shards": -(-index.rows // index.shard)}  # fmt: skip
     told = {key: len(x) if isinstance(x := getattr(index, key), list) and key != "shape" else x for key in wanted}
     found = [
         f"{key} is {told[key]}, must be {wanted[key]}: encode it anew" for key in wanted if told[key] != wanted[key]
     ]
+    if len(index.classes) > data.classes:
+        found.append(f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it anew")
     refuse(f"dataset {name} in {folder}", found + wrong_sizes(folder, index))
     return folder, index
 
@@ -154,7 +167,7 @@ def remedy(folder: Path, index: Index) -> str:
     return f"harness encode {index.source} --out {folder} --data {index.data} makes it anew, and nothing else"
 
 
-def unfit(runs: Iterable[Run], protocols: Iterable[Protocol], path: Callable[[str], Path | None]) -> list[str]:
+def unfit(runs: Collection[Run], protocols: Iterable[Protocol], path: Callable[[str], Path | None]) -> list[str]:
     """What keeps these runs from being trained, and their latents from being decoded as the protocols say.
 
     `path` gives the folder of a dataset by name.
@@ -167,12 +180,23 @@ def unfit(runs: Iterable[Run], protocols: Iterable[Protocol], path: Callable[[st
             said.append(str(error))
             continue
         said += [
+            f"batch_size = {size}: {folder} has {index.count:,} images: choose a smaller batch, or encode more"
+            for size in sorted({run.batch_size for run in runs if run.data == name})
+            if size > index.count
+        ]
+        said += [
             f"{protocol.name}: decoder {protocol.decoder!r} belongs to the encoder {ENCODERS[protocol.decoder]}, the"
             f" latents of {name} in {folder} are of {index.vae['encoder']}: take its decoder, or encode anew"
             for protocol in protocols
             if ENCODERS.get(protocol.decoder) != index.vae["encoder"]
         ]
     return said
+
+
+def notices(names: Iterable[str], path: Callable[[str], Path | None]) -> list[str]:
+    """What is to be said of latents that are there and are not all of their dataset."""
+    folders = [folder for name in sorted(names) if (folder := path(name)) and index_path(folder).exists()]
+    return [f"{folder} holds {notice}" for folder in folders if (notice := read_index(folder).notice)]
 
 
 def refuse_unreadable(folder: Path) -> None:

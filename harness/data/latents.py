@@ -59,6 +59,10 @@ class Latents:
     def __len__(self) -> int:
         return self.index.count
 
+    @property
+    def digest(self) -> str:
+        return self.index.listing
+
     def batch(self, index: Tensor, low: int, device: torch.device, *key: object) -> tuple[Tensor, Tensor]:
         """Samples (mean + deviation · noise) · scale; noise and mirroring are functions of the slot and of `key`."""
         high, shape = low + len(index), tuple(self.index.shape[2:])
