@@ -6,7 +6,7 @@ import os
 import signal
 
 from helpers import finished, tiny_run, tiny_sweep
-from lab import until
+from processes import until
 from site_verbs import ENDLESS, Site, training
 
 from harness.plan import missing
