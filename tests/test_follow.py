@@ -63,13 +63,13 @@ def test_a_detached_follower_of_this_machine(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    store = Store(tmp_path / "store")
-    words = (written(SWEEP, tmp_path), "--store", store.root)
+    sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
+    words = (written(sweep, tmp_path), "--store", store.root)
     assert told(capsys, "launch", *words, "--detach")[0] == 0
-    name = next(task for task in given(store) if task.startswith(prefix(SWEEP)))
+    name = next(task for task in given(store) if task.startswith(prefix(sweep)))
     assert "from before" in told(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
     assert f"follower: job {given(store)[name]['job']} RUNNING" in told(capsys, "status", *words)[1]
-    until(lambda: not missing(SWEEP, store))
+    until(lambda: not missing(sweep, store))
     until(lambda: "ended nothing is missing" in told(capsys, "status", *words)[1])
     assert set(Counter(line["task"] for line in ledger(store)).values()) == {1}
     assert told(capsys, "launch", *words, "--detach")[1].startswith("0 jobs submitted, 0 from before")

@@ -12,10 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from processes import end, environ, runs, until
 
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core"
 DAEMONS = ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order in which they are stopped
@@ -216,48 +216,6 @@ class Lab:
         """All that this cluster has started, and all who ask it."""
         mine = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if mine in environ(pid)]
-
-
-def environ(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
-def runs(pid: int, program: str) -> bool:
-    """Whether that process is there and no zombie: where nobody reaps them, the dead stay listed."""
-    try:
-        _, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)
-    except OSError:
-        return False
-    return rest.startswith(program[:15]) and not rest.rsplit(")", 1)[1].lstrip().startswith("Z")
-
-
-def end(pid: int, program: str, how: int = signal.SIGTERM) -> None:
-    if not runs(pid, program):
-        return
-    os.kill(pid, how)
-    deadline = time.monotonic() + 20
-    while runs(pid, program):
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-
-
-def until(check: Callable[[], object], seconds: float = 120) -> None:
-    """Waits until the check is true; an error of a command is no yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        said = ""
-        try:
-            if check():
-                return
-        except RuntimeError as error:
-            said = str(error)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s in vain {said}")
-        time.sleep(0.1)
 
 
 def install() -> None:

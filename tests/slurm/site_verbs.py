@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers import finished, started, tiny_sweep, written
-from lab import Lab, until
+from lab import Lab
+from processes import until
 
 from harness.ledger import ledger
 from harness.plan import missing

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from helpers import curve, tiny_run
-from lab import end, until
+from processes import end, until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
 from harness.plan import missing

@@ -6,7 +6,7 @@ import os
 import signal
 
 from helpers import finished, tiny_run, tiny_sweep
-from lab import until
+from processes import until
 from site_verbs import ENDLESS, Site, training
 
 from harness.plan import missing
@@ -56,7 +56,7 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
 
 
 def test_followers_killed_and_started_twice_submit_once(plain: Site) -> None:
-    sweep = tiny_sweep(runs=RUNS, steps=(2500,))
+    sweep = tiny_sweep(runs=RUNS, steps=(1500,))
     files = plain.write(sweep)
     first = plain.begun("launch", files, "--dirty", "--follow")
     until(lambda: all(map(plain.step, RUNS)))
@@ -75,7 +75,7 @@ def test_followers_killed_and_started_twice_submit_once(plain: Site) -> None:
 
 
 def test_what_is_cancelled_is_left_alone_until_it_is_asked_for(plain: Site) -> None:
-    sweep = training(2500, runs=RUNS)
+    sweep = training(1500, runs=RUNS)
     files = plain.write(sweep)
     follower = plain.begun("launch", files, "--dirty", "--follow")
     until(lambda: all(map(plain.step, RUNS)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest.mock import ANY
 
 from helpers import curve, finished, tiny_protocol, tiny_run, tiny_sweep
-from lab import until
+from processes import until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
 from harness.plan import missing

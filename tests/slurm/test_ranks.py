@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers import curve, tiny_run
-from lab import until
+from processes import until
 from site_verbs import Site, training, undisturbed
 
 from harness.plan import missing

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from helpers import tiny_run, tiny_sweep
-from lab import Lab, until
+from lab import Lab
+from processes import until
 from site_verbs import Site, training
 
 from harness.plan import missing
