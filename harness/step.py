@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from harness.distributed import Place
 from harness.models import build
 from harness.spec import Run
 
-Draw = Callable[[int, int], tuple[Tensor, ...]]  # slots low … high of the batch → (x0, t, y, noise) of diffusion.losses
+Drawn = Iterator[tuple[Tensor, ...]]  # (x0, t, y, noise) of diffusion.losses, part after part, batch after batch
 
 
 class Learner(NamedTuple):
@@ -44,10 +44,16 @@ def new_learner(run: Run, device: torch.device) -> Learner:
     return Learner(net, ema, optimizer)
 
 
-def stepper(run: Run, learner: Learner, cluster: Cluster, here: Place) -> Callable[[Draw], Tensor]:
+def parts(run: Run, cluster: Cluster, here: Place) -> list[tuple[int, int]]:
+    """This rank's slots low … high of a batch, cut into as many forwards as the memory asks for."""
+    low, high = here.share(run.batch_size)
+    return [(a, min(high, a + cluster.microbatch)) for a in range(low, high, cluster.microbatch)]
+
+
+def stepper(run: Run, learner: Learner, cluster: Cluster, here: Place) -> Callable[[Drawn], Tensor]:
     """A function that does one step on the batch it is given; it returns this rank's part of (mse, vb, gradient norm).
 
-    The mean over ranks is the batch's. The batch is drawn in as many parts as `cluster.microbatch` asks for.
+    The mean over ranks is the batch's. It takes the next len(parts(…)) parts.
     """
     net, ema, optimizer = learner
     torch.set_float32_matmul_precision("highest" if run.precision == "fp32" else "high")
@@ -57,15 +63,15 @@ def stepper(run: Run, learner: Learner, cluster: Cluster, here: Place) -> Callab
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
     averages: list[Tensor] = [e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad]
     table = diffusion.linear_schedule().table(here.device)
-    low, high = here.share(run.batch_size)
+    last = len(parts(run, cluster, here)) - 1
 
-    def step(draw: Draw) -> Tensor:
+    def step(drawn: Drawn) -> Tensor:
         values = torch.zeros(3, device=here.device)
-        for a in range(low, high, cluster.microbatch):
-            b = min(high, a + cluster.microbatch)
-            with contextlib.nullcontext() if b == high or here.world == 1 else forward.no_sync(), autocast:
-                losses = diffusion.losses(forward, table, *draw(a, b))
-            mean = torch.stack(losses).mean(dim=1) * ((b - a) * here.world / run.batch_size)  # ranks are averaged
+        for k in range(last + 1):
+            x0, *rest = next(drawn)
+            with contextlib.nullcontext() if k == last or here.world == 1 else forward.no_sync(), autocast:
+                losses = diffusion.losses(forward, table, x0, *rest)
+            mean = torch.stack(losses).mean(dim=1) * (len(x0) * here.world / run.batch_size)  # ranks are averaged
             mean.sum().backward()
             values[:2] += mean.detach()
         values[2] = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])

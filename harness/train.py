@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,11 +15,12 @@ from harness import flops, rng
 from harness.cluster import Cluster
 from harness.cost import gflops
 from harness.data import DATASETS, Dataset, open_dataset
+from harness.data.ahead import ahead
 from harness.distributed import Interrupted, Place, Stop
 from harness.plan import Progress, Train, newest
 from harness.provenance import device_name, provenance
 from harness.spec import TIMESTEPS, Run, even_parts
-from harness.step import Learner, new_learner, new_network, stepper
+from harness.step import Learner, new_learner, new_network, parts, stepper
 from harness.store import Store, append_lines, read_json, write_json
 from harness.tensors import load_tensors, save_tensors
 
@@ -49,11 +49,13 @@ def train(task: Train, store: Store, cluster: Cluster, here: Place, stop: Stop, 
     optimise = stepper(run, learner, cluster, here)
     log = begin_log(run, store, start, here)
 
-    # Steps. Every random number is a function of (seed, step, slot): see rng.py.
+    # Steps. Every random number is a function of (seed, step, slot): see rng.py. The next part is drawn meanwhile.
+    steps, cuts = range(start + 1, last + 1), parts(run, cluster, here)
+    drawn = ahead((draw(run, dataset, here.device, step, *cut) for step in steps for cut in cuts), here.device)
     window: list[Tensor] = []
     began = saved = mark = time.perf_counter()
-    for step in range(start + 1, last + 1):
-        window.append(optimise(partial(draw, run, dataset, here.device, step)))
+    for step in steps:
+        window.append(optimise(drawn))
 
         # Every so often: losses, signals, checkpoint. All ranks decide alike.
         alone = here.world == 1 and bool(stop.signals)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import itertools
 import tempfile
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from harness import cost, features, memory
 from harness.cluster import Cluster
 from harness.data import DATASETS
+from harness.data.ahead import ahead
 from harness.decoders import load_decoder
 from harness.distributed import Place
 from harness.features import ADMInception, Extractor
@@ -24,7 +24,7 @@ from harness.models import build
 from harness.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.speed import Work
-from harness.step import new_learner, stepper
+from harness.step import new_learner, parts, stepper
 from harness.train import draw
 
 SAMPLER_STEPS = 4  # that are timed; a protocol's time follows from its number of forwards
@@ -95,8 +95,9 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
     def make(batch: int, part: int) -> Call:
         mine, alone = settings(batch, part)
         optimise = stepper(mine, new_learner(mine, device), alone, Place(0, 1, device))
-        dataset, steps = RandomLatents(run, device), itertools.count(1)
-        return lambda: optimise(functools.partial(draw, mine, dataset, device, next(steps)))
+        dataset, cuts = RandomLatents(run, device), parts(mine, alone, Place(0, 1, device))
+        drawn = ahead((draw(mine, dataset, device, step, *cut) for step in itertools.count(1) for cut in cuts), device)
+        return lambda: optimise(drawn)
 
     def needed(part: int) -> float:
         return memory.training(*settings(part, part))
@@ -112,14 +113,14 @@ def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.devic
             net: nn.Module = build(run).eval()
         if cluster.compile:
             net = cast(nn.Module, torch.compile(net))
-        return lambda: [sample(net, run, short, a, b, device) for a, b in parts(batch, part)]
+        return lambda: [sample(net, run, short, a, b, device) for a, b in cut(batch, part)]
 
     forwards = short.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
     work, batch = cost.sampling(run, protocol), cluster.sampling_batch
     return Item(work, batch, batch, make, forwards, compile=cluster.compile)
 
 
-def parts(batch: int, part: int) -> Iterator[tuple[int, int]]:
+def cut(batch: int, part: int) -> Iterator[tuple[int, int]]:
     return ((low, min(batch, low + part)) for low in range(0, batch, part))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from drawings import CLASSES
 from PIL import Image
 
@@ -227,12 +228,12 @@ def test_the_next_item_is_made_before_it_is_asked_for() -> None:
             yield i
         raise ValueError("the last")
 
-    found = ahead(items())
+    found = ahead(items(), torch.device("cpu"))
     assert next(found) == 0 and begun[1].wait(10) and not begun[2].is_set()
     assert [next(found), next(found)] == [1, 2]
     with pytest.raises(ValueError, match="the last"):
         next(found)
-    before, early = threading.active_count(), ahead(items())
+    before, early = threading.active_count(), ahead(items(), torch.device("cpu"))
     assert next(early) == 0
     early.close()  # type: ignore[attr-defined]  # a generator
     assert threading.active_count() == before

@@ -53,7 +53,8 @@ def encode(task: Encode, cluster: Cluster, here: Place, stop: Stop, tell: Progre
     images = decoded(source, chain(*(spans[i] for i in mine)), data.pixels, decoding_threads(cluster))
     measure = encoder(vae.to(here.device), here.device, made["shape"])
     size = max(1, PIXELS // data.pixels**2)
-    batches = ahead(measure(list(islice(images, n))) for i in mine for n in batch_sizes(spans[i], size))
+    made_up = (measure(list(islice(images, n))) for i in mine for n in batch_sizes(spans[i], size))
+    batches = ahead(made_up, here.device)
     for turn in range(-(-len(todo) // here.world)):  # as many on every rank: they stop together
 
         def news(share: float, turn: int = turn) -> None:

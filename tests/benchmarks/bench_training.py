@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 from functools import partial
 from pathlib import Path
 
@@ -32,9 +33,9 @@ def batch(run: Run, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tenso
 def ours(run: Run, device: torch.device, compiled: bool) -> Step:
     """harness.step as harness.train calls it."""
     keep_freed_memory()
-    drawn = batch(run, device)
+    drawn = itertools.repeat(batch(run, device))
     optimise = stepper(run, new_learner(run, device), Cluster(compile=compiled), Place(0, 1, device))
-    return lambda: optimise(lambda low, high: tuple(x[low:high] for x in drawn))
+    return lambda: optimise(drawn)
 
 
 def update_ema(ema: nn.Module, net: nn.Module) -> None:
