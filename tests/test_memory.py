@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from harness.data import DATASETS
 from harness.distributed import Place
 from harness.models import CONDITIONINGS, build, dit
 from harness.spec import Protocol, Run, Sweep
-from harness.step import new_learner, stepper
+from harness.step import new_learner, parts, stepper
 from harness.works import autoencoder
 
 CPU = torch.device("cpu")
@@ -92,11 +93,12 @@ class Peak(TorchDispatchMode):
 def test_the_peak_of_a_whole_step_is_the_estimate(size: int, precision: str) -> None:
     """Weights, EMA and moments are there before; with several parts in a batch, gradients meet activations."""
     run, cluster = Run(model="DiT-S/8", batch_size=size, precision=precision), Cluster(microbatch=16)
-    learner = new_learner(run, CPU)
-    optimise = stepper(run, learner, cluster, Place(0, 1, CPU))
-    optimise(lambda low, high: batch(run, low, high))  # the moments come with the first step
+    learner, here = new_learner(run, CPU), Place(0, 1, CPU)
+    optimise = stepper(run, learner, cluster, here)
+    drawn = (batch(run, *cut) for cut in itertools.cycle(parts(run, cluster, here)))
+    optimise(drawn)  # the moments come with the first step
     with Peak() as peak:
-        optimise(lambda low, high: batch(run, low, high))
+        optimise(drawn)
     before = 4 * 4 * parameters(run)
     assert before + peak.most == pytest.approx(memory.training(run, cluster), rel=0.03)
 
