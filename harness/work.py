@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -69,7 +70,7 @@ def perform(task: Task, store: Store, cluster: Cluster, tell: Progress, patience
         if isinstance(task, Train):
             from harness.train import train
 
-            train(task, store, cluster, here, stop, tell)
+            train(rest(task, store), store, cluster, here, stop, tell)
         elif isinstance(task, Encode):
             from harness.data.encode import encode
 
@@ -78,6 +79,11 @@ def perform(task: Task, store: Store, cluster: Cluster, tell: Progress, patience
             from harness.evaluate import evaluate
 
             evaluate(task, store, cluster, here, stop, tell)
+
+
+def rest(task: Train, store: Store) -> Train:
+    """What is left of a task that an earlier attempt began: it goes on from the newest state, past steps it reached."""
+    return replace(task, steps=tuple(step for step in task.steps if not is_whole(store.ema(task.run, step))))
 
 
 class Bar:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT, cluster_file, curve, finished, started, tiny_protocol, tiny_run, tiny_sweep, told, written
+from helpers import ROOT, cluster_file, curve, do, finished, started, tiny_protocol, tiny_run, tiny_sweep, told, written
 
 from harness.collect import COLUMNS, LOG_COLUMNS
-from harness.plan import missing
+from harness.plan import Train, missing
 from harness.spec import Sweep
 from harness.store import Store, read_json, read_lines, write_json
 
@@ -200,3 +200,10 @@ def test_scores_survive_the_loss_of_their_weights(tmp_path: Path, capsys: pytest
     assert told(capsys, "run", *words)[0] == 0
     shutil.rmtree(store.run(sweep.runs[0]) / "checkpoints")
     assert "nothing to do" in told(capsys, "run", *words)[1]
+
+
+def test_a_job_that_is_run_again_goes_on_past_the_steps_it_reached(tmp_path: Path) -> None:
+    store, run = Store(tmp_path), tiny_run()
+    for steps in ((10,), (15,), (10, 20)):  # the last is what a requeued job was told when it was launched
+        do(Train(run, steps, 0, ""), store)
+    assert [read_lines(log)[0][0]["start"] for log in store.logs(run)] == [0, 10, 15]

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from helpers import curve, tiny_run
+from helpers import curve, tiny_run, tiny_sweep
 from processes import end, until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
@@ -34,7 +34,7 @@ def test_a_time_limit_is_met_as_often_as_it_takes(plain: Site) -> None:
 @pytest.mark.parametrize("site", ["plain", "full"])
 def test_the_preempted_go_on_where_they_were(site: str, request: pytest.FixtureRequest) -> None:
     here: Site = request.getfixturevalue(site)
-    sweep = training(1000)
+    sweep = tiny_sweep(steps=(20, 1000), protocols=())  # the first is reached before the fault
     files = here.write(sweep, partition="low", cpus_per_task=4)
     here.launch(files)
     here.trains(RUN)
@@ -76,9 +76,9 @@ def test_where_slurmd_alone_dies_two_writers_do_not_meet(plain: Site) -> None:
     node, old = plain.node(job), plain.lab.pythons(job)
     plain.lab.kill(f"slurmd-{node}")
     try:
-        until(lambda: plain.queue()[job] == "PENDING")
+        until(lambda: plain.queue().get(job) == "PENDING")
         assert plain.says(files, "training"), "whatever Slurm believes"
-        until(lambda: plain.queue()[job] == "RUNNING" and set(plain.lab.pythons(job)) - set(old))
+        until(lambda: plain.queue().get(job) == "RUNNING" and set(plain.lab.pythons(job)) - set(old))
         plain.trains(RUN, 1000)
         assert len(plain.store.logs(RUN)) == 1 and plain.node(job) != node, "the second waits for the first"
     finally:
@@ -116,7 +116,7 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
         time.sleep(2)
     finally:
         here.lab.begin("slurmctld")
-    until(lambda: here.queue()[jobs[0]] == "PENDING" and here.queue()[jobs[1]] == "RUNNING")
+    until(lambda: here.queue().get(jobs[0]) == "PENDING" and here.queue().get(jobs[1]) == "RUNNING")
     assert here.told(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(here.jobs())
     for run in runs[1:]:  # which are before it now
         here.cancel(files, run.id)
