@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import __version__, verbs
+from harness import __version__, image_verbs, verbs
 from harness.data.index import SHARD
 from harness.store import in_a_line
 from harness.verbs import RESULTS
@@ -103,7 +103,9 @@ def parser() -> argparse.ArgumentParser:
     table_options(made)
 
     made = sweep_verb(
-        verbs.sample, "A protocol's images as an npz for ADM's evaluator.", "digits --run mini-DiT-XL/2 --out s.npz"
+        image_verbs.sample,
+        "A protocol's images as an npz for ADM's evaluator.",
+        "digits --run mini-DiT-XL/2 --out s.npz",
     )
     made.add_argument("--run", required=True, help="a model of the sweep, or a run's id")
     made.add_argument("--step", type=int, help="default: the sweep's last")
@@ -112,20 +114,22 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
 
     made = verb(
-        verbs.evaluate, "Scores images from anywhere.", "--samples samples.npz --reference VIRTUAL_imagenet256.npz"
+        image_verbs.evaluate,
+        "Scores images from anywhere.",
+        "--samples samples.npz --reference VIRTUAL_imagenet256.npz",
     )
     scoring_options(made, samples=True)
     made.add_argument("--json", action="store_true", help="for scripts")
 
     made = verb(
-        verbs.parity,
+        image_verbs.parity,
         "Our numbers of ADM's published samples beside ADM's own.",
         "--samples admnet.npz --reference ref.npz",
     )
     scoring_options(made, samples=True)
 
     made = with_cluster(verb(
-        verbs.encode, "Images → latents of both mirror images, in shards; run it again to go on.",
+        image_verbs.encode, "Images → latents of both mirror images, in shards; run it again to go on.",
         "imagenet/train --out latents/imagenet256 --data imagenet256",
     ))  # fmt: skip
     made.add_argument("images", type=Path, help="a folder of class folders, a tar or zip of one, or a saved dataset")
@@ -139,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--retry", action="store_true", help="on Slurm: also after three failures in a row")
 
     made = verb(
-        verbs.reference,
+        image_verbs.reference,
         "Reference statistics of a folder of images or an npz.",
         "--images train/ --out imagenet256.npz",
     )

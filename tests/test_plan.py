@@ -18,7 +18,7 @@ from harness.store import Store, append_lines, write_json
 from harness.tables import plan_json, plan_text, status_json, status_text
 
 PLANNING = (
-    "spec store plan cost speed memory checks collect cluster tables sweep_file work cli verbs",
+    "spec store plan cost speed memory checks collect cluster tables sweep_file work cli verbs image_verbs",
     "follow launch jobs ledger local slurm snapshot",
 )
 SWEEP = tiny_sweep(steps=(10, 20, 30))
