@@ -164,7 +164,10 @@ def wrong_sizes(folder: Path, index: Index) -> list[str]:
 
 
 def remedy(folder: Path, index: Index) -> str:
-    return f"harness encode {index.source} --out {folder} --data {index.data} makes it anew, and nothing else"
+    more = f" --vae {index.vae['name']}" * (index.vae["name"] != "ft-mse") + f" --shard {index.shard}" * (
+        index.shard != SHARD
+    )
+    return f"harness encode {index.source} --out {folder} --data {index.data}{more} makes it anew, and nothing else"
 
 
 def unfit(runs: Collection[Run], protocols: Iterable[Protocol], path: Callable[[str], Path | None]) -> list[str]:
