@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import subprocess
-import tarfile
+import zipfile
 from pathlib import Path
 
 from harness.store import Store
@@ -88,6 +88,6 @@ def copy_files(folder: Path) -> None:
 
 
 def extract_commit(folder: Path) -> None:
-    packed = git("archive", f"--prefix={PACKAGE.name}/", "HEAD")
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        tar.extractall(folder, filter="data")
+    packed = git("archive", "--format=zip", f"--prefix={PACKAGE.name}/", "HEAD")
+    with zipfile.ZipFile(io.BytesIO(packed)) as file:
+        file.extractall(folder)
