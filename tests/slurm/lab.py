@@ -110,7 +110,7 @@ class Lab:
         here = self.folder
         (here / "state").mkdir(parents=True, exist_ok=True)
         # Told to listen on one address only, Slurm takes the one of the host's name: it must be 127.0.0.1 itself.
-        alone = socket.gethostbyname(socket.gethostname()) == "127.0.0.1"
+        alone = address(socket.gethostname()) == "127.0.0.1"
         words = {
             "folder": here, "port": self.port, "dbd_port": self.port + 1, "nodes": self.nodes,
             "ports": f"[{self.port + 2}-{self.port + 1 + self.nodes}]", "user": self.run("id", "-un").strip(),
@@ -216,6 +216,13 @@ class Lab:
         """All that this cluster has started, and all who ask it."""
         mine = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if mine in environ(pid)]
+
+
+def address(name: str) -> str | None:
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return None
 
 
 def install() -> None:
