@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
-import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_a_copy_that_fails_leaves_nothing(
     committed(package)
     assert snapshot.commit() == snapshot.head()
     if fault == "disk":
-        monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+        monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
     else:
         shutil.rmtree(package / ".git" / "objects")
     with pytest.raises((OSError, ValueError), match=r"No space left|fatal: "):
