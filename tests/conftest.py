@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,20 @@ def numbers() -> Tensor:
     """All 1,797 digits, uint8 [N, 1, 16, 16], in an order of their own."""
     images, _ = digits.load()
     return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Gives a disk of its own with these options of tmpfs; who may not mount has the test skipped."""
+    folder = tmp_path / "mount"
+
+    def made(options: str) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount here")
+        return folder
+
+    yield made
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,26 +173,12 @@ def test_collect_into_a_folder_that_cannot_be_made_is_refused(
     assert str(tmp_path / "file") in refused(capsys, "collect", *words, tmp_path / "store", "--out", tmp_path / "file")
 
 
-def mounted(folder: Path, options: str) -> bool:
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "mount"
-    if (tmp_path / "mount").is_mount():
-        subprocess.run(["umount", str(tmp_path / "mount")], check=True)
-
-
 def test_a_read_only_store_is_refused(
-    words: tuple[object, ...], mount: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[object, ...], mount: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not mounted(mount, "ro"):
-        pytest.skip("no right to mount here")
-    line = refused(capsys, "run", *words, mount / "store")
-    assert str(mount) in line and "choose a folder that can be written" in line
+    disk = mount("ro")
+    line = refused(capsys, "run", *words, disk / "store")
+    assert str(disk) in line and "choose a folder that can be written" in line
 
 
 def whole(root: Path) -> bool:
@@ -208,15 +194,14 @@ def whole(root: Path) -> bool:
 
 @pytest.mark.parametrize("size", [4, 16, 120, 600, 1180])
 def test_a_full_disk_is_told_in_a_line_and_nothing_is_half_written(
-    size: int, words: tuple[object, ...], mount: Path, capsys: pytest.CaptureFixture[str]
+    size: int, words: tuple[object, ...], mount: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Full at different moments: at run.json, the log, the weights, the state, the score."""
-    if not mounted(mount, f"size={size}k"):
-        pytest.skip("no right to mount here")
-    status, _, err = told(capsys, "run", *words, mount)
+    disk = mount(f"size={size}k")
+    status, _, err = told(capsys, "run", *words, disk)
     lines = [line for line in err.splitlines() if line.startswith(("failed: ", "harness: "))]
     assert status == 1 and "Traceback" not in err and lines, err
-    assert str(mount) in lines[0] and "free some space" in lines[0] and whole(mount)
+    assert str(disk) in lines[0] and "free some space" in lines[0] and whole(disk)
 
 
 def test_another_run_under_the_same_id_is_refused(

@@ -18,7 +18,6 @@ import torch
 from drawings import TINY, autoencoder
 from helpers import do, ranks, refused, told, tree
 from PIL import Image
-from test_cli import mount, mounted  # noqa: F401  # a fixture, and what fills it
 
 from harness import work
 from harness.cluster import Cluster
@@ -211,10 +210,11 @@ def test_unreadable_images_are_left_out_and_listed(task: Encode, undisturbed: Pa
     assert read_index(out).count == 13
 
 
-def test_a_disk_that_fills_half_way_keeps_whole_shards(task: Encode, mount: Path, vae: Path) -> None:  # noqa: F811
-    if not mounted(mount, "size=300k"):
-        pytest.skip("no right to mount here")
-    task, filler = replace(task, out=str(mount / "latents"), shard=1), mount / "filler"
+def test_a_disk_that_fills_half_way_keeps_whole_shards(
+    task: Encode, mount: Callable[[str], Path], vae: Path
+) -> None:  # fmt: skip
+    disk = mount("size=300k")
+    task, filler = replace(task, out=str(disk / "latents"), shard=1), disk / "filler"
 
     def fill(news: str, share: float) -> None:
         if share > 0.3:  # another user's
@@ -222,16 +222,16 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(task: Encode, mount: Path
                 filler.write_bytes(b"x" * 300_000)
 
     cluster = Cluster(device="cpu", paths={"ft-mse": str(vae)})
-    with pytest.raises(OSError, match=str(mount)) as error:
-        work.perform(task, Store(mount), cluster, fill)
+    with pytest.raises(OSError, match=str(disk)) as error:
+        work.perform(task, Store(disk), cluster, fill)
     assert "free some space and run the same command again" in in_a_line(error.value)
     kept = len(written(Path(task.out)))
-    assert 0 < kept < 14 and not [name for name in tree(mount) if "/." in name]
+    assert 0 < kept < 14 and not [name for name in tree(disk) if "/." in name]
     filler.unlink()
     assert len(encode(task, vae)) == 14 - kept and read_index(Path(task.out)).count == 14
 
 
-def test_a_disk_that_is_too_mount_is_told_first(task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_told_first(task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = type("Usage", (), {"free": 14 * 2 * 2 * 64 * 2 - 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match=r"has 0.0 GB free, the latents need 0.0"):

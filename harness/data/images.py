@@ -153,7 +153,8 @@ def decoded(source: Source, rows: Iterable[int], side: int, threads: int) -> Ite
             with Image.open(io.BytesIO(source.read(row))) as image:
                 return center_crop(image, side)
         except Exception as error:  # a damaged file makes Pillow raise anything
-            if isinstance(error, OSError) and error.errno:  # the disk's: of no file could be said that it is damaged
+            # The disk's or the memory's: of no file could be said that it is damaged.
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
                 raise
             return f"{type(error).__name__}: {str(error).split(' <')[0]}"
 

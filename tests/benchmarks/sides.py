@@ -7,7 +7,6 @@ import importlib
 import multiprocessing
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 import harness.torchvision_ops  # noqa: F401  # timm and diffusers import torchvision
+from harness.bench import clock
 
 Step = Callable[[], object]
 Makers = dict[str, Callable[[], Step]]
@@ -48,10 +48,10 @@ def serve(connection: Connection, make: Callable[[], Step], device: torch.device
     """One side in a process of its own, since what we ask of the C library must not help the others."""
     torch.manual_seed(0)
     step = make()
-    once = [seconds(step, 1, device) for _ in range(3)][-1]  # the first compiles, the second fills caches
+    once = [clock(step, 1, device) for _ in range(3)][-1]  # the first compiles, the second fills caches
     connection.send(once)
     while connection.recv():
-        connection.send(seconds(step, max(1, round(window / once)), device))
+        connection.send(clock(step, max(1, round(window / once)), device))
 
 
 def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -70,15 +70,6 @@ def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> d
     for side in sides.values():
         side.send(False)
     return found
-
-
-def seconds(step: Step, times: int, device: torch.device) -> float:
-    began = time.perf_counter()
-    for _ in range(times):
-        step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / times
 
 
 def options(about: str | None) -> argparse.ArgumentParser:
