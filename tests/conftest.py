@@ -13,7 +13,7 @@ from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from torch import Tensor, nn
 
 from harness.data import digits
-from harness.features import ADMInception
+from harness.scoring.features import ADMInception
 
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
 

@@ -35,7 +35,7 @@ def draw(folder: Path, count: int = TINY.images) -> Path:
 
 def autoencoder(folder: Path, seed: int = 0, **fields: Any) -> Path:
     """An AutoencoderKL of the released shape with random weights, narrow."""
-    import harness.torchvision_ops  # noqa: F401, I001
+    import harness.base.torchvision_ops  # noqa: F401, I001
     from diffusers import AutoencoderKL
 
     torch.manual_seed(seed)

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from harness import cli
-from harness.cluster import Cluster
-from harness.plan import Evaluate, Task, Train, missing
+from harness.cli import main as cli
+from harness.launch.run import perform
 from harness.spec import Protocol, Run, Sweep
-from harness.store import Store
-from harness.work import perform
+from harness.study.cluster import Cluster
+from harness.study.store import Store
+from harness.study.tasks import Evaluate, Task, Train, missing
 
 ROOT = Path(__file__).parents[1]
 PATCHES = (8, 4, 2)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from helpers import PATCHES, SIZES, tiny_protocol, tiny_run, tiny_sweep
 
-from harness.cluster import Cluster
 from harness.spec import Protocol, Run, Sweep, grid
+from harness.study.cluster import Cluster
 
 # Pinned: a line that changes here gives every result of that run in every store a new address.
 PAPER_GRID = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.data import DATASETS
 from harness.spec import ENCODERS, Protocol, Run, refuse
-from harness.store import read_json
+from harness.study.store import read_json
 
 SCHEMA = 1
 SHARD = 10_000  # images of a shard: ImageNet makes 129 of 328 MB at 256 pixels

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import rng
+from harness.base import rng
 from harness.data import DATASETS
 from harness.data.index import Index, checked, labels_path, remedy, shard_path
 from harness.spec import refuse

@@ -6,9 +6,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.collect import collect
 from harness.spec import Protocol, Run, Sweep, grid
-from harness.store import SCHEMA, Store, write_json
+from harness.study.collect import collect
+from harness.study.store import SCHEMA, Store, write_json
 
 VALUES = {"fid": 10.0, "sfid": 6.0, "inception_score": 100.0, "precision": 0.6, "recall": 0.6}
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-import harness.torchvision_ops  # noqa: F401
-from harness.cluster import Cluster
+import harness.base.torchvision_ops  # noqa: F401
+from harness.base.distributed import Place, Stop
 from harness.data import DATASETS
-from harness.data import encode as encoding
-from harness.data.images import decoded, open_source
-from harness.distributed import Place, Stop
-from harness.plan import Encode
+from harness.encoding import encode as encoding
+from harness.encoding.images import decoded, open_source
+from harness.study.cluster import Cluster
+from harness.study.tasks import Encode
 
 # isort: split
 from diffusers import AutoencoderKL

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 
-from harness import rng
+from harness.base import rng
 from harness.data import DATASETS
 from harness.data import index as files
-from harness.data.encode import part
 from harness.data.latents import Latents
-from harness.store import write_json
+from harness.encoding.encode import part
+from harness.study.store import write_json
 
 NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 

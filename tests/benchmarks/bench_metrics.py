@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from harness import metrics
-from harness.reference import moments
+from harness.scoring import metrics
+from harness.scoring.reference import moments
 
 # isort: split
 from torch_fidelity.metric_fid import fid_statistics_to_metric

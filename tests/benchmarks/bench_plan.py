@@ -46,8 +46,8 @@ def seconds(sweep: Path, store: Path) -> float:
 def half_begun(folder: Path, sweep: Path) -> Path:
     """A store that has a folder, a state and a record for every second run: the plan has something to read."""
     from harness.spec import Sweep
-    from harness.store import Store, write_json
-    from harness.sweep_file import load_sweep
+    from harness.study.store import Store, write_json
+    from harness.study.sweep_file import load_sweep
 
     store, wanted = Store(folder / "store"), load_sweep(str(sweep))
     assert isinstance(wanted, Sweep)
@@ -62,9 +62,9 @@ def half_begun(folder: Path, sweep: Path) -> Path:
 
 def measured(folder: Path) -> Path:
     """An empty store with one measured model: the plan has to scale the others."""
-    from harness.cost import training
     from harness.spec import Run
-    from harness.store import Store, write_json
+    from harness.study.cost import training
+    from harness.study.store import Store, write_json
 
     store, work = Store(folder / "measured"), training(Run(model="DiT-S/4"))
     row = {**vars(work), "images_per_second": 100.0, "date": "2026-01-01"}

@@ -13,16 +13,16 @@ import torch
 from sides import Makers, Step, head, imported, options, table
 from torch import Tensor
 
-from harness.cost import sampling_flop
+from harness.base.distributed import keep_freed_memory
 from harness.data import DATASETS
-from harness.distributed import keep_freed_memory
 from harness.models import build
-from harness.sample import sample
+from harness.scoring.sample import sample
 from harness.spec import Protocol, Run
+from harness.study.cost import sampling_flop
 
 
 def ours(run: Run, protocol: Protocol, device: torch.device, compiled: bool) -> Step:
-    """harness.sample as harness.evaluate calls it."""
+    """harness.scoring.sample as harness.scoring.evaluate calls it."""
     keep_freed_memory()
     net = build(run).to(device).eval()
     net = torch.compile(net) if compiled else net

@@ -15,12 +15,12 @@ import torch
 from sides import Makers, Step, head, imported, options, table
 from torch import Tensor, nn
 
-from harness.cluster import Cluster
-from harness.cost import gflops
-from harness.distributed import Place, keep_freed_memory
+from harness.base.distributed import Place, keep_freed_memory
 from harness.models import MODELS
 from harness.spec import TIMESTEPS, Run
-from harness.step import new_learner, stepper
+from harness.study.cluster import Cluster
+from harness.study.cost import gflops
+from harness.training.step import new_learner, stepper
 
 
 def batch(run: Run, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -31,7 +31,7 @@ def batch(run: Run, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tenso
 
 
 def ours(run: Run, device: torch.device, compiled: bool) -> Step:
-    """harness.step as harness.train calls it."""
+    """harness.training.step as harness.training.loop calls it."""
     keep_freed_memory()
     drawn = itertools.repeat(batch(run, device))
     optimise = stepper(run, new_learner(run, device), Cluster(compile=compiled), Place(0, 1, device))

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-import harness.torchvision_ops  # noqa: F401  # timm and diffusers import torchvision
-from harness.bench import clock
+import harness.base.torchvision_ops  # noqa: F401  # timm and diffusers import torchvision
+from harness.bench.timing import clock
 
 Step = Callable[[], object]
 Makers = dict[str, Callable[[], Step]]

@@ -15,10 +15,10 @@ from helpers import finished, started, tiny_sweep, written
 from lab import Lab
 from processes import until
 
-from harness.ledger import ledger
-from harness.plan import missing
+from harness.launch.ledger import ledger
 from harness.spec import Run, Sweep
-from harness.store import Store, read_lines
+from harness.study.store import Store, read_lines
+from harness.study.tasks import missing
 
 Files = tuple[Path | str, Path]
 ENDLESS = 10_000_000

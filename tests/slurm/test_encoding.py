@@ -14,7 +14,7 @@ from lab import until
 from site_verbs import Site, toml
 
 from harness.data.index import index_path
-from harness.store import read_json
+from harness.study.store import read_json
 
 IMAGES = 1500
 

@@ -10,8 +10,8 @@ from helpers import curve, finished, tiny_protocol, tiny_run, tiny_sweep
 from processes import until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
-from harness.plan import missing
-from harness.store import read_json
+from harness.study.store import read_json
+from harness.study.tasks import missing
 
 HOSTILE = {
     "SBATCH_PARTITION": "nowhere", "SBATCH_TIMELIMIT": "7", "SLURM_MEM_PER_CPU": "1", "SLURM_MEM_PER_NODE": "2",

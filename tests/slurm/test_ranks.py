@@ -7,8 +7,8 @@ from helpers import curve, tiny_run
 from processes import until
 from site_verbs import Site, training, undisturbed
 
-from harness.plan import missing
-from harness.store import read_lines
+from harness.study.store import read_lines
+from harness.study.tasks import missing
 
 RUN = tiny_run()
 

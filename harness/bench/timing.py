@@ -1,0 +1,170 @@
+"""`harness bench`: how fast this device does every work of a sweep, timed and stored by the device's name."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from harness.base.provenance import device_name, provenance
+from harness.bench.workloads import Call, Item, works
+from harness.cli.tables import aligned, duration, in_units
+from harness.spec import Sweep
+from harness.study import cost
+from harness.study.cluster import Cluster
+from harness.study.speed import Speed, basis, measured
+from harness.study.store import Store, claim, write_json
+from harness.training.loop import PEAKS
+
+WINDOWS = 5  # stretches of time whose median counts
+SIDE = {"cuda": 8192, "cpu": 1024}  # of the square product whose speed is called the matmul peak
+
+Say = Callable[[str], None]
+Row = dict[str, Any]
+
+
+def bench(sweep: Sweep, store: Store, cluster: Cluster, device: torch.device, seconds: float, say: Say) -> list[Row]:
+    """Measures every work of the sweep's runs and protocols, each stored as soon as it is known; the rows.
+
+    seconds: how long each is timed, and the longest that one call of it may take.
+    """
+    items, rows = works(sweep, cluster, device), []
+    precisions = dict.fromkeys(item.work.precision for item in items)
+    peaks = {precision: matmul_peak(device, precision, seconds) for precision in precisions}
+    for number, item in enumerate(items, 1):
+        found = attempt(item, device, peaks[item.work.precision], seconds)
+        if isinstance(found, str):
+            say(f"{number}/{len(items)} {item.work.key}: skipped: {found}")
+            continue
+        keep(found, item.work.key, store, device)
+        rows.append(found)
+        say(f"{number}/{len(items)} {item.work.key}: {found['images_per_second']:.4g} images/s")
+    return rows
+
+
+def attempt(item: Item, device: torch.device, peak: float, seconds: float) -> Row | str:
+    """The row of a work, of the largest batch that memory and time allow; or why there is none."""
+    batch, once = item.batch, 2e9 * item.work.gmacs * item.forwards / peak  # seconds of one image, at best
+    while batch > 1 and batch * once > seconds / WINDOWS:
+        batch //= 2
+    if batch * once > seconds:
+        return f"one image takes {once:.1f} s or more: --seconds {math.ceil(2 * once)} would measure it"
+    part = min(item.part, batch)
+    while part and item.bytes(part) > room(device):
+        part //= 2
+    while part:
+        try:
+            return measure(item, max(part, batch // part * part), part, device, peak, seconds)
+        except torch.OutOfMemoryError:
+            part //= 2
+        finally:  # what the last one left behind
+            torch.compiler.reset()
+            gc.collect()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return "one image does not fit into the memory"
+
+
+def room(device: torch.device) -> float:
+    """Bytes that may be asked for: a GPU refuses what it does not have, a machine ends whoever asks."""
+    return math.inf if device.type == "cuda" else 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(item: Item, batch: int, part: int, device: torch.device, peak: float, seconds: float) -> Row:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    times = timed(item.make(batch, part), device, seconds)
+    speeds = [batch * item.forwards / t for t in times]
+    rate = statistics.median(speeds)
+    sheet = next((top for chip, top in PEAKS.items() if chip in device_name(device)), None)
+    return {
+        **dataclasses.asdict(item.work), "images_per_second": rate, "least": min(speeds), "most": max(speeds),
+        "batch": batch, "part": part, "compile": item.compile, "tflops": 2e-3 * item.work.gmacs * rate,
+        "matmul_share": 2e9 * item.work.gmacs * rate / peak, "matmul_tflops": peak / 1e12,
+        "mfu": 2e9 * item.work.gmacs * rate / sheet if sheet else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(), **provenance(device),
+    }  # fmt: skip
+
+
+def timed(call: Call, device: torch.device, seconds: float) -> list[float]:
+    """Seconds of one call in each window."""
+    clock(call, 1, device)  # compiles, chooses kernels, fills caches
+    once = clock(call, 1, device)
+    count = max(1, round(seconds / WINDOWS / once))
+    return [clock(call, count, device) for _ in range(max(3, min(WINDOWS, round(seconds / once))))]
+
+
+def clock(call: Call, count: int, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(count):
+        call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / count
+
+
+def matmul_peak(device: torch.device, precision: str, seconds: float) -> float:
+    """Operations a second of a plain square product in that precision: what the rest is compared with."""
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    dtype, side = torch.bfloat16 if precision == "bf16" else torch.float32, SIDE[device.type]
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    return 2 * side**3 / statistics.median(timed(lambda: a @ b, device, seconds))
+
+
+def keep(row: Row, key: str, store: Store, device: torch.device) -> None:
+    """The row into the device's file; the others stay."""
+    path = store.speed(device_name(device))
+    with claim(path.with_suffix(".lock"), patience=30) as mine:
+        if not mine:
+            raise ValueError(f"{path} is held by another harness bench: run the same command again")
+        rows = measured(path)["rows"] if path.exists() else {}
+        write_json(path, {"device": device_name(device), "kind": device.type, "rows": rows | {key: row}})
+
+
+def pace(speed: float) -> str:
+    """64163.2 → 64,163; 0.83127 → 0.831."""
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
+def bench_text(rows: Sequence[Row]) -> str:
+    """What was measured, a work a line."""
+    head = ("work", "batch", "images/s", "least … most", "TFLOP/s", "of matmul", "MFU", "memory")
+    lines = [
+        (f"{r['what']} {r['subject']} {r['precision']}{' compiled' * r['compile']}",
+         f"{r['batch']}" + f" by {r['part']}" * (r["part"] < r["batch"]), pace(r["images_per_second"]),
+         f"{pace(r['least'])} … {pace(r['most'])}", f"{r['tflops']:.3g}", f"{r['matmul_share']:.1%}",
+         f"{r['mfu']:.1%}" if r["mfu"] else "", in_units(r["peak_bytes"]) + "B" if r["peak_bytes"] else "")
+        for r in rows
+    ]  # fmt: skip
+    return f"{aligned(head, lines)}\n" + (
+        "Medians; sampling counts forwards, of one image each. Of matmul: of a plain square product in that precision,"
+        " timed here. MFU: of the data sheet's dense bf16, as in the logs. Memory: peak of tensors, on a GPU."
+    )
+
+
+def evaluations_text(sweep: Sweep, store: Store, device: torch.device) -> str:
+    """What each protocol takes of each model on that device: the sampler's few timed steps, times their number."""
+    path = store.speed(device_name(device))
+    speed = Speed(device_name(device), f"in {path}, for harness plan", rows=measured(path)["rows"])
+    head = ("evaluation", "images", "steps", "images/s sampled", "sampling", "decoding", "features")
+    lines = []
+    for run, protocol in itertools.product(sweep.runs, sweep.protocols):
+        spent = cost.evaluation(run, protocol, speed)
+        lines.append((
+            f"{run.model} {protocol.name}", f"{protocol.images:,}", str(protocol.sampling_steps),
+            pace(protocol.images / spent.sample_hours / 3600),
+            *map(duration, (spent.sample_hours, spent.decode_hours, spent.feature_hours)),
+        ))  # fmt: skip
+    rest = {work: None for run in sweep.runs for work in cost.works(run, sweep.protocols)}
+    return "\n".join([aligned(head, lines), *basis(rest, speed)])

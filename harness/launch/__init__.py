@@ -1,0 +1,1 @@
+"""A task finds a machine: this one, or Slurm's."""

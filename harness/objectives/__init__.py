@@ -1,0 +1,1 @@
+"""What is predicted, how it is trained and sampled."""

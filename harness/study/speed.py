@@ -1,0 +1,157 @@
+"""How fast a device works: as `harness bench` measured it, scaled where it did not, or as published. No torch."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.study.cluster import Cluster
+from harness.study.store import Store, read_json
+
+PUBLISHED_SPEED = Path(__file__).parents[2] / "results" / "published" / "speed.csv"
+ROW = {"what": str, "precision": str, "gmacs": float, "images_per_second": float, "date": str}  # what plan reads of one
+MODELS_DO = ("training", "sampling")  # the rest is done by convolutional networks
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done to an image: `gmacs` multiply-adds of it / 1e9, three forwards where a model is trained on it."""
+
+    what: str  # training, sampling (one forward), decoding, features, encoding
+    subject: str
+    precision: str
+    gmacs: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.what} {self.subject} {self.precision}"
+
+
+class Rate(NamedTuple):
+    images_per_second: float
+    row: str  # the key of the measured row it comes from; "" where it is the published figure
+
+
+@dataclass(frozen=True, eq=False)
+class Speed:
+    """One device: its measured rows by key, or, where there are none, the published operations a second."""
+
+    device: str
+    source: str
+    tflops: float = 0.0
+    rows: Mapping[str, Mapping[str, Any]] | None = None
+
+
+@functools.lru_cache(maxsize=4096)
+def rate(work: Work, speed: Speed) -> Rate:
+    """Images a second of that work: as measured, or scaled by multiply-adds from the nearest work that was."""
+    if not speed.rows:
+        return Rate(speed.tflops * 1e12 / (2e9 * work.gmacs), "")
+
+    def distance(key: str) -> tuple[bool, bool, bool, bool, float]:
+        row = (speed.rows or {})[key]
+        other = (row["what"] in MODELS_DO) != (work.what in MODELS_DO)
+        apart = abs(math.log(row["gmacs"] / work.gmacs))
+        return key != work.key, other, row["precision"] != work.precision, row["what"] != work.what, apart
+
+    key = min(speed.rows, key=distance)
+    row = speed.rows[key]
+    return Rate(row["images_per_second"] * row["gmacs"] / work.gmacs, key)
+
+
+def hours(count: float, work: Work, speed: Speed) -> float:
+    """Device-hours for `count` images."""
+    return count / rate(work, speed).images_per_second / 3600
+
+
+def published_speed() -> Speed:
+    """The figure that stands in until a device is measured: named in every plan that uses it.
+
+    Raises:
+        ValueError: the table is not there.
+    """
+    try:
+        with PUBLISHED_SPEED.open(newline="") as file:
+            row = next(row for row in csv.DictReader(file) if row["used_by_plan"] == "yes")
+    except OSError as error:
+        raise ValueError(f"no published speeds: {error}; install the project with its results/ folder") from None
+    return Speed(row["device"], row["source"], float(row["tflops"]))
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """What `harness bench` stored of a device.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    file = read_json(path)
+    rows = file.get("rows")
+    whole = isinstance(rows, dict) and bool(rows) and all(
+        isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in ROW.items())
+        and min(row["gmacs"], row["images_per_second"]) > 0
+        for row in rows.values()
+    )  # fmt: skip
+    if not whole or not isinstance(file.get("device"), str) or file.get("kind") not in ("cpu", "cuda"):
+        raise ValueError(f"{path} is no measurement of a device: move it away and run harness bench again")
+    return file
+
+
+def kind_of(cluster: Cluster) -> str | None:
+    """Whether the cluster's tasks run on CPUs or GPUs; None where it is found out when they begin."""
+    if cluster.executor == "slurm":
+        return "cuda" if cluster.gpus_per_node else "cpu"
+    return None if cluster.device == "auto" else cluster.device
+
+
+def known_speed(store: Store, cluster: Cluster, on: str = "") -> Speed:
+    """The device measured last, of the cluster's kind and with `on` in its name; else the published figure.
+
+    Raises:
+        ValueError: a measurement is damaged, or `on` names none.
+    """
+    files = [measured(path) for path in store.speeds()]
+    fits = [f for f in files if on.lower() in f["device"].lower() and kind_of(cluster) in (None, f["kind"])]
+    if on and not fits:
+        known = "; ".join(f["device"] for f in files) or "none"
+        raise ValueError(
+            f"--on {on!r}: no such device was measured for this cluster ({known}): run harness bench there"
+        )
+    if not fits:
+        return published_speed()
+    newest = max(fits, key=lambda f: max(row["date"] for row in f["rows"].values()))
+    others = [f["device"] for f in files if f is not newest]
+    source = f"--on would take another: {', '.join(others)}" if others else "the one device measured"
+    return Speed(newest["device"], source, rows=newest["rows"])
+
+
+def basis(works: Iterable[Work], speed: Speed) -> list[str]:
+    """What the times of these works rest on, in lines."""
+    if not speed.rows:
+        figure = f"{speed.tflops:g} TFLOP/s on {speed.device}, published ({speed.source})"
+        return [f"Time: {figure}; not measured here: harness bench does it."]
+    taken: dict[str, list[Work]] = {}
+    for work in works:
+        taken.setdefault(rate(work, speed).row, []).append(work)
+    days = sorted({speed.rows[key]["date"][:10] for key in taken})
+    when = " … ".join(dict.fromkeys((days[0], days[-1])))
+    lines = [
+        f"Time: measured on {speed.device}, {when}, {setting([speed.rows[key] for key in taken])}; {speed.source}."
+    ]
+    for key, wanted in taken.items():
+        if scaled := [work.key for work in wanted if work.key != key]:
+            more = f" and {len(scaled) - 1} more" * (len(scaled) > 1)
+            lines.append(f"Not measured: {scaled[0]}{more}: scaled by multiply-adds from {key}.")
+    return lines
+
+
+def setting(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How the training among these rows was measured."""
+    trained = [row for row in rows if row["what"] == "training"]
+    compiled = sorted({"compiled" if row.get("compile") else "not compiled" for row in trained})
+    parts = sorted({row.get("part", 0) for row in trained})
+    return f"{' and '.join(compiled)}, microbatch {', '.join(map(str, parts))}" if trained else "no training"

@@ -1,0 +1,39 @@
+"""A sweep by name or path → its SWEEP; what is wrong with the file is told in one line."""
+
+from __future__ import annotations
+
+import difflib
+import runpy
+import traceback
+from pathlib import Path
+
+from harness.spec import Sweep
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
+
+
+def load_sweep(name: str) -> Sweep:
+    """
+    Raises:
+        ValueError: no such file, a file that does not run, or one that defines no SWEEP.
+    """
+    path = Path(name) if name.endswith(".py") else SWEEPS / f"{name}.py"
+    if not path.is_file():
+        known = sorted(p.stem for p in SWEEPS.glob("*.py") if not p.stem.startswith("_"))
+        near = difflib.get_close_matches(path.stem, known, 1, cutoff=0)
+        raise ValueError(
+            f"no sweep {name!r}: did you mean {', '.join(near)}? There are {', '.join(known)}, or a path to a .py file"
+        )
+    try:
+        found = runpy.run_path(str(path)).get("SWEEP")
+    except SyntaxError as error:
+        raise ValueError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
+    except (Exception, SystemExit) as error:  # the user's code: whatever it raises is told
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+        )
+        kind = "" if isinstance(error, ValueError) else f" ({type(error).__name__}): mend the sweep file"
+        raise ValueError(f"{path}:{line}: {' '.join(str(error).split())}{kind}") from None
+    if not isinstance(found, Sweep):
+        raise ValueError(f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)")
+    return found

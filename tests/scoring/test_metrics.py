@@ -1,0 +1,258 @@
+"""The oracles of every metric that need no real weights, and torch-fidelity's own values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from harness.scoring import metrics
+from harness.scoring.features import Features
+from harness.scoring.reference import Array, Moments, Reference, moments
+
+# isort: split
+from torch_fidelity.metric_fid import fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def statistics(x: Tensor) -> tuple[Array, Array]:
+    own = moments(x)
+    return own.mean, own.sigma
+
+
+def reference_of(x: Tensor) -> Reference:
+    mu, sigma = statistics(x)
+    return Reference("test", "0" * 64, len(x), 16, 1, mu, sigma, mu, sigma, x)
+
+
+def features_of(x: Tensor) -> Features:
+    return {"pool": x, "spatial": x, "logits": x}
+
+
+def theirs(one: tuple[Array, Array], two: tuple[Array, Array]) -> float:
+    first, second = ({"mu": mu, "sigma": sigma} for mu, sigma in (one, two))
+    return float(fid_statistics_to_metric(first, second, False)["frechet_inception_distance"])
+
+
+# Frechet distance
+
+
+def test_distance_of_commuting_gaussians_is_that_of_their_deviations() -> None:
+    mu, one, two = np.arange(5.0), np.array([1.0, 4, 9, 16, 25]), np.array([4.0, 1, 1, 9, 36])
+    turn, _ = np.linalg.qr(normal(5, 5).double().numpy())
+    got = metrics.frechet_distance(mu, turn * one @ turn.T, mu * 2, turn * two @ turn.T)
+    assert got == pytest.approx(np.square(mu).sum() + np.square(np.sqrt(one) - np.sqrt(two)).sum(), rel=1e-12)
+
+
+def test_distance_of_two_dimensions_in_closed_form() -> None:
+    """tr (ab)^(1/2) of 2 x 2 matrices is (tr ab + 2 (det ab)^(1/2))^(1/2)."""
+    a, b, zero = np.array([[2.0, 1], [1, 3]]), np.array([[1.0, -0.5], [-0.5, 2]]), np.zeros(2)
+    cross = np.sqrt(np.trace(a @ b) + 2 * np.sqrt(np.linalg.det(a @ b)))
+    got = metrics.frechet_distance(zero, a, zero, b)
+    assert got == pytest.approx(np.trace(a) + np.trace(b) - 2 * cross, rel=1e-12)
+
+
+def test_distance_under_an_affine_map() -> None:
+    """x -> c x + t gives (1 - c)^2 tr(sigma) + |(1 - c) mu - t|^2."""
+    x = normal(500, 8).double()
+    mu, sigma = statistics(x)
+    got = metrics.frechet_distance(mu, sigma, *statistics(3 * x + 2))
+    assert got == pytest.approx(4 * np.trace(sigma) + np.square(-2 * mu - 2).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("dead", [0, 5])
+def test_distance_of_a_set_to_itself_is_nothing_even_with_dead_features(dead: int) -> None:
+    x = normal(500, 64)
+    x[:, :dead] = 0
+    assert abs(metrics.frechet_distance(*statistics(x), *statistics(x))) < 1e-12
+
+
+@pytest.mark.parametrize("n", [400, 40])
+def test_distance_equals_that_of_torch_fidelity(n: int) -> None:
+    one, two = statistics(normal(n, 128)), statistics(normal(500, 128, seed=1) @ normal(128, 128, seed=2) + 0.1)
+    assert metrics.frechet_distance(*one, *two) == pytest.approx(theirs(one, two), rel=1e-6)
+    assert metrics.frechet_distance(*two, *one) == pytest.approx(theirs(one, two), rel=1e-6)
+
+
+def test_fid_goes_to_the_statistics_and_not_to_the_images_of_a_reference() -> None:
+    x = normal(500, 8)
+    elsewhere = replace(reference_of(x), pool=x + 100)
+    assert abs(metrics.fid(features_of(x), elsewhere)) < 1e-12
+
+
+def test_moments_join_and_stand_a_large_mean() -> None:
+    x = normal(5000, 6).double() + 1e6
+    joined = moments(x[:17]) + moments(x[17:])
+    assert joined.n == 5000
+    np.testing.assert_allclose(joined.sigma, np.cov(x.numpy(), rowvar=False), rtol=1e-7)
+    np.testing.assert_allclose(joined.mean, x.mean(0).numpy(), rtol=1e-12)
+    with pytest.raises(ValueError, match="1 image has no covariance"):
+        _ = Moments(1, np.zeros(2), np.zeros((2, 2))).sigma
+
+
+def test_more_noise_is_farther() -> None:
+    x = normal(500, 16)
+    against = reference_of(x)
+    distances = [metrics.fid(features_of(x + s * normal(500, 16, seed=3)), against) for s in (0.1, 0.3, 1.0)]
+    assert distances == sorted(distances) and distances[0] > 0
+
+
+def test_order_of_samples_changes_nothing() -> None:
+    x, against = normal(600, 16), reference_of(normal(500, 16, seed=1))
+    turned = x[torch.randperm(600, generator=torch.Generator().manual_seed(0))]
+    names = ("fid", "sfid", "precision", "recall", "precision_fp16", "recall_fp16")
+    one, two = (metrics.values(features_of(f), against, names) for f in (x, turned))
+    assert one == pytest.approx(two, rel=1e-9)
+
+
+# Inception score
+
+
+def test_inception_score_of_sure_and_balanced_guesses_is_the_number_of_classes() -> None:
+    assert metrics.inception_score(torch.eye(10).repeat(700, 1) * 100) == pytest.approx(10, abs=1e-9)
+
+
+def test_inception_score_takes_consecutive_splits_and_the_last_shorter_one() -> None:
+    logits = normal(11_000, 10) * 3
+    parts = [isc_features_to_metric(part, 1, False)["inception_score_mean"] for part in torch.split(logits, 5000)]
+    assert len(parts) == 3
+    assert metrics.inception_score(logits) == pytest.approx(np.mean(parts), rel=1e-12)
+    assert metrics.inception_score(logits[:4999]) == pytest.approx(
+        isc_features_to_metric(logits[:4999], 1, False)["inception_score_mean"], rel=1e-12
+    )
+
+
+def test_inception_score_of_samples_in_order_of_class_is_small() -> None:
+    logits = torch.eye(10).repeat_interleave(1000, 0) * 100
+    mixed = logits[torch.randperm(10_000, generator=torch.Generator().manual_seed(0))]
+    assert metrics.inception_score(logits) == pytest.approx(5) and metrics.inception_score(mixed) > 9.9
+
+
+# Precision and recall
+
+
+def by_hand(generated: Tensor, real: Tensor) -> tuple[float, float]:
+    g, r = generated.double().numpy(), real.double().numpy()
+    apart = np.linalg.norm(g[:, None] - r[None], axis=-1)
+    near_g, near_r = (np.sort(np.linalg.norm(x[:, None] - x[None], axis=-1), 1)[:, 3] for x in (g, r))
+    return float((apart <= near_r).any(1).mean()), float((near_g >= apart.T).any(1).mean())
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_precision_and_recall_by_brute_force(offset: float) -> None:
+    generated, real = normal(150, 12) * 0.8 + offset, normal(130, 12, seed=1) + offset
+    assert metrics.precision_recall(generated, real) == pytest.approx(by_hand(generated, real))
+
+
+def test_precision_and_recall_equal_those_of_torch_fidelity_over_several_blocks() -> None:
+    generated, real = normal(4100, 16) * 0.8, normal(300, 16, seed=1)
+    own = prc_features_to_metric(generated, real, verbose=False)
+    assert metrics.precision_recall(generated, real) == pytest.approx((own["precision"], own["recall"]), abs=1 / 4100)
+
+
+def test_four_probes_on_a_line() -> None:
+    """Real 0 ... 7 reach 3, 2 or 2 to both sides of the ends; 3 of 8 samples lie within, and theirs cover all."""
+    real = torch.arange(8.0)[:, None]
+    generated = torch.tensor([[-40.0], [0.5], [3.5], [6.5], [47.0], [-45.0], [52.0], [60.0]])
+    assert metrics.precision_recall(generated, real) == (0.375, 1.0)
+
+
+def test_one_mode_of_four_is_precise_and_recalls_little() -> None:
+    centres = torch.eye(4) * 50
+    real = torch.cat([centre + normal(100, 4, seed=i) for i, centre in enumerate(centres)])
+    precision, recall = metrics.precision_recall(centres[0] + normal(400, 4, seed=9), real)
+    assert precision > 0.9 and 0.2 < recall < 0.26
+
+
+def test_swapped_sets_swap_precision_and_recall() -> None:
+    a, b = normal(300, 8) * 0.7, normal(280, 8, seed=1)
+    for measure in (metrics.precision_recall, metrics.precision_recall_fp16):
+        assert measure(a, b) == measure(b, a)[::-1]
+
+
+def test_fp16_distances_are_those_of_tensorflow() -> None:
+    """Values of tf.reduce_sum(tf.square(h), 1) - 2 h g' + ... in float16, TensorFlow 2.21 on a CPU."""
+    x = torch.from_numpy(np.abs(np.random.RandomState(0).standard_normal((4, 2048))).astype(np.float32))
+    assert metrics.fp16_distances(x[:2], x[2:]).tolist() == [[1474.0, 1476.0], [1428.0, 1484.0]]
+
+
+def test_fp16_falls_back_to_fp32_where_it_overflows() -> None:
+    a, b = normal(50, 64) * 100, normal(40, 64, seed=1) * 100
+    torch.testing.assert_close(metrics.fp16_distances(a, b), torch.cdist(a, b).square(), rtol=1e-4, atol=1)
+    assert metrics.precision_recall_fp16(a, b) == metrics.precision_recall(a, b)
+
+
+def test_too_few_for_three_neighbours() -> None:
+    with pytest.raises(ValueError, match="3 samples by 40 images"):
+        metrics.precision_recall(normal(3, 4), normal(40, 4))
+
+
+# KID and FID-infinity
+
+
+def test_kid_is_that_of_torch_fidelity_and_unbiased() -> None:
+    a, b = normal(150, 8), normal(200, 8, seed=1)
+    own = kid_features_to_metric(a.double(), b.double(), kid_subset_size=150, rng_seed=0, verbose=False)
+    assert metrics.kid(a, b) == own["kernel_inception_distance_mean"]
+    assert abs(metrics.kid(a, b)) < 0.05 < metrics.kid(a + 1, b)
+
+
+def test_fid_infinity_removes_the_bias_of_few_samples() -> None:
+    """Against the true Gaussian, FID of N samples is about tr(sigma)(D + 1) / 4N too large, and its limit is 0."""
+    x, mu, sigma = normal(4000, 32), np.zeros(32), np.eye(32)
+    value, low, high = metrics.fid_infinity(x, mu, sigma)
+    assert low < value < high
+    assert abs(value) < 0.02 < metrics.frechet_distance(*statistics(x), mu, sigma)
+
+
+# The table
+
+
+def test_every_metric_of_a_set_and_itself() -> None:
+    x = normal(150, 16).abs()
+    got = metrics.values(features_of(x), reference_of(x), metrics.METRICS)
+    assert list(got) == list(metrics.METRICS) and all(isinstance(value, float) for value in got.values())
+    assert got["precision"] == got["recall"] == 1
+
+
+def test_distances_are_computed_once_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    distances = metrics.squared_distances
+
+    def counted(a: Tensor, b: Tensor) -> Tensor:
+        calls.append(1)
+        return distances(a, b)
+
+    monkeypatch.setattr(metrics, "squared_distances", counted)
+    metrics.values(features_of(normal(50, 4)), reference_of(normal(50, 4, seed=1)), ("precision", "recall"))
+    assert len(calls) == 3
+
+
+def test_values_do_not_outlive_a_change_of_features() -> None:
+    x, against = normal(50, 4), reference_of(normal(50, 4, seed=1))
+    before = metrics.values(features_of(x), against)
+    x += 100
+    assert metrics.values(features_of(x), against)["precision"] == 0 != before["precision"]
+
+
+def test_bad_input_is_named() -> None:
+    x, against = normal(50, 4), reference_of(normal(50, 4))
+    with pytest.raises(ValueError, match="no metric fidd: choose from fid, sfid"):
+        metrics.values(features_of(x), against, ["fidd"])
+    x[3, 1] = float("nan")
+    with pytest.raises(ValueError, match="features of 1 in 50 images are not finite"):
+        metrics.values(features_of(x), against)
+
+
+def test_few_samples_are_warned_of() -> None:
+    assert metrics.warnings(2049, 2048) == []
+    assert "2048 samples for 2048 features" in metrics.warnings(2048, 2048)[0]

@@ -1,0 +1,160 @@
+"""Reference files: read as ADM writes them, written so that ADM reads them, refused where they are anything else."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from harness.scoring import features, reference
+from harness.scoring.features import Extractor
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Extractor:
+    return features.load("digits-cnn-1")
+
+
+def nhwc(images: Tensor) -> np.ndarray[Any, Any]:
+    return images.permute(0, 2, 3, 1).numpy()
+
+
+def statistics(width: int, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {"mu": rng.random(width).astype(np.float32), "sigma": np.eye(width, dtype=np.float32)} | {
+        "mu_s": rng.random(256), "sigma_s": np.eye(256)}  # fmt: skip
+
+
+def test_statistics_of_adm_are_read_and_cast_and_other_keys_ignored(
+    tmp_path: Path, numbers: Tensor, extractor: Extractor
+) -> None:
+    stored = statistics(64)
+    np.savez(tmp_path / "adm.npz", arr_0=nhwc(numbers[:50]), n=np.array([{}], dtype=object), **stored)
+    found = reference.read(tmp_path / "adm.npz", extractor)
+    assert (found.name, found.n, found.resolution, found.channels) == ("adm", 50, 16, 1)
+    assert found.digest == features.sha256(tmp_path / "adm.npz")
+    for key, array in stored.items():
+        assert getattr(found, key).dtype == np.float64
+        np.testing.assert_array_equal(getattr(found, key), array)
+    assert torch.equal(found.pool, extractor(numbers[:50])["pool"])
+
+
+def test_absent_statistics_come_from_the_images(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+    np.savez_compressed(tmp_path / "images.npz", arr_0=nhwc(numbers))
+    found, layers = reference.read(tmp_path / "images.npz", extractor), extractor(numbers)
+    for mu, sigma, layer in ((found.mu, found.sigma, "pool"), (found.mu_s, found.sigma_s, "spatial")):
+        np.testing.assert_allclose(mu, layers[layer].double().mean(0).numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(sigma, np.cov(layers[layer].numpy(), rowvar=False), rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_alone_are_a_reference_without_images(tmp_path: Path, extractor: Extractor) -> None:
+    np.savez(tmp_path / "only.npz", **statistics(64))
+    found = reference.read(tmp_path / "only.npz", extractor)
+    assert (found.resolution, found.channels, tuple(found.pool.shape)) == (0, 1, (0, 64))
+
+
+def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+    whole = reference.collect(numbers.split(100), extractor, keep=200)
+    halves = [reference.collect(part.split(70), extractor, keep=100) for part in (numbers[:900], numbers[900:])]
+    for name, part in (("one", whole), ("two", halves[0] + halves[1])):
+        reference.write(tmp_path / f"{name}.npz", part, extractor)
+    one, two = (reference.read(tmp_path / f"{name}.npz", extractor) for name in ("one", "two"))
+    assert one.n == two.n == 1797 and len(one.pool) == len(two.pool) == 200
+    for key in reference.STATISTICS:
+        np.testing.assert_allclose(getattr(one, key), getattr(two, key), rtol=1e-5, atol=1e-5)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["one.npz", "two.npz"]
+    with np.load(tmp_path / "one.npz", allow_pickle=False) as file:
+        assert file["arr_0"].shape == (200, 16, 16, 1) and file["arr_0"].dtype == np.uint8
+
+
+def test_kept_images_come_from_the_whole_stream(extractor: Extractor) -> None:
+    """Every image has its number for a pixel: of 5,000 sorted ones the mean of the 500 kept is near the middle."""
+    stream = torch.arange(250, dtype=torch.uint8).repeat_interleave(20)[:, None, None, None].expand(-1, 1, 16, 16)
+    kept = reference.collect(stream.split(250), extractor, keep=500).images
+    assert len(kept) == 500 and abs(kept.mean() - 124.5) < 10
+
+
+def test_digest_of_images_is_theirs_whatever_the_batches(numbers: Tensor, extractor: Extractor) -> None:
+    one, two = (reference.from_images("digits", numbers[:300].split(size), extractor) for size in (300, 77))
+    assert one.digest == two.digest and (one.n, one.resolution, one.channels) == (300, 16, 1)
+    assert one.digest != reference.from_images("digits", [numbers[1:301]], extractor).digest
+
+
+def test_samples_are_written_as_numpy_would(tmp_path: Path, numbers: Tensor) -> None:
+    colour = numbers[:70].expand(-1, 3, -1, -1)
+    reference.write_array(tmp_path / "samples.npz", colour.split(32), 70)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as file:
+        assert file.files == ["arr_0"]
+        np.testing.assert_array_equal(file["arr_0"], nhwc(colour))
+    with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
+        (member,) = archive.infolist()
+        assert (member.filename, member.compress_type) == ("arr_0.npy", zipfile.ZIP_STORED)
+    assert torch.equal(torch.cat(list(reference.read_array(tmp_path / "samples.npz", 9))), colour)
+
+
+@pytest.mark.parametrize("n", [0, 69, 71])
+def test_another_number_of_samples_leaves_no_file(tmp_path: Path, numbers: Tensor, n: int) -> None:
+    with pytest.raises(ValueError, match="bytes of pixels came"):
+        reference.write_array(tmp_path / "samples.npz", numbers[:70].split(32), n)
+    assert not list(tmp_path.iterdir())
+
+
+BAD_ARRAYS: dict[str, tuple[Any, str]] = {
+    "float": (np.zeros((5, 16, 16, 1), np.float32), "is float32, not uint8: store clamp"),
+    "nan": (np.full((5, 16, 16, 1), np.nan), "is float64 with NaN, not uint8"),
+    "pickled": (np.array([{}, {}], dtype=object), "holds pickled objects, which are never loaded"),
+    "grey": (np.zeros((5, 16, 16), np.uint8), r"has shape \(5, 16, 16\), not"),
+    "oblong": (np.zeros((5, 16, 8, 1), np.uint8), r"has shape \(5, 16, 8, 1\), not"),
+    "none": (np.zeros((0, 16, 16, 1), np.uint8), r"has shape \(0, 16, 16, 1\), not"),
+    "colour": (np.zeros((5, 16, 16, 3), np.uint8), "has 3 channels, digits-cnn-1 reads 1"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ARRAYS)
+def test_bad_arrays_are_refused(tmp_path: Path, extractor: Extractor, kind: str) -> None:
+    array, message = BAD_ARRAYS[kind]
+    np.savez(tmp_path / "bad.npz", arr_0=array)
+    with pytest.raises(ValueError, match=message):
+        reference.read(tmp_path / "bad.npz", extractor)
+
+
+def test_bad_files_are_refused(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+    path = tmp_path / "bad.npz"
+    with pytest.raises(ValueError, match=r"bad.npz is not a whole npz \(.*No such file"):
+        reference.read(path, extractor)
+    path.write_bytes(b"text")
+    with pytest.raises(ValueError, match="not a whole npz"):
+        reference.read(path, extractor)
+    np.savez(path, arr_1=np.zeros(3))
+    with pytest.raises(ValueError, match="holds no arr_0"):
+        reference.read(path, extractor)
+    stored = statistics(64)
+    del stored["mu_s"]
+    np.savez(path, arr_0=nhwc(numbers[:5]), **stored)
+    with pytest.raises(ValueError, match="has no mu_s"):
+        reference.read(path, extractor)
+    np.savez(path, arr_0=nhwc(numbers[:5]), **statistics(64) | {"mu": np.array([{}], dtype=object)})
+    with pytest.raises(ValueError, match="holds pickled objects, which are never loaded"):
+        reference.read(path, extractor)
+    np.savez(path, arr_0=nhwc(numbers[:5]), **statistics(2048))
+    with pytest.raises(ValueError, match=r"mu of .* has 2048 entries, digits-cnn-1 gives 64"):
+        reference.read(path, extractor)
+    np.savez(path, arr_0=nhwc(numbers[:5]), extractor_digest="f" * 64, **statistics(64))
+    with pytest.raises(ValueError, match="was not made by digits-cnn-1"):
+        reference.read(path, extractor)
+
+
+def test_a_cut_file_is_refused(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+    np.savez(tmp_path / "cut.npz", arr_0=nhwc(numbers[:50]))
+    whole = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a whole npz"):
+        reference.read(tmp_path / "cut.npz", extractor)
+    (tmp_path / "cut.npz").write_bytes(whole[:2000] + bytes(100) + whole[2100:])
+    with pytest.raises(ValueError, match="not a whole npz"):
+        list(reference.read_array(tmp_path / "cut.npz", 64))

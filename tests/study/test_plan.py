@@ -1,0 +1,189 @@
+"""missing(sweep, store): the wish less the files, with reasons; told from files alone, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT, environment, tiny_protocol, tiny_run, tiny_sweep, tree
+from safetensors.torch import save_file
+
+from harness.cli.tables import plan_json, plan_text, status_json, status_text
+from harness.spec import Run
+from harness.study.cluster import Cluster
+from harness.study.store import Store, append_lines, write_json
+from harness.study.tasks import Evaluate, Task, Train, missing, newest, orphans, survey
+
+PLANNING = [
+    "spec",
+    *(
+        f"{room}.{path.stem}"
+        for room in ("study", "launch", "cli")
+        for path in (ROOT / "harness" / room).glob("[a-z]*.py")
+    ),
+]
+SWEEP = tiny_sweep(steps=(10, 20, 30))
+(RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def weights(path: Path, cut: int = 0) -> None:
+    """A safetensors file, `cut` bytes of it missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"x": torch.zeros(8)}, path)
+    path.write_bytes(path.read_bytes()[: -cut or None])
+
+
+def checkpoint(store: Store, step: int, run: Run = RUN) -> None:
+    weights(store.ema(run, step))
+    weights(store.state(run, step))
+
+
+def told(tasks: list[Task]) -> list[str]:
+    """A task as a line."""
+    return [
+        f"train {t.steps} from {t.start}: {t.reason}"
+        if isinstance(t, Train)
+        else f"score {t.step} {t.ready}: {t.reason}"
+        for t in tasks
+    ]
+
+
+def test_of_an_empty_store_everything_is_missing(store: Store) -> None:
+    waiting = [f"score {step} False: no checkpoint yet" for step in SWEEP.steps]
+    assert told(missing(SWEEP, store)) == ["train (10, 20, 30) from 0: never trained", *waiting]
+    assert tree(store.root) == set(), "planning writes nothing"
+
+
+def test_a_checkpoint_makes_its_score_ready_and_training_goes_on(store: Store) -> None:
+    checkpoint(store, 10)
+    assert told(missing(SWEEP, store)) == [
+        "train (20, 30) from 10: no checkpoint at 20, 30; goes on from 10",
+        "score 10 True: not scored",
+        "score 20 False: no checkpoint yet",
+        "score 30 False: no checkpoint yet",
+    ]
+
+
+def test_training_goes_on_from_a_state_between_the_steps(store: Store) -> None:
+    checkpoint(store, 10)
+    weights(store.state(RUN, 17))
+    assert told(missing(SWEEP, store))[0] == "train (20, 30) from 17: no checkpoint at 20, 30; goes on from 17"
+
+
+def test_of_a_damaged_state_the_one_before_is_taken(store: Store) -> None:
+    checkpoint(store, 10)
+    weights(store.state(RUN, 17), cut=3)
+    assert newest(RUN, store) == 10 and told(missing(SWEEP, store))[0].endswith("goes on from 10")
+
+
+def test_a_lost_state_starts_over_and_says_so(store: Store) -> None:
+    weights(store.ema(RUN, 10))
+    assert told(missing(SWEEP, store))[0] == "train (20, 30) from 0: no checkpoint at 20, 30; starts over"
+
+
+def test_truncated_weights_are_reported_and_made_again_scored_or_not(store: Store) -> None:
+    for step in SWEEP.steps:
+        checkpoint(store, step)
+        write_json(store.record(RUN, step, PROTOCOL), {})
+    assert missing(SWEEP, store) == []
+    weights(store.ema(RUN, 20), cut=5)
+    assert told(missing(SWEEP, store)) == ["train (20,) from 20: checkpoint 20 is truncated; goes on from 20"]
+
+
+def test_weights_deleted_after_every_score_are_not_missed(store: Store) -> None:
+    checkpoint(store, 30)
+    for step in SWEEP.steps:
+        write_json(store.record(RUN, step, PROTOCOL), {})
+    assert missing(SWEEP, store) == []
+    more = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(guidance=2.0)))
+    assert told(missing(more, store))[0].startswith("train (10, 20) from 0"), "a new protocol asks for them again"
+
+
+def test_a_deleted_record_is_the_only_thing_redone(store: Store) -> None:
+    for step in SWEEP.steps:
+        checkpoint(store, step)
+        write_json(store.record(RUN, step, PROTOCOL), {})
+    store.record(RUN, 20, PROTOCOL).unlink()
+    assert told(missing(SWEEP, store)) == ["score 20 True: not scored"]
+
+
+def test_a_longer_sweep_goes_on_and_a_protocol_added_later_retrains_nothing(store: Store) -> None:
+    for step in SWEEP.steps:
+        checkpoint(store, step)
+        write_json(store.record(RUN, step, PROTOCOL), {})
+    longer = tiny_sweep(steps=(10, 20, 30, 40))
+    assert told(missing(longer, store))[0] == "train (40,) from 30: no checkpoint at 40; goes on from 30"
+    wider = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(labels="balanced")))
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(wider, store))
+
+
+def test_missing_is_a_function_of_the_files_alone(store: Store) -> None:
+    checkpoint(store, 10)
+    before = tree(store.root)
+    assert missing(SWEEP, store) == missing(SWEEP, Store(store.root)) and tree(store.root) == before
+
+
+def test_the_plan_is_a_diff(store: Store) -> None:
+    new, going, done, orphan = (tiny_run(seed=seed) for seed in range(4))
+    for run, steps in ((going, (10,)), (done, SWEEP.steps), (orphan, (10,))):
+        for step in steps:
+            checkpoint(store, step, run)
+    for step in SWEEP.steps:
+        write_json(store.record(done, step, PROTOCOL), {})
+    sweep = tiny_sweep(steps=SWEEP.steps, runs=(new, going, done))
+    assert [cell.state for cell in survey(sweep, store)] == ["new", "going on", "done"]
+    assert orphans(sweep, store) == [orphan.id]
+    text = plan_text(plan_json(sweep, store, Cluster()))
+    for mark, run in zip("+~=-", (new, going, done, orphan), strict=True):
+        (line,) = [line for line in text.splitlines() if run.id in line]
+        assert line.startswith(mark)
+    assert "multiply-adds" in text and "params" in text and "goes on from 10" in text
+
+
+def test_plan_json_adds_up(store: Store) -> None:
+    plan = plan_json(SWEEP, store, Cluster())
+    assert len(plan["tasks"]) == 4 and plan["orphaned"] == []
+    assert plan["totals"]["train_hours"] == plan["runs"][0]["train_hours"] > 0
+    assert plan["runs"][0]["params"] > 0 and plan["speed"]["source"]
+
+
+def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> None:
+    first = {"loss": 1.0, "mse": 1.0, "vb": 0.0, "grad_norm": 1.0, "images_per_second": 9.0, "mfu": None}
+    store.register(RUN)
+    append_lines(store.next_log(RUN), [{"start": 0, "world": 2}, {"step": 10, **first, "seconds": 1800.0}])
+    append_lines(store.next_log(RUN), [{"start": 10, "world": 1}, {"step": 20, **first, "seconds": 1800.0}])
+    with store.logs(RUN)[1].open("a") as log:
+        log.write('7\n{"step": 30, "lo')
+    write_json(store.record(RUN, 10, PROTOCOL), {"seconds": 900.0, "world": 2})
+    store.record(RUN, 20, PROTOCOL).write_text("{")  # for collect to name
+    status = status_json(SWEEP, store, Cluster())
+    (row,), whole = status["runs"], plan_json(SWEEP, Store(store.root / "none"), Cluster())["totals"]
+    assert row["used_hours"] == status["totals"]["used_hours"] == pytest.approx(2.0) and row["step"] == 20
+    assert row["planned_hours"] == pytest.approx(whole["train_hours"] + whole["evaluate_hours"])
+    text = status_text(status)
+    assert "2.0 h/" in text and "2.0 h of device time used" in text and "planned for all on one A100, published" in text
+
+
+@pytest.mark.parametrize("verb", ["import", "plan"])
+def test_planning_imports_neither_torch_nor_fvcore(verb: str, store: Store) -> None:
+    imports = "; ".join(f"import harness.{name}" for name in PLANNING)
+    plan = f"from harness.cli.main import main; main(['plan', 'digits', '--store', {str(store.root)!r}])"
+    heavy = "import sys; print(sorted({'torch', 'fvcore', 'diffusers', 'pandas', 'submitit'} & sys.modules.keys()))"
+    code = f"{imports if verb == 'import' else plan}; {heavy}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_sweeps_import_the_spec_alone() -> None:
+    for path in (ROOT / "sweeps").glob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
+        assert all(line.startswith("from harness.spec import") or "__future__" in line for line in lines), path

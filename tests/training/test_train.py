@@ -1,0 +1,307 @@
+"""Training: whatever interrupts it, running it again ends bit for bit where an undisturbed run ends."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import (
+    apart,
+    cluster_file,
+    curve,
+    do,
+    finished,
+    ranks,
+    started,
+    tiny_run,
+    tiny_sweep,
+    train_all,
+    tree,
+    written,
+)
+from safetensors.torch import load_file
+
+from harness.base import rng
+from harness.base.distributed import Place, Stop
+from harness.data.digits import Digits
+from harness.spec import Run, Sweep
+from harness.study.cluster import Cluster
+from harness.study.store import Store, is_claimed, is_whole, read_json, read_lines
+from harness.study.tasks import Train, missing, newest
+from harness.training import loop
+from harness.training.step import new_network
+
+OFTEN = 1e-9  # minutes between checkpoints: at every look
+
+
+def only_training(steps: tuple[int, ...], **fields: object) -> Sweep:
+    return tiny_sweep(steps=steps, runs=(tiny_run(**fields),), protocols=())
+
+
+def same(store: Store, other: Store, run: Run, *steps: int) -> None:
+    """Log and EMA weights are those of the other store, to the bit."""
+    assert curve(store, run) == curve(other, run)
+    for step in steps:
+        assert store.ema(run, step).read_bytes() == other.ema(run, step).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def long() -> Sweep:
+    return only_training((100, 300))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(long: Sweep, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The oracle, trained in a process of its own as a user does it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    store = Store(folder / "store")
+    status, _, err = finished(started("run", written(long, folder), "--store", store.root))
+    assert status == 0, err
+    return store
+
+
+def training(process: subprocess.Popen[str], store: Store, run: Run, attempt: int) -> bool:
+    """Waits until that attempt has logged its first steps; False where the process ended before."""
+    log = store.run(run) / f"log.{attempt:03d}.jsonl"
+    while process.poll() is None:
+        if log.exists() and log.read_bytes().count(b"\n") > 1:
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_killed_at_any_moment_and_run_again_it_ends_bit_identical(
+    long: Sweep, undisturbed: Store, tmp_path: Path
+) -> None:
+    (run,), store, moments = long.runs, Store(tmp_path / "store"), random.Random(0)
+    words = (
+        "run",
+        written(long, tmp_path),
+        "--cluster",
+        cluster_file(tmp_path, store=str(store.root), checkpoint_minutes=OFTEN),
+    )
+    kills = 0
+    while missing(long, store):
+        process = started(*words)
+        if kills < 3 and training(process, store, run, kills):
+            time.sleep(moments.uniform(0, 0.4))
+            process.kill()
+            kills += 1
+        status, _, err = finished(process)
+        assert status in (0, -signal.SIGKILL), err
+        assert not is_claimed(store.train_claim(run))
+    assert kills == 3
+    starts = [read_lines(log)[0][0]["start"] for log in store.logs(run)]
+    assert starts == sorted(starts) and starts[-1] > 0, "every attempt went on from where the last one was"
+    same(store, undisturbed, run, 100, 300)
+
+
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2)]
+)
+def test_a_signal_saves_and_exits(number: int, workers: int, long: Sweep, undisturbed: Store, tmp_path: Path) -> None:
+    (run,), store = long.runs, Store(tmp_path / "store")
+    words = ("run", written(long, tmp_path), "--store", store.root, "--workers", workers)
+    process = started(*words)
+    assert training(process, store, run, 0)
+    process.send_signal(number)
+    status, _, err = finished(process)
+    stopped = newest(run, store)
+    assert status == 130 and 0 < stopped < 300, (status, err)
+    assert "Traceback" not in err and "run the same command to go on" in err.splitlines()[-1]
+    assert curve(store, run) == curve(undisturbed, run)[:stopped], "the log ends where the state is"
+    assert not [name for name in tree(store.root) if "/." in name], "nothing half-written"
+    if (number, workers) == (signal.SIGTERM, 1):  # what the others leave is no different
+        train_all(long, store)
+        same(store, undisturbed, run, 300)
+
+
+def test_a_longer_sweep_goes_on_where_the_shorter_stopped(tmp_path: Path) -> None:
+    once, twice = Store(tmp_path / "once"), Store(tmp_path / "twice")
+    (run,) = only_training((40,)).runs
+    train_all(only_training((20, 40)), once)
+    train_all(only_training((20,)), twice)
+    train_all(only_training((20, 40)), twice)
+    assert [read_lines(log)[0][0]["start"] for log in twice.logs(run)] == [0, 20]
+    same(twice, once, run, 20, 40)
+
+
+def test_only_the_newest_two_states_are_kept_and_all_scored_weights(tmp_path: Path) -> None:
+    sweep, store = only_training((20, 60, 120)), Store(tmp_path)
+    train_all(sweep, store, checkpoint_minutes=OFTEN)
+    (run,) = sweep.runs
+    assert [step for step in store.steps(run) if store.state(run, step).exists()] == [100, 120]
+    assert [step for step in store.steps(run) if store.ema(run, step).exists()] == [20, 60, 120]
+
+
+def test_of_a_truncated_state_the_one_before_is_used_and_said(tmp_path: Path) -> None:
+    sweep, store, other = only_training((60,)), Store(tmp_path / "a"), Store(tmp_path / "b")
+    (run,) = sweep.runs
+    train_all(only_training((20, 40)), store)
+    train_all(only_training((20, 40, 60)), other)
+    state = store.state(run, 40)
+    state.write_bytes(state.read_bytes()[:-100])
+    status, _, err = finished(started("run", written(sweep, tmp_path), "--store", store.root))
+    assert status == 0 and f"{run.id}: the state of step 40 is passed over" in err and "the one before is used" in err
+    assert read_lines(store.logs(run)[-1])[0][0]["start"] == 20
+    same(store, other, run, 60)
+
+
+def test_truncated_weights_are_reported_by_the_plan_and_repaired(tmp_path: Path) -> None:
+    sweep, store = only_training((20, 40)), Store(tmp_path)
+    train_all(sweep, store)
+    (run,) = sweep.runs
+    ema = store.ema(run, 20)
+    whole = ema.read_bytes()
+    ema.write_bytes(whole[:-1])
+    (task,) = missing(sweep, store)
+    assert isinstance(task, Train) and task.reason == "checkpoint 20 is truncated; goes on from 20"
+    do(task, store)
+    assert ema.read_bytes() == whole and missing(sweep, store) == []
+
+
+class Poisoned(Digits):
+    """Digits of which one is not a number: every epoch meets it once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = self.images.clone()
+        self.images[rng.data_order(33, 0, 8, 8, len(self), 0)[0]] = torch.nan
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "open_dataset", lambda *_: Poisoned())
+    sweep, store = only_training((20, 60)), Store(tmp_path)
+    (run,) = sweep.runs
+    with pytest.raises(
+        FloatingPointError, match=rf"{run.id}: .* not finite between steps 21 and 40; .* that of step 20: try"
+    ):
+        train_all(sweep, store)
+    assert newest(run, store) == 20 and is_whole(store.ema(run, 20)), "the last good checkpoint stays"
+    assert [step for step, *_ in curve(store, run)] == list(range(1, 33)), "no line from the first that is not finite"
+
+
+def test_training_that_diverges_stops(tmp_path: Path) -> None:
+    sweep, store = only_training((4000,), lr=1.0), Store(tmp_path)
+    with pytest.raises(FloatingPointError, match=r"not finite between steps \d+ and \d+"):
+        train_all(sweep, store)
+    assert newest(sweep.runs[0], store) == 0
+
+
+def close(store: Store, other: Store, run: Run, step: int) -> None:
+    """The same to rounding."""
+    for mine, its in zip(curve(store, run), curve(other, run), strict=True):
+        assert mine == pytest.approx(its, rel=1e-4, abs=1e-5)
+    weights, others = load_file(store.ema(run, step)), load_file(other.ema(run, step))
+    assert max(apart(weights[name], others[name]) for name in others) < 1e-4
+
+
+RANK = """
+import sys
+sys.path.insert(0, "tests")
+from helpers import *
+from pathlib import Path
+store, steps = Store(Path(sys.argv[1])), tuple(map(int, sys.argv[2:]))
+train_all(tiny_sweep(steps=steps, runs=(tiny_run(batch_size=12),), protocols=()), store, microbatch=3)
+"""
+
+
+def test_the_number_of_processes_may_change_on_the_way(tmp_path: Path) -> None:
+    """1 → 3 → 1 → 2 processes, in parts of batches that do not divide evenly: the curve of one process, to rounding."""
+    alone, moved = Store(tmp_path / "alone"), Store(tmp_path / "moved")
+    sweep = only_training((20, 40, 60, 80), batch_size=12)
+    (run,) = sweep.runs
+    train_all(sweep, alone)
+    for world, steps in ((1, (20,)), (3, (20, 40)), (1, (20, 40, 60)), (2, (20, 40, 60, 80))):
+        ranks(world, RANK, moved.root, *steps)
+    close(moved, alone, run, 80)
+    begun = [read_lines(log)[0][0] for log in moved.logs(run)]
+    assert [(line["world"], line["start"]) for line in begun] == [(1, 0), (3, 20), (1, 40), (2, 60)]
+
+
+def test_ranks_that_do_not_divide_the_batch_are_refused(tmp_path: Path) -> None:
+    (task,) = missing(only_training((20,)), Store(tmp_path))
+    assert isinstance(task, Train)
+    place = Place(0, 3, torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"3 processes do not divide the batch of 8: ask for 2"):
+        loop.train(task, Store(tmp_path), Cluster(), place, Stop(), lambda *_: None)
+
+
+@pytest.mark.parametrize("microbatch", [1, 3, 4])
+def test_gradient_accumulation_changes_nothing_but_rounding(microbatch: int, tmp_path: Path) -> None:
+    sweep, whole, parts = only_training((20,)), Store(tmp_path / "whole"), Store(tmp_path / "parts")
+    train_all(sweep, whole)
+    train_all(sweep, parts, microbatch=microbatch)
+    close(parts, whole, sweep.runs[0], 20)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_training_learns_in_every_precision(precision: str, tmp_path: Path) -> None:
+    sweep, store = only_training((40,), precision=precision, lr=5e-3), Store(tmp_path)
+    train_all(sweep, store)
+    (run,) = sweep.runs
+    losses = [loss for _, loss, *_ in curve(store, run)]
+    assert 0.9 < losses[0] < 1.2 and sum(losses[-10:]) / 10 < 0.9
+    assert all(x.dtype == torch.float32 for x in load_file(store.ema(run, 40)).values())
+
+
+def test_the_average_of_the_weights_is_kept_from_step_0(tmp_path: Path) -> None:
+    """EMA = (1 - d) Σ d^(n-k) w_k + d^n w_0, from the weights of every step."""
+    sweep, store = only_training(tuple(range(1, 6))), Store(tmp_path)
+    (run,) = sweep.runs
+    name, steps = "blocks.0.attn.qkv.weight", []
+    for step in sweep.steps:
+        train_all(only_training((step,)), store)
+        steps.append(load_file(store.state(run, step))[f"net.{name}"])
+    average = dict(new_network(run).named_parameters())[name].detach()
+    for weight in steps:
+        average = run.ema_decay * average + (1 - run.ema_decay) * weight
+    assert apart(average, load_file(store.ema(run, 5))[name]) < 1e-6
+
+
+def test_null_labels_are_dropped_as_often_as_the_run_says(tmp_path: Path) -> None:
+    run, data = tiny_run(label_dropout=0.3, batch_size=256), Digits()
+    labels = torch.cat([loop.draw(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)])
+    assert abs((labels == 10).float().mean() - 0.3) < 0.02 and labels.max() == 10
+    _, t, _, noise = loop.draw(run, data, torch.device("cpu"), 1, 0, 256)
+    assert 0 <= t.min() < 50 and 950 < t.max() <= 999 and abs(noise.std() - 1) < 0.02
+
+
+def test_runs_of_one_seed_see_the_same_batches_whatever_the_model() -> None:
+    small, large = tiny_run(), tiny_run(model="mini-DiT-XL/2", lr=1e-2)
+    for mine, its in zip(
+        *(loop.draw(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)), strict=True
+    ):
+        assert torch.equal(mine, its)
+
+
+def test_the_log_and_the_model_describe_themselves(tmp_path: Path) -> None:
+    sweep, store = only_training((20,)), Store(tmp_path)
+    train_all(sweep, store)
+    (run,) = sweep.runs
+    head, first, *_ = read_lines(store.logs(run)[0])[0]
+    assert (
+        head["start"] == 0 and head["world"] == 1 and head["versions"]["torch"] == torch.__version__ and head["commit"]
+    )
+    assert first["step"] == 1 and first["images_per_second"] > 0 and first["loss"] == first["mse"] + first["vb"]
+    model = read_json(store.model(run))
+    assert model["params"] == sum(p.numel() for p in new_network(run).parameters())
+    assert model["gflops"] == pytest.approx(model["macs"]["total"] / 1e9) and re.fullmatch(
+        r"mini-DiT-S-8_\w{8}", run.id
+    )
+
+
+def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
+    from harness.study.store import claim
+
+    sweep, store = only_training((20,)), Store(tmp_path)
+    (run,) = sweep.runs
+    with claim(store.train_claim(run)), pytest.raises(BlockingIOError, match="worked on by another process"):
+        train_all(sweep, store)
+    assert not store.logs(run)
