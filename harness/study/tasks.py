@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.base.files import is_whole
 from harness.data.index import is_complete, shards_in
 from harness.spec import Protocol, Run, Sweep
-from harness.study.store import Store, is_whole
+from harness.study.store import Store
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ def survey(sweep: Sweep, store: Store) -> list[Cell]:
         ValueError: another run lies under the id of one of these.
     """
     known = store.run_ids()
-    return [examine(run, sweep, store) if run.id in known else untouched(run, sweep) for run in sweep.runs]
+    return [
+        examine(run, sweep, store) if run.id in known else untouched(run, sweep)
+        for run in sweep.runs
+    ]
 
 
 def missing(sweep: Sweep | Encode, store: Store) -> list[Task]:
@@ -115,7 +119,11 @@ def orphans(sweep: Sweep, store: Store) -> list[str]:
 
 def untouched(run: Run, sweep: Sweep) -> Cell:
     train = Train(run, sweep.steps, 0, "never trained")
-    waiting = [Evaluate(run, s, p, False, "no checkpoint yet") for s in sweep.steps for p in sweep.protocols]
+    waiting = [
+        Evaluate(run, s, p, False, "no checkpoint yet")
+        for s in sweep.steps
+        for p in sweep.protocols
+    ]
     return Cell(run, False, 0, (), 0, (train, *waiting))
 
 
@@ -123,7 +131,9 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     store.registered(run)  # another run's folder under this id ends the plan
     found = store.steps(run)
     whole = {step for step in found if step in sweep.steps and is_whole(store.ema(run, step))}
-    damaged = {step for step in found if step in sweep.steps and store.ema(run, step).exists()} - whole
+    damaged = {
+        step for step in found if step in sweep.steps and store.ema(run, step).exists()
+    } - whole
     scored = {protocol.id: store.scored(run, protocol) for protocol in sweep.protocols}
     unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if s not in scored[p.id]]
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
@@ -134,7 +144,9 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
         resume = newest(run, store, absent[0])
         tasks.append(Train(run, tuple(absent), resume, why(absent, damaged, resume, found)))
     for s, p in unscored:
-        tasks.append(Evaluate(run, s, p, s in whole, "not scored" if s in whole else "no checkpoint yet"))
+        tasks.append(
+            Evaluate(run, s, p, s in whole, "not scored" if s in whole else "no checkpoint yet")
+        )
     scores = len(sweep.steps) * len(sweep.protocols) - len(unscored)
     return Cell(run, True, newest(run, store), tuple(sorted(whole)), scores, tuple(tasks))
 
@@ -147,6 +159,16 @@ def newest(run: Run, store: Store, limit: int | None = None) -> int:
 
 def why(absent: list[int], damaged: set[int], resume: int, found: list[int]) -> str:
     torn = [step for step in absent if step in damaged]
-    first = f"checkpoint {torn[0]} is truncated" if torn else f"no checkpoint at {', '.join(map(str, absent))}"
-    begin = f"goes on from {resume}" if resume else "starts over" if found else "no checkpoint to go on from"
+    first = (
+        f"checkpoint {torn[0]} is truncated"
+        if torn
+        else f"no checkpoint at {', '.join(map(str, absent))}"
+    )
+    begin = (
+        f"goes on from {resume}"
+        if resume
+        else "starts over"
+        if found
+        else "no checkpoint to go on from"
+    )
     return f"{first}; {begin}"

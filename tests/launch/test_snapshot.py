@@ -39,7 +39,9 @@ def copied(store: Store, dirty: bool = False) -> str:
 
 def test_queued_jobs_run_the_commit(package: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with pytest.raises(ValueError, match=r"has no commit \(fatal: not a git repo.*\): commit it, .* with --dirty"):
+    with pytest.raises(
+        ValueError, match=r"has no commit \(fatal: not a git repo.*\): commit it, .* with --dirty"
+    ):
         copied(store)
     assert copied(store, dirty=True) == "first"
     committed(package)
@@ -50,7 +52,9 @@ def test_queued_jobs_run_the_commit(package: Path, tmp_path: Path) -> None:
     assert copied(store, dirty=True) == "second"
 
 
-def test_git_that_is_not_there_is_told(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_that_is_not_there_is_told(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     committed(package)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ValueError, match=r"has no commit \(git is not on the path\)"):
