@@ -26,11 +26,11 @@ from harness.data import DATASETS, Data, shards
 from harness.data.index import index_path, read_index, shard_path
 from harness.encoding.images import center_crop
 from harness.launch import run as work
-from harness.launch.submit import from_json, to_json
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Encode, missing
+from harness.study.tasks import Encode, from_json, to_json
 
 pytestmark = pytest.mark.usefixtures("tiny")
 

@@ -18,8 +18,8 @@ from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
 from harness.launch.submit import Reconciled
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import missing
 
 SWEEP = tiny_sweep(runs=(tiny_run(), tiny_run(seed=1)))
 

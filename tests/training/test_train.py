@@ -34,8 +34,9 @@ from harness.base.files import is_claimed, is_whole, read_json, read_lines
 from harness.data.digits import Digits
 from harness.spec import Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.plan import missing, newest
 from harness.study.store import Store
-from harness.study.tasks import Train, missing, newest
+from harness.study.tasks import Train
 from harness.training import loop
 from harness.training.step import new_network
 
