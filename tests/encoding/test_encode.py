@@ -137,7 +137,7 @@ def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
     monkeypatch.setattr(shards, "header", header)
     assert (
         set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
-        and task.position(Store(tmp_path)) == 1
+        and task.position(Store(Path(task.out))) == 1
     )
     kept = unchanged(out)
     encode(task, vae)
