@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst analysis/notebooks/%.py,results/notebooks/%.html,$(wildc
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test test-slurm lint bench notebooks install clean
+.PHONY: demo test test-slurm lint bench notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -44,6 +44,12 @@ results/notebooks/%.html: analysis/notebooks/%.py
 	$(BIN)/jupytext --quiet --to ipynb --output results/notebooks/$*.ipynb $<
 	$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace results/notebooks/$*.ipynb
 	$(BIN)/jupyter nbconvert --log-level WARN --to html results/notebooks/$*.ipynb
+
+docs: install  ## the documentation as a site, in build/site
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python docs/architecture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "the site: build/site/index.html"
 
 install: $(INSTALLED)
 
