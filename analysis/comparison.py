@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.fits import correlation
-from analysis.tables import final, grid, listed, published
+from analysis.table import final, grid, listed, published
 
 # Studies are comparable in value when these are the same; otherwise only ranks and correlations are.
 COMPARABLE = ["features", "n", "data"]

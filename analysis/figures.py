@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from analysis import fits, style
-from analysis.tables import METRICS, RUN, axis_label, grid, listed, metric_name, one_axis
+from analysis.table import METRICS, RUN, axis_label, grid, listed, metric_name, one_axis
 
 GFLOPS = "Model compute (Gflops, multiply-adds of one image)"
 COMPUTE = "Training compute (Gflops · batch · steps · 3)"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.regression.linear_model import OLS, RegressionResults
 
-from analysis.tables import final, listed, published
+from analysis.table import final, listed, published
 
 Array = NDArray[np.float64]
 DRAWS = 10_000

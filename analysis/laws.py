@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.fits import Array, single
-from analysis.tables import HIGHER_IS_BETTER, final, grid
+from analysis.table import HIGHER_IS_BETTER, final, grid
 
 CELLS, MARGIN, ZOOMS = 61, 4, 6
 LEAST_SQUARES = 1e9  # a Huber scale that no residual reaches

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import comparison, fits, page, style
+from analysis import comparison, fits, style
+from analysis import html as page
 from analysis.layout import FIGURES, draw, overview, plotted
-from analysis.printed import TABLES, printed
-from analysis.tables import axis_label, digest, grid, listed, published
-from analysis.words import attempt, statistics
+from analysis.paper_tables import TABLES, printed
+from analysis.sentences import attempt, statistics
+from analysis.table import axis_label, digest, grid, listed, published
 
 
 def write(

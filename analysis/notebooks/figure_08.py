@@ -8,7 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import fits, layout, style, tables
+from analysis import fits, layout, style
+from analysis import table as tables
 
 RESULTS = Path(analysis.__file__).parents[1] / "results"
 TABLE = RESULTS / "digits.csv"

@@ -8,7 +8,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import comparison, fits, laws, layout, style, tables, words
+from analysis import comparison, fits, laws, layout, style
+from analysis import sentences as words
+from analysis import table as tables
 
 TABLE = Path(analysis.__file__).parents[1] / "results" / "digits.csv"
 paper = tables.published()

@@ -26,7 +26,7 @@ def table(study: str, results: Path) -> pd.DataFrame:
     Raises:
         ValueError: the sweep was not collected, or its table cannot be read.
     """
-    from analysis import tables
+    from analysis import table as tables
 
     if study == PUBLISHED:
         return tables.published()
@@ -39,7 +39,7 @@ def table(study: str, results: Path) -> pd.DataFrame:
 def report(studies: Sequence[str], cluster: Cluster, results: Path, out: Path | None, protocol: str | None) -> Path:
     """Writes the page of one study, or of two side by side, with all figures; the page's path."""
     from analysis import report as page
-    from analysis import tables
+    from analysis import table as tables
 
     names = [Path(study).stem for study in studies]
     out = out or results / "report" / "-".join(names)
@@ -58,7 +58,8 @@ def report(studies: Sequence[str], cluster: Cluster, results: Path, out: Path | 
 
 def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
     """The scores by model and step, and their correlation with Gflops."""
-    from analysis import fits, tables
+    from analysis import fits
+    from analysis import table as tables
 
     rows = tables.grid(frame, "fid", protocol)
     rows = rows.assign(params=rows["params"].map(in_units), step=rows["step"].astype(int))

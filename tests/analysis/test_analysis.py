@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import comparison, fits, laws, tables
+from analysis import comparison, fits, laws
+from analysis import table as tables
 
 PAPER = tables.published()
 WIDTHS = {"S": (32, 2), "B": (48, 3), "L": (64, 4), "XL": (96, 5)}

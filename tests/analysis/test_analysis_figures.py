@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from test_analysis import PAPER, digits
 
-from analysis import figures, layout, style, tables
+from analysis import figures, layout, style
+from analysis import table as tables
 
 
 def axes() -> Axes:

@@ -17,7 +17,9 @@ from test_analysis import PAPER, digits
 from test_analysis_figures import steps_of
 
 import analysis
-from analysis import layout, printed, report, style, tables
+from analysis import layout, report, style
+from analysis import paper_tables as printed
+from analysis import table as tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import layout, style, tables
+from analysis import layout, style
+from analysis import table as tables
 
 SIZES = ("S", "B", "L", "XL")
 MODELS = [(size, patch) for size in SIZES for patch in (8, 4, 2)]

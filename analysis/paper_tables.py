@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.tables import RUN, metric_name
+from analysis.table import RUN, metric_name
 
 HEADINGS = {
     "model": "Model",

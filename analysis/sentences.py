@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 
 from analysis import comparison, fits, laws
-from analysis.tables import METRICS, axis_label, final, grid
+from analysis.table import METRICS, axis_label, final, grid
 
 
 def statistics(table: pd.DataFrame, missing: list[str]) -> list[str]:
