@@ -1,97 +1,118 @@
-"""What the statistics say, in sentences; a sentence that cannot be said gives its reason instead."""
+"""The statistics of a study in sentences; a sentence that cannot be written gives its reason."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import pandas as pd
 
 from analysis import comparison, fits, laws
-from analysis.table import METRICS, axis_label, final, grid
+from analysis.correlation import correlation, correlation_text
+from analysis.grid import axis_label, final, grid
+from analysis.table import METRICS, TableError
+
+T = TypeVar("T")
 
 
 def statistics(table: pd.DataFrame, missing: list[str]) -> list[str]:
-    """Every sentence the table allows; `missing` receives the reasons for the others."""
-    said = [attempt(say.__name__.strip("_"), partial(say, table), missing) for say in SAYINGS]
-    return [text for text in said if text]
+    """Returns every sentence the table allows; appends to `missing` why not the others."""
+    sentences = [attempt(name, partial(write, table), missing) for name, write in SENTENCES.items()]
+    return [sentence for sentence in sentences if sentence]
 
 
-def attempt(what: str, say: Callable[[], str], missing: list[str]) -> str:
+def attempt(name: str, make: Callable[[], T], missing: list[str]) -> T | None:
+    """Returns what is made, or None after appending the name and the reason to `missing`."""
     try:
-        return say()
-    except ValueError as reason:
-        missing.append(f"{what.replace('_', ' ').capitalize()}: {reason}.")
-        return ""
+        return make()
+    except TableError as reason:
+        missing.append(f"{name}: {reason}.")
+        return None
 
 
-def _correlations(table: pd.DataFrame) -> str:
-    gridded = table[table["size"].ne("")]
-    metrics = [name for name in METRICS if gridded.loc[gridded["metric"].eq(name), "model"].nunique() > 2]
-    found = [fits.correlation(table, name) for name in metrics]
-    if not found:
-        raise ValueError("no metric has 3 models at one step: train and score more")
-    names = [axis_label(grid(table, name)) for name in metrics]
-    said = [f"{name}: {fits.in_words(rows)}" for name, rows in zip(names, found, strict=True)]
-    sizes = found[0].iloc[0]
-    whole = f"over whole sizes, Pearson [{sizes['size_low']:.2f}, {sizes['size_high']:.2f}]"
-    return f"Correlation with log Gflops, 95 % BCa intervals over models. {'. '.join(said)}; {whole}."
-
-
-def _slopes_by_patch(table: pd.DataFrame) -> str:
-    found = fits.slopes_by_patch(table)
-    said = [f"patch {r['patch']:g} {r['slope']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for _, r in found.iterrows()]
-    return f"Exponent of the score in Gflops by patch: {', '.join(said)}." if said else ""
-
-
-def _power_laws(table: pd.DataFrame) -> str:
-    return " ".join(laws.statement(laws.power_law(table, floor=floor)) for floor in (False, True))
-
-
-def _prediction_of_the_largest(table: pd.DataFrame) -> str:
-    largest = final(table)["model"].iloc[-1]
-    said = [
-        f"the law in {r['law']} ({r['formula']}) says {r['prediction']:.3g} [{r['low']:.3g}, {r['high']:.3g}], "
-        f"{r['error']:+.1%}"
-        for _, r in fits.predict(table, largest).iterrows()
+def correlations(table: pd.DataFrame) -> str:
+    sized = table[table["size"].ne("")]
+    counts = {name: sized.loc[sized["metric"].eq(name), "model"].nunique() for name in METRICS}
+    metrics = [name for name, count in counts.items() if count > 2]
+    if not metrics:
+        raise TableError("no metric has 3 models at one step: train and score more")
+    found = {name: correlation(table, name) for name in metrics}
+    texts = [
+        f"{axis_label(grid(table, name))}: {correlation_text(rows)}" for name, rows in found.items()
     ]
-    return f"{largest} from the others: {'; '.join(said)}; the truth is {final(table)['value'].iloc[-1]:.4g}."
+    sizes = found[metrics[0]].iloc[0]
+    whole = f"over whole sizes, Pearson [{sizes['size_low']:.2f}, {sizes['size_high']:.2f}]"
+    return (
+        f"Correlation with log Gflops, 95 % BCa intervals over models. {'. '.join(texts)}; {whole}."
+    )
 
 
-def _leave_one_out(table: pd.DataFrame) -> str:
-    found = fits.leave_one_out(table)
-    mean = found.assign(error=found["error"].abs()).groupby("law")["error"].mean()
-    return f"Leave-one-out error, mean: {', '.join(f'{error:.1%} in {law}' for law, error in mean.items())}."
+def slopes_by_patch(table: pd.DataFrame) -> str:
+    texts = [
+        f"patch {row['patch']:g} {row['slope']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        for _, row in fits.slopes_by_patch(table).iterrows()
+    ]
+    return f"Exponent of the score in Gflops by patch: {', '.join(texts)}." if texts else ""
 
 
-def _frontier(table: pd.DataFrame) -> str:
-    found = laws.frontier(table)
-    return f"The compute frontier, from cheap to dear: {', '.join(dict.fromkeys(found['model']))}."
+def power_laws(table: pd.DataFrame) -> str:
+    fitted = [laws.power_law(table, floor=floor) for floor in (False, True)]
+    return " ".join(laws.power_law_text(law) for law in fitted)
 
 
-def _isoflop_parabolas(table: pd.DataFrame) -> str:
-    found = laws.isoflop(table)
-    found = found[found["inside"].astype(bool)]
-    if found.empty:
-        raise ValueError(
-            "no training compute at which three sizes of one patch have a best one among them: score earlier"
+def prediction_of_the_largest(table: pd.DataFrame) -> str:
+    largest = final(table).iloc[-1]
+    texts = [
+        f"the law in {row['law']} ({row['formula']}) says {row['prediction']:.3g}"
+        f" [{row['low']:.3g}, {row['high']:.3g}], {row['error']:+.1%}"
+        for _, row in fits.predict(table, largest["model"]).iterrows()
+    ]
+    truth = f"the truth is {largest['value']:.4g}"
+    return f"{largest['model']} from the others: {'; '.join(texts)}; {truth}."
+
+
+def leave_one_out(table: pd.DataFrame) -> str:
+    rows = fits.leave_one_out(table)
+    means = rows["error"].abs().groupby(rows["law"]).mean()
+    texts = [f"{error:.1%} in {law}" for law, error in means.items()]
+    return f"Leave-one-out error, mean: {', '.join(texts)}."
+
+
+def frontier(table: pd.DataFrame) -> str:
+    models = dict.fromkeys(laws.frontier(table)["model"])
+    return f"The compute frontier, from cheap to dear: {', '.join(models)}."
+
+
+def isoflop_parabolas(table: pd.DataFrame) -> str:
+    optima = laws.isoflop(table)
+    optima = optima[optima["inside"].astype(bool)]
+    if optima.empty:
+        raise TableError(
+            "no training compute at which three sizes of one patch have a best one among them:"
+            " score earlier"
         )
-    said = [f"patch {r['patch']:g} at {r['compute']:.1e}: {r['params']:.3g}" for _, r in found.iterrows()]
-    return f"Best number of parameters at equal training compute: {', '.join(said)}."
+    texts = [
+        f"patch {row['patch']:g} at {row['compute']:.1e}: {row['params']:.3g}"
+        for _, row in optima.iterrows()
+    ]
+    return f"Best number of parameters at equal training compute: {', '.join(texts)}."
 
 
-def _noise_of_training(table: pd.DataFrame) -> str:
-    spread, known_from = comparison.noise(table)
-    if pd.isna(spread):
-        raise ValueError(known_from)
-    return f"Noise of training: {spread:.1%} of a score, from {known_from}."
+def noise_of_training(table: pd.DataFrame) -> str:
+    deviation, origin = comparison.noise(table)
+    if pd.isna(deviation):
+        raise TableError(origin)
+    return f"Noise of training: {deviation:.1%} of a score, from {origin}."
 
 
-SAYINGS = [
-    _correlations,
-    _slopes_by_patch,
-    _power_laws,
-    _prediction_of_the_largest,
-    _leave_one_out,
-    _frontier,
-    _isoflop_parabolas,
-    _noise_of_training,
-]
+SENTENCES: dict[str, Callable[[pd.DataFrame], str]] = {
+    "Correlations": correlations,
+    "Slopes by patch": slopes_by_patch,
+    "Power laws": power_laws,
+    "Prediction of the largest": prediction_of_the_largest,
+    "Leave one out": leave_one_out,
+    "Frontier": frontier,
+    "Isoflop parabolas": isoflop_parabolas,
+    "Noise of training": noise_of_training,
+}

@@ -1,7 +1,9 @@
-"""The tidy table: load it, say what cannot be used, choose the rows that belong on one axis."""
+"""The tidy table of a study: its columns, how a CSV is read, and which rows cannot be used."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,24 +11,21 @@ import numpy as np
 import pandas as pd
 
 SCHEMA = 1
-TEXT = (
-    "study source run model size conditioning data protocol metric features sampler decoder weights reference labels "
-    "checkpoint warning commit device"
+TEXT_COLUMNS = (
+    "study source run model size conditioning data protocol metric features sampler decoder"
+    " weights reference labels checkpoint warning commit device"
 ).split()
-NUMBERS = (
-    "patch seed batch_size lr params gflops step images value n sampling_steps guidance guidance_channels "
-    "seconds schema"
+NUMBER_COLUMNS = (
+    "patch seed batch_size lr params gflops step images value n sampling_steps guidance"
+    " guidance_channels seconds schema"
 ).split()
-LOG_TEXT = "study run model size conditioning".split()
-LOG_NUMBERS = "patch seed batch_size gflops step loss".split()
+LOG_TEXT_COLUMNS = "study run model size conditioning".split()
+LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
 
 # Published numbers have no run id, so the fields that make a run stand in for it.
 RUN = ["study", "source", "run", "model", "conditioning", "data", "seed", "batch_size", "lr"]
 KEY = [*RUN, "step", "protocol", "metric"]
-# A grid holds one value of each per model; where there are several, the one under which every model was scored counts.
-SETTLED = ["data", "conditioning", "batch_size", "lr", "protocol"]
-# Rows that differ in one of these are different quantities: they never share an axis.
-ONE_AXIS = ["metric", "data", "protocol", "features", "n", "reference"]
+SCALE = ["patch", "params", "gflops", "batch_size", "step"]
 PUBLISHED = Path(__file__).parents[1] / "results" / "published" / "peebles2023.csv"
 
 METRICS = {
@@ -41,163 +40,158 @@ METRICS = {
     "recall_fp16": "Recall (fp16)",
 }
 HIGHER_IS_BETTER = {"inception_score", "precision", "recall", "precision_fp16", "recall_fp16"}
+UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
+
+
+class TableError(ValueError):
+    """A table does not hold what was asked of it; the message gives the reason and the remedy."""
 
 
 def load(path: str | Path) -> pd.DataFrame:
-    """The usable rows of a results CSV; what was dropped, and why, is in `.attrs["problems"]`."""
-    table = _read(Path(path), TEXT, NUMBERS)
+    """Reads the usable rows of a results CSV; dropped rows are listed in `.attrs["problems"]`.
+
+    Raises:
+        TableError: the file is missing, is no results CSV, lacks columns, or is of a newer schema.
+    """
+    table = read_columns(Path(path), TEXT_COLUMNS, NUMBER_COLUMNS)
+    table[TEXT_COLUMNS] = table[TEXT_COLUMNS].fillna("")
+    table[NUMBER_COLUMNS] = table[NUMBER_COLUMNS].astype(float)
     if len(table) and (table["schema"] > SCHEMA).all():
-        raise ValueError(
-            f"{path}: schema {table['schema'].max():g} is newer than {SCHEMA}, the newest known: update this checkout"
+        raise TableError(
+            f"{path}: schema {table['schema'].max():g} is newer than {SCHEMA}, the newest known:"
+            " update this checkout"
         )
-    problems = [] if len(table) else [f"{path} has no rows: nothing was scored yet, run the sweep and collect again"]
-    for is_bad, why in DROPPED:
-        bad = is_bad(table)
-        if bad.any():
-            problems.append(f"dropped {bad.sum()} of {len(table)} rows: {why} ({_names(table[bad])})")
-        table = table[~bad]
-    table = table.reset_index(drop=True)
+    table, problems = drop_unusable(table)
+    if table.empty and not problems:
+        problems = [f"{path} has no rows: nothing was scored yet, run the sweep and collect again"]
     table.attrs["problems"] = problems
     return table
 
 
 def published() -> pd.DataFrame:
-    """The numbers of the paper and of its public reruns, each with its source."""
+    """Reads the numbers of the paper and of its public reruns, each with its source."""
     return load(PUBLISHED)
 
 
 def load_log(path: str | Path) -> pd.DataFrame:
-    """The columns of a log table that are drawn; categories and 32-bit floats keep 5 million rows under 200 MB."""
-    log = _read(Path(path), LOG_TEXT, LOG_NUMBERS, {**dict.fromkeys(LOG_TEXT, "category"), "loss": "float32"})
-    return log.dropna(subset="loss")
+    """Reads the drawn columns of a log table; dropped rows are listed in `.attrs["problems"]`.
+
+    Categories and 32-bit losses keep 5 million rows under 200 MB.
+
+    Raises:
+        TableError: the file is missing, is no CSV, or lacks columns.
+    """
+    log = read_columns(Path(path), LOG_TEXT_COLUMNS, LOG_NUMBER_COLUMNS, text_type="category")
+    usable = np.isfinite(log["step"]) & np.isfinite(log["loss"])
+    dropped = int((~usable).sum())
+    log = log[usable].astype({"loss": "float32"})
+    reason = f"dropped {dropped:,} rows of {path}: step or loss is not a finite number"
+    log.attrs["problems"] = [reason] if dropped else []
+    return log
 
 
-def _read(path: Path, text: Sequence[str], numbers: Sequence[str], dtype: dict[str, str] | None = None) -> pd.DataFrame:
+def read_columns(
+    path: Path, text: Sequence[str], numbers: Sequence[str], text_type: str = "str"
+) -> pd.DataFrame:
+    """Reads columns of a CSV; a word in a column of numbers becomes NaN."""
     try:
         header = list(pd.read_csv(path, nrows=0).columns)
+        check_columns(path, [*text, *numbers], header)
+        table = pd.read_csv(path, usecols=[*text, *numbers], dtype=dict.fromkeys(text, text_type))
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist: write it with `harness collect`") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a results CSV ({error}): write it again with `harness collect`") from None
-    missing = [name for name in (*text, *numbers) if name not in header]
-    if missing:
-        raise ValueError(f"{path} lacks {'; '.join(_lacks(name, header) for name in missing)}: collect it again")
-    if dtype:
-        return pd.read_csv(path, usecols=[*text, *numbers], dtype=dtype)
-    table = pd.read_csv(path, dtype=dict.fromkeys(text, "str"))[[*text, *numbers]]
-    # A word in a column of numbers becomes NaN, and is said, instead of making the whole column text.
-    table[list(numbers)] = table[list(numbers)].apply(pd.to_numeric, errors="coerce").astype(float)
-    return table.fillna(dict.fromkeys(text, ""))
+        raise TableError(f"{path} does not exist: write it with `harness collect`") from None
+    except UNREADABLE as error:
+        raise TableError(
+            f"{path} is not a results CSV ({error}): write it again with `harness collect`"
+        ) from None
+    for name in numbers:
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    return table[[*text, *numbers]]
 
 
-def _lacks(name: str, header: Sequence[str]) -> str:
-    near = get_close_matches(name, header, 1)
-    return f"the column {name!r}" + (f" (renamed to {near[0]!r}?)" if near else "")
+def check_columns(path: Path, wanted: Sequence[str], header: Sequence[str]) -> None:
+    """Raises TableError with all missing columns, each with the likely new name."""
+    lacking = []
+    for name in wanted:
+        if name not in header:
+            near = get_close_matches(name, header, 1)
+            lacking.append(f"the column {name!r}" + (f" (renamed to {near[0]!r}?)" if near else ""))
+    if lacking:
+        raise TableError(f"{path} lacks {'; '.join(lacking)}: collect it again")
 
 
-def _repeated(table: pd.DataFrame) -> pd.Series:
+def is_newer(table: pd.DataFrame) -> pd.Series:
+    return table["schema"] > SCHEMA
+
+
+def is_not_finite(table: pd.DataFrame) -> pd.Series:
+    return ~table["value"].abs().lt(np.inf)
+
+
+def has_infinity(table: pd.DataFrame) -> pd.Series:
+    return table[NUMBER_COLUMNS].abs().eq(np.inf).any(axis=1)
+
+
+def lacks_scale(table: pd.DataFrame) -> pd.Series:
+    """Scores of the size-by-patch grid without a place on a compute axis."""
+    in_grid = table["metric"].isin(METRICS) & table["size"].ne("") & table["patch"].notna()
+    return in_grid & ~table[SCALE].gt(0).all(axis=1)
+
+
+def is_repeated(table: pd.DataFrame) -> pd.Series:
     return table.duplicated([*KEY, "value"])
 
 
-def _contradicted(table: pd.DataFrame) -> pd.Series:
+def is_contradicted(table: pd.DataFrame) -> pd.Series:
     return table.duplicated(KEY, keep=False)
 
 
-DROPPED: list[tuple[Callable[[pd.DataFrame], pd.Series], str]] = [
-    (lambda table: table["schema"] > SCHEMA, f"written under a schema newer than {SCHEMA}, update this checkout"),
-    (lambda table: ~np.isfinite(table["value"]), "the value is not a finite number, score that checkpoint again"),
-    (_repeated, "the same key and value a second time, the first is kept"),
-    (_contradicted, "one key with several values, nothing says which is right, remove the wrong record"),
+UNUSABLE: list[tuple[Callable[[pd.DataFrame], pd.Series], str]] = [
+    (is_newer, f"written under a schema newer than {SCHEMA}, update this checkout"),
+    (is_not_finite, "the value is not a finite number, score that checkpoint again"),
+    (has_infinity, "a column is infinite, collect again"),
+    (lacks_scale, f"one of {', '.join(SCALE)} is not a positive number, collect again"),
+    (is_repeated, "the same key and value a second time, the first is kept"),
+    (
+        is_contradicted,
+        "one key with several values, nothing says which is right, remove the wrong record",
+    ),
 ]
 
 
-def _names(rows: pd.DataFrame, most: int = 3) -> str:
-    names = [f"{row['metric']} of {row['model']} at step {row['step']:g}" for _, row in rows.iterrows()]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def drop_unusable(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Returns the usable rows and, for each kind of dropped row, how many and why."""
+    problems = []
+    for is_unusable, reason in UNUSABLE:
+        unusable = is_unusable(table)
+        if unusable.any():
+            names = scores_named(table[unusable])
+            problems.append(f"dropped {unusable.sum()} of {len(table)} rows: {reason} ({names})")
+        table = table[~unusable]
+    return table.reset_index(drop=True), problems
+
+
+def scores_named(rows: pd.DataFrame, most: int = 3) -> str:
+    """Names the first scores of the rows, and how many more there are."""
+    names = [
+        f"{row['metric']} of {row['model']} at step {row['step']:g}"
+        for _, row in rows.head(most).iterrows()
+    ]
+    return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
 
 
 def digest(table: pd.DataFrame) -> str:
-    """Eight hex digits that change when any value of the table does."""
+    """Returns eight hex digits that change when any value of the table does."""
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:8]
 
 
-def grid(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, unit: str = "model") -> pd.DataFrame:
-    """Every score of the size-by-patch grid, with its training compute and whether its run is complete.
-
-    `unit` is what the curves differ in: the model, or the conditioning (Figure 5).
-    """
-    rows = table[(table["metric"] == metric) & (table["size"] != "") & table["patch"].notna()]
-    rows = rows[rows["protocol"] == protocol] if protocol else rows
-    if rows.empty:
-        asked, has = (f" under {protocol!r}", f" under {listed(table['protocol'])}") if protocol else ("", "")
-        raise ValueError(
-            f"no {metric}{asked} of a model with size and patch: the table has {listed(table['metric'])}{has}"
-        )
-    rows = pd.concat([_grid_of_study(part, unit) for _, part in rows.groupby("study", sort=False)])
-    return rows.assign(compute=training_compute(rows)).sort_values(["study", "gflops", "model", "seed", "step"])
-
-
-def _grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
-    last = last_step(rows, unit)
-    for field in SETTLED:
-        if field != unit and rows.groupby([unit, "model"])[field].nunique(dropna=False).max() > 1:
-            rows = rows[rows[field].isin([_settle(rows[rows["step"] == last], field, unit)])]
-    one_axis(rows)
-    reached = rows.groupby(RUN, dropna=False)["step"].transform("max")
-    return rows.assign(complete=reached >= last, last=rows["step"] == last)
-
-
-def _settle(rows: pd.DataFrame, field: str, unit: str) -> object:
-    """The one value under which every unit was scored; a tie, or none, is the user's to decide."""
-    covered = rows.groupby(field)[unit].nunique()
-    full = covered[covered == rows[unit].nunique()]
-    if len(full) != 1:
-        remedy = "choose one with protocol=" if field == "protocol" else f"keep the rows of one {field}"
-        raise ValueError(f"{field} differs on one axis ({listed(rows[field])}): {remedy}")
-    return full.index[0]
-
-
-def last_step(rows: pd.DataFrame, unit: str = "model") -> float:
-    """The latest step that at least half of the units have reached: one straggler does not hold the others back."""
-    reached = rows.groupby("step")[unit].nunique()
-    return float(reached[reached >= min(reached.max(), rows[unit].nunique() / 2)].index.max())
-
-
-def final(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
-    """One row per model at the last step, the mean over seeds, ordered by Gflops."""
-    rows = grid(table, metric, protocol)
-    rows = rows[rows["last"]]
-    by = ["study", "model", "size", "patch", "params", "gflops", "step", "compute"]
-    return rows.groupby(by, as_index=False, sort=False).agg(value=("value", "mean"), seeds=("value", "size"))
-
-
-def one_axis(rows: pd.DataFrame, fields: Iterable[str] = ONE_AXIS) -> pd.DataFrame:
-    """The rows themselves, or a ValueError naming every field in which they are different quantities."""
-    mixed = [f"{field} ({listed(rows[field])})" for field in fields if rows[field].nunique(dropna=False) > 1]
-    if mixed:
-        raise ValueError(f"one axis cannot hold different {' and '.join(mixed)}: draw them apart or score them alike")
-    return rows
-
-
-def axis_label(rows: pd.DataFrame) -> str:
-    """What the values are, with N where the paper gives it: 'FID-50K', 'FID (digits-cnn-1, N = 1,000)'."""
-    first = one_axis(rows, ["metric", "features", "n"]).iloc[0]
-    name = metric_name(first["metric"], first["features"])
-    if first["features"] == "inception":
-        return f"{name}-{first['n'] / 1000:g}K" if name.endswith("FID") else name
-    return f"{name[:-1]}, N = {first['n']:,.0f})"
-
-
 def metric_name(metric: str, features: str) -> str:
-    """A metric through another extractor than Inception is never called by its plain name."""
+    """Names a metric, with its extractor unless that is Inception: only then is it plain FID."""
     name = METRICS.get(metric, metric)
     return name if features in ("inception", "") else f"{name} ({features})"
 
 
-def training_compute(rows: pd.DataFrame) -> pd.Series:
-    """Gflops · batch · steps · 3 (a backward pass costs two forward passes), as in the paper's Figure 9."""
-    return rows["gflops"] * rows["batch_size"] * rows["step"] * 3
-
-
 def listed(values: pd.Series) -> str:
-    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values.unique()) or "nothing"
+    """Joins the distinct values with commas, or returns 'nothing'."""
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values.unique()]
+    return ", ".join(texts) or "nothing"
