@@ -19,7 +19,6 @@ CELL = ["size", "patch"]
 def seed_spread(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
 ) -> pd.DataFrame:
-<<<<<<< HEAD
     """Returns seeds, mean and relative standard deviation per model and step with several seeds.
 
     Raises:
@@ -28,10 +27,6 @@ def seed_spread(
     rows = grid(table, metric, protocol)
     with np.errstate(invalid="ignore", divide="ignore"):
         rows = rows.assign(log=np.log(rows["value"]))
-=======
-    """Per model and step with several seeds: how many, the mean, and the relative standard deviation."""
-    rows = grid(table, metric, protocol).assign(log=lambda rows: np.log(rows["value"]))
->>>>>>> main
     spread = rows.groupby(["study", "model", "step"], as_index=False, sort=False).agg(
         seeds=("log", "size"), mean=("value", "mean"), relative_sd=("log", "std")
     )
@@ -41,7 +36,6 @@ def seed_spread(
 def noise(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
 ) -> tuple[float, str]:
-<<<<<<< HEAD
     """Returns the relative standard deviation of one run's score, and what it was measured on.
 
     NaN without seeds; FID through Inception then has the public reruns of the paper's models.
@@ -54,26 +48,11 @@ def noise(
         pooled = np.average(spread["relative_sd"] ** 2, weights=spread["seeds"] - 1)
         origin = f"{spread['seeds'].sum()} runs of {len(spread)} models over seeds"
         return float(np.sqrt(pooled)), origin
-=======
-    """The relative standard deviation of one training run's score, and where it is known from."""
-    spread = seed_spread(table, metric, protocol)
-    if len(spread):
-        pooled = np.average(spread["relative_sd"] ** 2, weights=spread["seeds"] - 1)
-        return float(
-            np.sqrt(pooled)
-        ), f"{spread['seeds'].sum()} runs of {len(spread)} models over seeds"
->>>>>>> main
     if metric == "fid" and set(table["features"]) & {"inception"}:
         reruns = rerun_differences()
         # Each is a difference of two runs, so it has twice the variance of one.
-<<<<<<< HEAD
         deviation = float(np.sqrt((reruns**2).mean() / 2))
         return deviation, f"{len(reruns)} public reruns of the paper's models"
-=======
-        return float(
-            np.sqrt((apart**2).mean() / 2)
-        ), f"{len(apart)} public reruns of the paper's models"
->>>>>>> main
     return float("nan"), "no seeds, so the noise is not known: train one model with three"
 
 
@@ -93,7 +72,6 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFra
     """
     both = final(a, metric).merge(final(b, metric), on=CELL, suffixes=("_a", "_b"))
     if both.empty:
-<<<<<<< HEAD
         raise TableError(
             f"no size and patch in both studies ({listed(a['size'])} and {listed(b['size'])})"
         )
@@ -105,28 +83,6 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFra
     deviations = np.array([noise(table, metric)[0] for table in (a, b)])
     variances = deviations**2 / both[["seeds_a", "seeds_b"]].to_numpy()
     return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.sqrt(variances.sum(1))))
-=======
-        raise ValueError(
-            f"no size and patch in both studies ({listed(a['size'])} and {listed(b['size'])})"
-        )
-    found = both[[*CELL, "model_a", "value_a", "model_b", "value_b"]].assign(
-        rank_a=both["value_a"].rank(), rank_b=both["value_b"].rank()
-    )
-    if differing(a, b, metric):
-        return found
-    one = np.array([noise(table, metric)[0] for table in (a, b)])
-    band = 1.96 * np.sqrt((one**2 / both[["seeds_a", "seeds_b"]].to_numpy()).sum(1))
-    apart = np.abs(np.log(both["value_a"].to_numpy() / both["value_b"].to_numpy()))
-    verdict = np.where(
-        np.isnan(band), "noise not known", np.where(apart <= band, "within noise", "differs")
-    )
-    return found.assign(
-        ratio=both["value_a"] / both["value_b"],
-        low=np.exp(-band),
-        high=np.exp(band),
-        verdict=verdict,
-    )
->>>>>>> main
 
 
 def verdicts(ratio: pd.Series, deviation: np.ndarray) -> dict[str, Any]:
@@ -145,42 +101,8 @@ def differences(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[s
     """
     first, second = (grid(table, metric).iloc[0] for table in (a, b))
     both = pd.DataFrame([first, second])
-<<<<<<< HEAD
     return [
         f"{field} ({listed(both[field])})" for field in COMPARABLE if first[field] != second[field]
-=======
-    return [
-        f"{field} ({listed(both[field])})" for field in COMPARABLE if first[field] != second[field]
-    ]
-
-
-def in_words(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
-    """The comparison in sentences."""
-    found, apart = compare(a, b, metric), differing(a, b, metric)
-    ranks = found["value_a"].corr(found["value_b"], method="spearman")
-    words = [
-        f"{len(found)} models are in both, by size and patch; Spearman of their scores is {ranks:.2f}."
-    ]
-    words += [_correlations(a, b, metric)] if len(found) > 2 else []
-    if apart:
-        return [
-            *words,
-            f"The values themselves are not comparable: the studies differ in {' and '.join(apart)}.",
-        ]
-    counts = ", ".join(
-        f"{count} {verdict}" for verdict, count in found["verdict"].value_counts().items()
-    )
-    outside = found.loc[found["verdict"] == "differs", "model_a"]
-    words.append(
-        f"Of the values: {counts}{f' ({listed(outside)})' if len(outside) else ''}; chance alone makes 1 in 20 differ."
-    )
-    return [
-        *words,
-        *(
-            f"Noise of {listed(table['study'])}: {_noise_in_words(*noise(table, metric))}."
-            for table in (a, b)
-        ),
->>>>>>> main
     ]
 
 

@@ -31,14 +31,10 @@ CONDITIONINGS = {
     "adaLN": "#e08e00",
     "adaLN-Zero": "#c8321f",
 }
-<<<<<<< HEAD
 # Protocols of Figure 10 are alike in these and differ in the number of sampling steps.
 ONE_SAMPLER = ("study data features n reference sampler guidance decoder weights step").split()
 # Bins of a drawn loss curve: few enough that 5 million rows become 1,800 points and the noise of a
 # step is gone.
-=======
-# Bins of a drawn loss curve: few enough that 5 million rows become 1,800 points and the noise of a step is gone.
->>>>>>> main
 BINS = 150
 
 
@@ -57,21 +53,13 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
 def figure_02_right(
     table: pd.DataFrame, ax: Axes, metric: str = "fid", data: str = "imagenet256"
 ) -> Axes:
-<<<<<<< HEAD
     """Draws guided models against the U-Nets whose Gflops are known."""
-=======
-    """Guided models against the U-Nets whose Gflops are known."""
->>>>>>> main
     rows = table[(table["metric"] == metric) & (table["data"] == data) & table["gflops"].gt(0)]
     guided = (rows["guidance"] > 1) & rows["guidance_channels"].eq(3)
     rows = rows[(rows["size"] == "") | guided]
     best = rows.sort_values("value").drop_duplicates(["study", "model"])
     if best["model"].nunique() < 2:
-<<<<<<< HEAD
         raise TableError(
-=======
-        raise ValueError(
->>>>>>> main
             f"no guided model and no U-Net with Gflops on {data}: score a guided protocol"
         )
     best = best.assign(x=best["gflops"])
@@ -87,25 +75,12 @@ def figure_02_right(
 
 
 def figure_05(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
-<<<<<<< HEAD
     """Draws a score over steps, one curve per conditioning of the largest model with several."""
     sized = table[table["size"].ne("")]
     several = sized.groupby("model").filter(lambda rows: rows["conditioning"].nunique() > 1)
     if several.empty:
         conditionings = listed(table["conditioning"])
         raise TableError(f"one conditioning only ({conditionings}): sweep several for one model")
-=======
-    """A score over training steps, one curve per conditioning block of the largest model that has several."""
-    several = (
-        table[table["size"].ne("")]
-        .groupby("model")
-        .filter(lambda part: part["conditioning"].nunique() > 1)
-    )
-    if several.empty:
-        raise ValueError(
-            f"one conditioning only ({listed(table['conditioning'])}): sweep several for one model"
-        )
->>>>>>> main
     model = several.sort_values("gflops")["model"].iloc[-1]
     rows = until_last_step(grid(several[several["model"] == model], metric, unit="conditioning"))
     set_score_limits(ax, rows, right=1.3)
@@ -128,7 +103,6 @@ def figure_06(table: pd.DataFrame, ax: Axes, metric: str = "fid", **only: Any) -
 def figure_07(samples: Samples, ax: Axes) -> Axes:
     """Draws the same noise and labels through every model: a row per model, a column per label."""
     # A light frame around each image keeps neighbours apart on dark ones.
-<<<<<<< HEAD
     frame = [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)]
     images = np.pad(samples["images"], frame, constant_values=255)
     rows, columns, height, width, channels = images.shape
@@ -139,18 +113,6 @@ def figure_07(samples: Samples, ax: Axes) -> Axes:
     labels = [str(label) for label in samples["labels"]]
     ax.set_yticks((np.arange(rows) + 0.5) * height - 0.5, models)
     ax.set_xticks((np.arange(columns) + 0.5) * width - 0.5, labels)
-=======
-    images = np.pad(
-        samples["images"], [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], constant_values=255
-    )
-    rows, columns, height, width, channels = images.shape
-    mosaic = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-    ax.imshow(mosaic if channels == 3 else mosaic[..., 0], cmap="gray", interpolation="nearest")
-    ax.set_yticks((np.arange(rows) + 0.5) * height - 0.5, list(samples["model"]))
-    ax.set_xticks(
-        (np.arange(columns) + 0.5) * width - 0.5, [str(label) for label in samples["labels"]]
-    )
->>>>>>> main
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(False)
@@ -177,47 +139,19 @@ def figure_09(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
 
 
 def figure_10(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
-<<<<<<< HEAD
     """Draws a score over sampling compute, of protocols that differ in sampling steps alone."""
     scored = table["size"].ne("") & table["sampling_steps"].gt(0) & table["gflops"].gt(0)
     rows = table[(table["metric"] == metric) & scored]
-=======
-    """A score over sampling compute: protocols that differ in the number of sampling steps alone."""
-    alike = [
-        "study",
-        "data",
-        "features",
-        "n",
-        "reference",
-        "sampler",
-        "guidance",
-        "decoder",
-        "weights",
-        "step",
-    ]
-    rows = table[(table["metric"] == metric) & table["size"].ne("") & table["sampling_steps"].gt(0)]
->>>>>>> main
     rows = rows[rows["source"].eq("measured") | rows["source"].str.contains("Figure|Table")]
     steps = rows.groupby(ONE_SAMPLER, dropna=False)["sampling_steps"].transform("nunique")
     rows = one_axis(rows[steps.gt(1) & steps.eq(steps.max())], ONE_SAMPLER)
     if rows.empty:
-<<<<<<< HEAD
         counts = listed(table["sampling_steps"].dropna())
         raise TableError(f"one number of sampling steps only ({counts}): score others")
     rows = rows.assign(sampling=rows["gflops"] * rows["sampling_steps"] / 1000)
     rows = rows.sort_values(["model", "sampling"])
     draw_curves(ax, rows, "sampling", log=True)
     ax.set(xlabel=SAMPLING, ylabel=score_label(rows))
-=======
-        raise ValueError(
-            f"one number of sampling steps only ({listed(table['sampling_steps'].dropna())}): score others"
-        )
-    rows = rows.assign(sampling=rows["gflops"] * rows["sampling_steps"] / 1000).sort_values(
-        ["model", "sampling"]
-    )
-    _curves(ax, rows, "sampling", log=True)
-    ax.set(xlabel=SAMPLING, ylabel=_score(rows))
->>>>>>> main
     ax.set_title(f"{listed(rows['sampling_steps'].sort_values())} sampling steps", loc="left")
     return ax
 
@@ -226,7 +160,6 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draws every metric's correlation with log Gflops, printed ones hollow, with its interval."""
     names = [name for name in METRICS if table["metric"].isin([name, f"pearson_{name}"]).any()]
     for place, name in enumerate(names):
-<<<<<<< HEAD
         draw_correlation(ax, table, name, place)
     if not ax.lines:
         raise TableError(
@@ -235,54 +168,6 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
         )
     ax.set(xlabel="Pearson correlation with log Gflops", xlim=(-1.08, 1.08))
     ax.set(ylim=(len(names) - 0.5, -0.5), yticks=[])
-=======
-        printed = table.loc[table["metric"] == f"pearson_{name}", "value"]
-        ax.plot(
-            printed,
-            [place] * len(printed),
-            "o",
-            mfc="white",
-            color=style.INK,
-            label=f"{name}, printed",
-        )
-        features = table.loc[table["metric"].isin([name, f"pearson_{name}"]), "features"].iloc[0]
-        ax.text(
-            0,
-            place,
-            metric_name(name, features),
-            ha="center",
-            va="center",
-            fontsize=9,
-            backgroundcolor="white",
-        )
-        if table.loc[table["metric"].eq(name) & table["size"].ne(""), "model"].nunique() < 3:
-            continue
-        row = fits.correlation(table, name, statistics=["pearson"]).iloc[0]
-        ax.plot(
-            [row["low"], row["high"]],
-            [place, place],
-            color=style.PALETTE["B"],
-            label=f"{name}, 95 % interval",
-        )
-        ax.plot(
-            [row["value"]],
-            [place],
-            "o",
-            ms=3,
-            color=style.PALETTE["B"],
-            label=f"{name}, n = {row['n']}",
-        )
-    if not ax.lines:
-        raise ValueError(
-            "no metric has 3 models at one step, and no correlation is published: train and score more"
-        )
-    ax.set(
-        xlabel="Pearson correlation with log Gflops",
-        xlim=(-1.08, 1.08),
-        ylim=(len(names) - 0.5, -0.5),
-        yticks=[],
-    )
->>>>>>> main
     return ax
 
 
@@ -339,67 +224,7 @@ def binned(log: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     return rows.assign(step=step_sum[filled] / counts, loss=loss_sum[filled] / counts)
 
 
-<<<<<<< HEAD
 def panel_title(only: Mapping[str, Any]) -> str:
-=======
-def _curves(
-    ax: Axes,
-    rows: pd.DataFrame,
-    x: str,
-    log: bool = False,
-    palette: Mapping[str, str] | None = None,
-    **how: Any,
-) -> None:
-    """One line per run, and a label at the end of each model's, or, with a palette, of each conditioning's."""
-    for _, run in rows.groupby(
-        [name for name in RUN if name in rows], sort=False, dropna=False, observed=True
-    ):
-        own = {"color": palette.get(run["conditioning"].iloc[0], style.OTHER)} if palette else {}
-        line = {**style.look(run.iloc[0]), **own, **how}
-        ax.plot(run[x], run["value"], **line, markeredgecolor=line["color"])
-    ends = rows.groupby(
-        ["study", "model", "conditioning"] if palette else ["study", "model"], observed=True
-    ).tail(1)
-    ax.margins(x=0.1, y=0.1)
-    (style.log_axis if log else _plain_axis)(ax)
-    texts = list(ends["conditioning"]) if palette else _short(ends)
-    drawn = {line.get_label(): line.get_color() for line in ax.lines}
-    colours = [
-        palette.get(text, style.OTHER) if palette else drawn[model]
-        for text, model in zip(texts, ends["model"], strict=True)
-    ]
-    style.label(ax, ends[x], ends["value"], texts, colours)
-
-
-def _bubbles(ax: Axes, rows: pd.DataFrame, texts: list[str]) -> None:
-    """Areas in proportion to Gflops, the largest 900 square points."""
-    area = 900 * rows["gflops"] / rows["gflops"].max()
-    ax.margins(x=0.3, y=0.2)
-    for (_, row), size in zip(rows.iterrows(), area, strict=True):
-        edge = style.look(row)["color"]
-        face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
-        ax.scatter(
-            row["x"], row["value"], size, [face], edgecolors=edge, linewidths=1, label=row["model"]
-        )
-    style.label(ax, rows["x"], rows["value"], texts, [style.INK] * len(rows), np.sqrt(area / np.pi))
-
-
-def _plain_axis(ax: Axes) -> None:
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def _score(rows: pd.DataFrame) -> str:
-    """The axis label, on two lines where one would be longer than a panel is high."""
-    return axis_label(rows).replace(", N", ",\nN")
-
-
-def _short(rows: pd.DataFrame) -> list[str]:
-    """'XL/2' for a model of a series: beside its point the family's name says nothing new."""
-    return [f"{size}/{patch:g}" for size, patch in zip(rows["size"], rows["patch"], strict=True)]
-
-
-def _title(only: Mapping[str, Any]) -> str:
->>>>>>> main
     return ", ".join(f"{field.capitalize()} {value}" for field, value in only.items())
 
 

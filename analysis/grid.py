@@ -60,7 +60,11 @@ def settled_value(rows: pd.DataFrame, field: str, unit: str) -> object:
     full = covered[covered == rows[unit].nunique()]
     if len(full) != 1:
         is_protocol = field == "protocol"
-        remedy = "choose one with protocol=" if is_protocol else f"keep the rows of one {field}"
+        remedy = (
+            "choose one with protocol= or --protocol"
+            if is_protocol
+            else f"keep the rows of one {field}"
+        )
         raise TableError(f"{field} differs on one axis ({listed(rows[field])}): {remedy}")
     return full.index[0]
 

@@ -35,14 +35,8 @@ def power_law(
     parameters = 3 if floor else 2
     spare = len(rows) - parameters
     if spare < 2:
-<<<<<<< HEAD
         law = "a power law with a floor" if floor else "a power law"
         raise TableError(f"{law} needs {parameters + 2} models, not {len(rows)}")
-=======
-        raise ValueError(
-            f"a power law {'with a floor ' * floor}needs {len(rows) + 2 - spare} models, not {len(rows)}"
-        )
->>>>>>> main
     log_g, log_y = np.log(rows["gflops"].to_numpy()), np.log(rows["value"].to_numpy())
     threshold = 1 + stats.f.ppf(0.95, 1, spare) / spare
     # What is an outlier follows from the residuals of a first, plain pass.
@@ -62,7 +56,6 @@ def nodes_of(box: list[tuple[float, float]]) -> tuple[Array, Array]:
     return b[:, None], share[None, :]
 
 
-<<<<<<< HEAD
 def project(
     log_g: Array, log_y: Array, b: Array, share: Array, scale: float
 ) -> tuple[Array, Array, float]:
@@ -71,13 +64,6 @@ def project(
     The best log a is found by reweighting.
     """
     shape = np.exp(-b[..., None] * log_g) + floor_by_a(b, share, log_g)[..., None]
-=======
-def _project(
-    log_g: Array, log_y: Array, b: Array, share: Array, scale: float
-) -> tuple[Array, Array, float]:
-    """At each node the best log a, by reweighting, the Huber loss there, and the best node's median residual."""
-    shape = np.exp(-b[..., None] * log_g) + _floor(b, share, log_g)[..., None]
->>>>>>> main
     target = log_y - np.log(shape)
     log_a = target.mean(-1, keepdims=True)
     for _ in range(10 if scale < LEAST_SQUARES else 0):
@@ -100,18 +86,10 @@ def zoom(b: Array, share: Array, inside: Array) -> list[tuple[float, float]]:
     Without it a coarse grid cuts the ridge along which b and the floor trade.
     """
     box = []
-<<<<<<< HEAD
     for axis, fits in ((b[:, 0], inside.any(1)), (share[0], inside.any(0))):
         first, last = np.flatnonzero(fits)[[0, -1]]
         low, high = max(first - MARGIN, 0), min(last + MARGIN, len(axis) - 1)
         box.append((float(axis[low]), float(axis[high])))
-=======
-    for axis, kept in ((b[:, 0], inside.any(1)), (share[0], inside.any(0))):
-        first, last = np.flatnonzero(kept)[[0, -1]]
-        box.append(
-            (float(axis[max(first - MARGIN, 0)]), float(axis[min(last + MARGIN, len(axis) - 1)]))
-        )
->>>>>>> main
     return box
 
 
@@ -136,23 +114,11 @@ def profile(
         }
         for name, node in nodes.items()
     ]
-<<<<<<< HEAD
     b_limits, share_limits = LIMITS[floor]
     b_open = touches(nodes["b"][inside], b_limits)
     c_open = floor and touches(shares[inside], share_limits)
     law = pd.DataFrame(rows).assign(identified=[not (b_open or c_open), not b_open, not c_open])
     return law if floor else law[law["parameter"] != "c"]
-=======
-    b_open, c_open = (
-        floor_or_b and bool(np.isclose(node[inside][:, None], limits, atol=1e-6).any())
-        for floor_or_b, node, limits in (
-            (True, nodes["b"], LIMITS[floor][0]),
-            (floor, share + 0 * b, LIMITS[floor][1]),
-        )
-    )
-    found = pd.DataFrame(rows).assign(identified=[not (b_open or c_open), not b_open, not c_open])
-    return found if floor else found[found["parameter"] != "c"]
->>>>>>> main
 
 
 def touches(values: Array, limits: tuple[float, float]) -> bool:
@@ -164,17 +130,8 @@ def power_law_text(law: pd.DataFrame) -> str:
     open_interval = ", not identified, these points fit any value in the interval"
     parameters = [
         f"{row['parameter']} = {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-<<<<<<< HEAD
         + ("" if row["identified"] else open_interval)
         for _, row in law.iterrows()
-=======
-        + (
-            ""
-            if row["identified"]
-            else ", not identified, these points fit any value in the interval"
-        )
-        for _, row in found.iterrows()
->>>>>>> main
     ]
     form = "a / Gflops^b + c" if "c" in set(law["parameter"]) else "a / Gflops^b"
     return f"{form} over {law['n'].iloc[0]} models: {'; '.join(parameters)}."
@@ -195,11 +152,7 @@ def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = No
 def isoflop(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, levels: int = 6
 ) -> pd.DataFrame:
-<<<<<<< HEAD
     """Fits the best number of parameters at equal training compute, per patch.
-=======
-    """The best number of parameters at equal training compute, per patch, from a parabola in log parameters.
->>>>>>> main
 
     It is the vertex of a parabola in log parameters. A curve is interpolated between its own
     scores, never beyond; a compute with fewer than three sizes is left out.
@@ -213,38 +166,19 @@ def isoflop(
             run.sort_values("compute") for _, run in part.groupby(["model", "seed"], dropna=False)
         ]
         for compute in np.geomspace(part["compute"].min(), part["compute"].max(), levels):
-<<<<<<< HEAD
             points = [point_at(run, compute) for run in runs]
             covered = np.array([point for point in points if np.isfinite(point).all()])
             if len(covered) and len(np.unique(covered[:, 0])) > 2:
                 best = vertex(covered, metric in HIGHER_IS_BETTER)
                 optima.append((patch, compute, *best, len(covered)))
     return pd.DataFrame(optima, columns=["patch", "compute", "params", "value", "inside", "n"])
-=======
-            points = [
-                _at(run.sort_values("compute"), compute)
-                for _, run in part.groupby(["model", "seed"], dropna=False)
-            ]
-            covered = np.array([point for point in points if np.isfinite(point).all()])
-            if len(covered) and len(np.unique(covered[:, 0])) > 2:
-                found.append(
-                    (patch, compute, *_vertex(covered, metric in HIGHER_IS_BETTER), len(covered))
-                )
-    return pd.DataFrame(found, columns=["patch", "compute", "params", "value", "inside", "n"])
->>>>>>> main
 
 
 def point_at(run: pd.DataFrame, compute: float) -> tuple[float, float]:
     """Returns log params and log score of a run at a compute between its first and last score."""
     x, y = np.log(run["compute"].to_numpy()), np.log(run["value"].to_numpy())
-<<<<<<< HEAD
     score = np.interp(np.log(compute), x, y, np.nan, np.nan)
     return float(np.log(run["params"].iloc[0])), float(score)
-=======
-    return float(np.log(run["params"].iloc[0])), float(
-        np.interp(np.log(compute), x, y, np.nan, np.nan)
-    )
->>>>>>> main
 
 
 def vertex(points: Array, highest: bool) -> tuple[float, float, bool]:

@@ -18,16 +18,8 @@ from analysis.table import TableError
 Panel = Callable[[Any, Axes], Axes]
 Rows = tuple[tuple[Panel, ...], ...]
 PAIRS = ("sfid", "inception_score", "precision", "recall")
-<<<<<<< HEAD
 # Inches of a figure, of one with a single panel, and of one row of panels.
 WIDTH, NARROW, HEIGHT = 9.6, 6.6, 3.1
-=======
-WIDTH, NARROW, HEIGHT = (
-    9.6,
-    6.6,
-    3.1,
-)  # inches of a figure, of one with a single panel, and of one row of panels
->>>>>>> main
 
 
 @dataclass(frozen=True)
@@ -65,11 +57,7 @@ FIGURES = {
     ),
     "figure_05": Layout("The four ways of conditioning.", ((figures.figure_05,),), height=4.0),
     "figure_06": Layout(
-<<<<<<< HEAD
         "The score over training, by patch and by size. {grid}", panels_by_axis(figures.figure_06)
-=======
-        "The score over training, by patch and by size. {grid}", _panels(figures.figure_06)
->>>>>>> main
     ),
     "figure_07": Layout(
         "The same noise and labels through every model.", ((figures.figure_07,),), "samples", 6.5
@@ -82,20 +70,9 @@ FIGURES = {
     ),
     "figure_10": Layout("The score over sampling compute.", ((figures.figure_10,),), height=4.4),
     "figure_12": Layout(
-<<<<<<< HEAD
         "Every metric's correlation with Gflops; below, over training compute and over Gflops."
         " {grid}",
         ((figures.figure_12,), *panels_by_metric()),
-=======
-        "Every metric's correlation with Gflops; below, over training compute and over Gflops. {grid}",
-        (
-            (figures.figure_12,),
-            *(
-                (partial(figures.figure_09, metric=m), partial(figures.figure_08, metric=m))
-                for m in PAIRS
-            ),
-        ),
->>>>>>> main
     ),
     "figure_13": Layout("Training loss, smoothed.", panels_by_axis(figures.figure_13), "log"),
 }
@@ -137,7 +114,6 @@ def draw_rows(rows: Rows, height: float, data: Any, fig: Figure) -> tuple[Rows, 
     return tuple(filter(None, drawn)), list(dict.fromkeys(reasons))
 
 
-<<<<<<< HEAD
 def add_axes(fig: Figure, row: tuple[int, int], column: tuple[int, int]) -> Axes:
     """Adds axes in a fixed place, (index, count) of its row and column.
 
@@ -145,16 +121,6 @@ def add_axes(fig: Figure, row: tuple[int, int], column: tuple[int, int]) -> Axes
     """
     # Inches, enough for tick labels, axis label and title.
     left, bottom, right, top = 0.78, 0.58, 0.2, 0.36
-=======
-def cell(fig: Figure, row: tuple[int, int], column: tuple[int, int]) -> Axes:
-    """Axes in a fixed place: labels are set among their neighbours, so nothing may move them afterwards."""
-    left, bottom, right, top = (
-        0.78,
-        0.58,
-        0.2,
-        0.36,
-    )  # inches, enough for tick labels, axis label and title
->>>>>>> main
     width, height = fig.get_figwidth() / column[1], fig.get_figheight() / row[1]
     corner = column[0] * width + left, (row[1] - 1 - row[0]) * height + bottom
     box = np.array([*corner, width - left - right, height - bottom - top])
@@ -162,7 +128,6 @@ def cell(fig: Figure, row: tuple[int, int], column: tuple[int, int]) -> Axes:
 
 
 def plotted(fig: Figure) -> pd.DataFrame:
-<<<<<<< HEAD
     """Returns the numbers of a figure, read back from what was drawn so that they cannot differ."""
     return pd.DataFrame(
         [row for place, ax in enumerate(fig.axes, 1) for row in plotted_rows(place, ax)]
@@ -195,40 +160,6 @@ def plotted_rows(place: int, ax: Axes) -> list[dict[str, Any]]:
 def overview(
     left: pd.DataFrame,
     right: pd.DataFrame,
-=======
-    """The numbers in a figure, read back from what was drawn, so that they cannot differ from it."""
-    rows: list[dict[str, Any]] = []
-    for place, ax in enumerate(fig.axes, 1):
-        named = {
-            "panel": place,
-            "title": ax.get_title(loc="left"),
-            "x_is": ax.get_xlabel(),
-            "y_is": ax.get_ylabel(),
-        }
-        series = [(line.get_label(), line.get_xydata()) for line in ax.lines]
-        series += [(dots.get_label(), dots.get_offsets()) for dots in ax.collections]
-        rows += [
-            {**named, "series": label, "x": x, "y": y}
-            for label, points in series
-            for x, y in np.asarray(points)
-        ]
-        if ax.images:
-            texts = [
-                [tick.get_text() for tick in ticks]
-                for ticks in (ax.get_yticklabels(), ax.get_xticklabels())
-            ]
-            rows += [
-                {**named, "series": model, "x": label, "y": None}
-                for model in texts[0]
-                for label in texts[1]
-            ]
-    return pd.DataFrame(rows)
-
-
-def overview(
-    measured: pd.DataFrame,
-    published: pd.DataFrame,
->>>>>>> main
     fig: Figure,
     names: Sequence[str] = ("Measured", "Published"),
 ) -> Figure:

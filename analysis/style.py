@@ -95,7 +95,6 @@ def label(ax: Axes, x: Any, y: Any, texts: list[str], colours: list[Any], radii:
     figure = ax.get_figure(root=True)
     assert figure is not None
     scale = figure.dpi / 72
-<<<<<<< HEAD
     centres = ax.transData.transform(np.column_stack([x, y])) / scale
     radii = np.broadcast_to(radii, len(centres))
     lines = [box(trace, 2, 2) for trace in traces(ax, scale)]
@@ -125,53 +124,6 @@ def best_place(centre: Array, text: str, radius: float, taken: Array, frame: Arr
         for place in boxes
     ]
     return np.asarray(boxes[int(np.argmin(np.round(cost, 3)))])
-=======
-    at = ax.transData.transform(np.column_stack([x, y])) / scale
-    radii = np.broadcast_to(radii, len(at))
-    taken = np.vstack(
-        [_box(at, 2 * radii, 2 * radii), *(_box(trace, 2, 2) for trace in _traces(ax, scale))]
-    )
-    frame = np.asarray(ax.get_window_extent().extents) / scale
-    for data, point, text, colour, radius in zip(
-        zip(x, y, strict=True), at, texts, colours, radii, strict=True
-    ):
-        width, height = 0.64 * LABEL * len(text), 1.1 * LABEL
-        boxes = _box(point + _around(width, height, radius), width, height)
-        cost = [
-            _overlap(box, taken) + 5 * (width * height - _overlap(box, frame[None]))
-            for box in boxes
-        ]
-        best = boxes[int(np.argmin(np.round(cost, 3)))]
-        taken = np.vstack(
-            [taken, np.repeat(best[None], 3, axis=0)]
-        )  # a text over a text is worse than over a line
-        offset = ((best[:2] + best[2:]) / 2 - point).tolist()
-        how = {"ha": "center", "va": "center", "fontsize": LABEL, "color": colour, "zorder": 5}
-        ax.annotate(text, data, offset, textcoords="offset points", **how)
-
-
-def _around(width: float, height: float, radius: float) -> NDArray[np.float64]:
-    """Candidate places for the centre of a text, from its right side onwards, near ones first."""
-    ring = [
-        (1, 0),
-        (0, 1),
-        (0, -1),
-        (-1, 0),
-        (1, 0.7),
-        (1, -0.7),
-        (-1, 0.7),
-        (-1, -0.7),
-        (0.6, 1),
-        (0.6, -1),
-    ]
-    return np.array(
-        [
-            (i * (width / 2 + radius + 1) * r, j * (height / 2 + radius + 1) * r)
-            for r in (1, 1.35, 1.8, 2.4)
-            for i, j in ring
-        ]
-    )
->>>>>>> main
 
 
 def places_around(width: float, height: float, radius: float) -> Array:

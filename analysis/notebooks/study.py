@@ -82,15 +82,9 @@ comparison.compare(table, paper)
 # %%
 missing: list[str] = []
 print(
-<<<<<<< HEAD
     *comparison.comparison_sentences(table, paper),
     *sentences.statistics(table, missing),
     "Missing:",
-=======
-    *comparison.in_words(table, paper),
-    *words.statistics(table, missing),
-    "Not said:",
->>>>>>> main
     *missing,
     sep="\n",
 )
