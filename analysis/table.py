@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,8 @@ def load(path: str | Path) -> pd.DataFrame:
     Raises:
         TableError: the file is missing, is no results CSV, lacks columns, or is of a newer schema.
     """
-    table = read_columns(Path(path), TEXT_COLUMNS, NUMBER_COLUMNS)
+    dtype = dict.fromkeys(TEXT_COLUMNS, "str")
+    table = read_columns(Path(path), TEXT_COLUMNS, NUMBER_COLUMNS, dtype=dtype)
     table[TEXT_COLUMNS] = table[TEXT_COLUMNS].fillna("")
     table[NUMBER_COLUMNS] = table[NUMBER_COLUMNS].astype(float)
     if len(table) and (table["schema"] > SCHEMA).all():
@@ -81,7 +83,11 @@ def load_log(path: str | Path) -> pd.DataFrame:
     Raises:
         TableError: the file is missing, is no CSV, or lacks columns.
     """
-    log = read_columns(Path(path), LOG_TEXT_COLUMNS, LOG_NUMBER_COLUMNS, text_type="category")
+    columns = [*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS]
+    dtype = dict.fromkeys(LOG_TEXT_COLUMNS, "category")
+    log = read_columns(
+        Path(path), LOG_TEXT_COLUMNS, LOG_NUMBER_COLUMNS, usecols=columns, dtype=dtype
+    )
     usable = np.isfinite(log["step"]) & np.isfinite(log["loss"])
     dropped = int((~usable).sum())
     log = log[usable].astype({"loss": "float32"})
@@ -91,13 +97,13 @@ def load_log(path: str | Path) -> pd.DataFrame:
 
 
 def read_columns(
-    path: Path, text: Sequence[str], numbers: Sequence[str], text_type: str = "str"
+    path: Path, text: Sequence[str], numbers: Sequence[str], **options: Any
 ) -> pd.DataFrame:
     """Reads columns of a CSV; a word in a column of numbers becomes NaN."""
     try:
         header = list(pd.read_csv(path, nrows=0).columns)
         check_columns(path, [*text, *numbers], header)
-        table = pd.read_csv(path, usecols=[*text, *numbers], dtype=dict.fromkeys(text, text_type))
+        table = pd.read_csv(path, **options)
     except FileNotFoundError:
         raise TableError(f"{path} does not exist: write it with `harness collect`") from None
     except UNREADABLE as error:
