@@ -28,32 +28,23 @@ def draw_curves(
 
     A palette gives the colours of conditionings, whose names are then the labels.
     """
-    columns = [name for name in RUN if name in rows]
+    name = "conditioning" if palette else "model"
+    columns = [column for column in RUN if column in rows]
+    colours: dict[str, Any] = {}
     for _, run in rows.groupby(columns, sort=False, dropna=False, observed=True):
-        conditioning = run["conditioning"].iloc[0] if palette else ""
-        colour = {"color": palette.get(conditioning, style.OTHER)} if palette else {}
+        label = run[name].iloc[0]
+        colour = {"color": palette.get(label, style.OTHER)} if palette else {}
         properties = {**style.line_style(run.iloc[0]), **colour, **line}
-        ax.plot(run[x], run["value"], **properties, markeredgecolor=properties["color"])
-    curves = ["study", "model", "conditioning"] if palette else ["study", "model"]
-    ends = rows.groupby(curves, observed=True).tail(1)
+        colours[label] = properties["color"]
+        ax.plot(run[x], run["value"], **properties, markeredgecolor=colours[label])
+    ends = rows.groupby(list(dict.fromkeys(["study", "model", name])), observed=True).tail(1)
     ax.margins(x=0.1, y=0.1)
     if log:
         style.log_axis(ax)
     else:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    label_ends(ax, ends, x, palette)
-
-
-def label_ends(ax: Axes, ends: pd.DataFrame, x: str, palette: Mapping[str, str] | None) -> None:
-    """Labels the ends of curves in the curves' colours."""
-    if palette:
-        texts = list(ends["conditioning"])
-        colours: list[Any] = [palette.get(text, style.OTHER) for text in texts]
-    else:
-        texts = short_names(ends)
-        drawn: dict[Any, Any] = {line.get_label(): line.get_color() for line in ax.lines}
-        colours = [drawn[model] for model in ends["model"]]
-    style.label(ax, ends[x], ends["value"], texts, colours)
+    texts = list(ends[name]) if palette else short_names(ends)
+    style.label(ax, ends[x], ends["value"], texts, [colours[label] for label in ends[name]])
 
 
 def draw_bubbles(ax: Axes, rows: pd.DataFrame, texts: list[str]) -> None:

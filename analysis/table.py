@@ -27,6 +27,7 @@ LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
 RUN = ["study", "source", "run", "model", "conditioning", "data", "seed", "batch_size", "lr"]
 KEY = [*RUN, "step", "protocol", "metric"]
 SCALE = ["patch", "params", "gflops", "batch_size", "step"]
+MOST_STEPS = 10**15
 PUBLISHED = Path(__file__).parents[1] / "results" / "published" / "peebles2023.csv"
 
 METRICS = {
@@ -88,10 +89,10 @@ def load_log(path: str | Path) -> pd.DataFrame:
     log = read_columns(
         Path(path), LOG_TEXT_COLUMNS, LOG_NUMBER_COLUMNS, usecols=columns, dtype=dtype
     )
-    usable = np.isfinite(log["step"]) & np.isfinite(log["loss"])
+    usable = log["step"].between(0, MOST_STEPS) & log["loss"].abs().lt(np.finfo("float32").max)
     dropped = int((~usable).sum())
     log = log[usable].astype({"loss": "float32"})
-    reason = f"dropped {dropped:,} rows of {path}: step or loss is not a finite number"
+    reason = f"dropped {dropped:,} rows of {path}: the step is no count or the loss not finite"
     log.attrs["problems"] = [reason] if dropped else []
     return log
 
@@ -111,7 +112,8 @@ def read_columns(
             f"{path} is not a results CSV ({error}): write it again with `harness collect`"
         ) from None
     for name in numbers:
-        table[name] = pd.to_numeric(table[name], errors="coerce")
+        column = table[name].astype(str) if table[name].dtype == object else table[name]
+        table[name] = pd.to_numeric(column, errors="coerce")
     return table[[*text, *numbers]]
 
 
