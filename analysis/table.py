@@ -28,6 +28,7 @@ RUN = ["study", "source", "run", "model", "conditioning", "data", "seed", "batch
 KEY = [*RUN, "step", "protocol", "metric"]
 SCALE = ["patch", "params", "gflops", "batch_size", "step"]
 MOST_STEPS = 10**15
+LARGEST = 1e100  # products of larger numbers overflow on an axis
 PUBLISHED = Path(__file__).parents[1] / "results" / "published" / "peebles2023.csv"
 
 METRICS = {
@@ -136,14 +137,14 @@ def is_not_finite(table: pd.DataFrame) -> pd.Series:
     return ~table["value"].abs().lt(np.inf)
 
 
-def has_infinity(table: pd.DataFrame) -> pd.Series:
-    return table[NUMBER_COLUMNS].abs().eq(np.inf).any(axis=1)
+def is_beyond_drawing(table: pd.DataFrame) -> pd.Series:
+    return table[NUMBER_COLUMNS].abs().gt(LARGEST).any(axis=1)
 
 
 def lacks_scale(table: pd.DataFrame) -> pd.Series:
     """Scores of the size-by-patch grid without a place on a compute axis."""
     in_grid = table["metric"].isin(METRICS) & table["size"].ne("") & table["patch"].notna()
-    return in_grid & ~table[SCALE].gt(0).all(axis=1)
+    return in_grid & ~table[SCALE].gt(1 / LARGEST).all(axis=1)
 
 
 def is_repeated(table: pd.DataFrame) -> pd.Series:
@@ -157,7 +158,7 @@ def is_contradicted(table: pd.DataFrame) -> pd.Series:
 UNUSABLE: list[tuple[Callable[[pd.DataFrame], pd.Series], str]] = [
     (is_newer, f"written under a schema newer than {SCHEMA}, update this checkout"),
     (is_not_finite, "the value is not a finite number, score that checkpoint again"),
-    (has_infinity, "a column is infinite, collect again"),
+    (is_beyond_drawing, f"a column is infinite or beyond {LARGEST:g}, collect again"),
     (lacks_scale, f"one of {', '.join(SCALE)} is not a positive number, collect again"),
     (is_repeated, "the same key and value a second time, the first is kept"),
     (

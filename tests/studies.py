@@ -102,7 +102,7 @@ def saved(table: pd.DataFrame, folder: Path) -> Path:
 
 def save_samples(path: Path, **arrays: Any) -> Path:
     """Writes samples of the measured study's models at its last step."""
-    models = digits()["model"].unique().astype(str)
+    models = np.array(digits()["model"].unique(), dtype=str)
     images = np.random.default_rng(0).integers(0, 255, (len(models), 4, 16, 16, 1), np.uint8)
     given = {"images": images, "model": models, "labels": np.arange(4), "step": STEPS[-1]}
     np.savez(path, **given | arrays)
