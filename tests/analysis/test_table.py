@@ -180,7 +180,9 @@ def test_a_score_without_a_place_on_a_compute_axis_is_dropped(
 def test_an_infinite_column_is_dropped(tmp_path: Path) -> None:
     table = digits()
     table.loc[10, "lr"] = np.inf
-    assert "dropped 1 of 180 rows: a column is infinite or beyond 1e+100" in problems(table, tmp_path)
+    assert "dropped 1 of 180 rows: a column is infinite or beyond 1e+100" in problems(
+        table, tmp_path
+    )
 
 
 @pytest.mark.parametrize("damage", [b"1,2,3,4" * 50, b"\xff\xfe", b'"open'])
@@ -205,3 +207,8 @@ def test_rows_of_a_log_without_a_finite_loss_are_dropped_and_reported(tmp_path: 
 def test_an_axis_of_an_unnamed_extractor_says_so() -> None:
     table = digits().assign(features="")
     assert axis_label(grid(table)) == "FID (unknown extractor, N = 1,000)"
+
+
+def test_the_analysis_imports_no_harness() -> None:
+    for path in (ROOT / "analysis").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) harness", path.read_text(), re.MULTILINE), path
