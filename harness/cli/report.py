@@ -82,10 +82,9 @@ def report(
     context = Context()
     if studies[0] != PUBLISHED:
         context = context_of(load_sweep(studies[0]), Store(Path(cluster.store)), cluster)
-    path = results / f"{names[0]}_log.csv"
-    log = load_log(path) if path.exists() else None
-    samples: Path | None = results / f"{names[0]}_samples.npz"
-    samples = samples if samples.exists() else None
+    log_path, samples_path = (results / f"{names[0]}_{end}" for end in ("log.csv", "samples.npz"))
+    log = load_log(log_path) if log_path.exists() else None
+    samples = samples_path if samples_path.exists() else None
     return write(names[0], frames[0], log, samples, out, context, protocol)
 
 
