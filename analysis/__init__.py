@@ -1,1 +1,1 @@
-"""From the tidy table of a scaling study to its figures, statistics and report; knows the CSV, not the harness."""
+"""Figures, statistics and report of a study from its tidy table; knows the CSV, not the harness."""

@@ -1,12 +1,17 @@
 """Two studies side by side: where they differ, and whether by more than the noise of training."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from analysis.fits import correlation
-from analysis.tables import final, grid, listed, published
+from analysis.correlation import correlation
+from analysis.grid import final, grid
+from analysis.table import TableError, listed, published
 
-# Studies are comparable in value when these are the same; otherwise only ranks and correlations are.
+# Values are comparable between studies with these alike; otherwise ranks and correlations are.
 COMPARABLE = ["features", "n", "data"]
 CELL = ["size", "patch"]
 
@@ -14,8 +19,14 @@ CELL = ["size", "patch"]
 def seed_spread(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
 ) -> pd.DataFrame:
-    """Per model and step with several seeds: how many, the mean, and the relative standard deviation."""
-    rows = grid(table, metric, protocol).assign(log=lambda rows: np.log(rows["value"]))
+    """Returns seeds, mean and relative standard deviation per model and step with several seeds.
+
+    Raises:
+        TableError: no such score, or rows that cannot share an axis.
+    """
+    rows = grid(table, metric, protocol)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rows = rows.assign(log=np.log(rows["value"]))
     spread = rows.groupby(["study", "model", "step"], as_index=False, sort=False).agg(
         seeds=("log", "size"), mean=("value", "mean"), relative_sd=("log", "std")
     )
@@ -25,24 +36,28 @@ def seed_spread(
 def noise(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
 ) -> tuple[float, str]:
-    """The relative standard deviation of one training run's score, and where it is known from."""
+    """Returns the relative standard deviation of one run's score, and what it was measured on.
+
+    NaN without seeds; FID through Inception then has the public reruns of the paper's models.
+
+    Raises:
+        TableError: no such score, or rows that cannot share an axis.
+    """
     spread = seed_spread(table, metric, protocol)
     if len(spread):
         pooled = np.average(spread["relative_sd"] ** 2, weights=spread["seeds"] - 1)
-        return float(
-            np.sqrt(pooled)
-        ), f"{spread['seeds'].sum()} runs of {len(spread)} models over seeds"
+        origin = f"{spread['seeds'].sum()} runs of {len(spread)} models over seeds"
+        return float(np.sqrt(pooled)), origin
     if metric == "fid" and set(table["features"]) & {"inception"}:
-        apart = rerun_differences()
+        reruns = rerun_differences()
         # Each is a difference of two runs, so it has twice the variance of one.
-        return float(
-            np.sqrt((apart**2).mean() / 2)
-        ), f"{len(apart)} public reruns of the paper's models"
+        deviation = float(np.sqrt((reruns**2).mean() / 2))
+        return deviation, f"{len(reruns)} public reruns of the paper's models"
     return float("nan"), "no seeds, so the noise is not known: train one model with three"
 
 
 def rerun_differences() -> pd.Series:
-    """log(rerun / paper) of every public rerun of a model of the paper's grid."""
+    """Returns log(rerun / paper) of every public rerun of a model of the paper's grid."""
     table = published()
     reruns = table[table["protocol"] == "rerun"]
     paper = final(table).set_index("model")["value"]
@@ -50,33 +65,40 @@ def rerun_differences() -> pd.Series:
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
-    """Size by size and patch by patch: both scores, both ranks, the ratio, its noise band and the verdict."""
+    """Returns both scores and ranks by size and patch; ratio, noise band and verdict if comparable.
+
+    Raises:
+        TableError: no size and patch in both, or rows that cannot share an axis.
+    """
     both = final(a, metric).merge(final(b, metric), on=CELL, suffixes=("_a", "_b"))
     if both.empty:
-        raise ValueError(
+        raise TableError(
             f"no size and patch in both studies ({listed(a['size'])} and {listed(b['size'])})"
         )
-    found = both[[*CELL, "model_a", "value_a", "model_b", "value_b"]].assign(
+    rows = both[[*CELL, "model_a", "value_a", "model_b", "value_b"]].assign(
         rank_a=both["value_a"].rank(), rank_b=both["value_b"].rank()
     )
-    if differing(a, b, metric):
-        return found
-    one = np.array([noise(table, metric)[0] for table in (a, b)])
-    band = 1.96 * np.sqrt((one**2 / both[["seeds_a", "seeds_b"]].to_numpy()).sum(1))
-    apart = np.abs(np.log(both["value_a"].to_numpy() / both["value_b"].to_numpy()))
-    verdict = np.where(
-        np.isnan(band), "noise not known", np.where(apart <= band, "within noise", "differs")
-    )
-    return found.assign(
-        ratio=both["value_a"] / both["value_b"],
-        low=np.exp(-band),
-        high=np.exp(band),
-        verdict=verdict,
-    )
+    if differences(a, b, metric):
+        return rows
+    deviations = np.array([noise(table, metric)[0] for table in (a, b)])
+    variances = deviations**2 / both[["seeds_a", "seeds_b"]].to_numpy()
+    return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.sqrt(variances.sum(1))))
 
 
-def differing(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
-    """Why the two studies' scores are not the same quantity; empty if they are."""
+def verdicts(ratio: pd.Series, deviation: np.ndarray) -> dict[str, Any]:
+    """Returns ratio, the 95 % band that noise alone explains, and whether the ratio is within."""
+    band = 1.96 * deviation
+    within = np.where(np.abs(np.log(ratio)) <= band, "within noise", "differs")
+    verdict = np.where(np.isnan(band), "noise not known", within)
+    return {"ratio": ratio, "low": np.exp(-band), "high": np.exp(band), "verdict": verdict}
+
+
+def differences(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
+    """Lists why the two studies' scores are not the same quantity; empty if they are.
+
+    Raises:
+        TableError: no such score, or rows that cannot share an axis.
+    """
     first, second = (grid(table, metric).iloc[0] for table in (a, b))
     both = pd.DataFrame([first, second])
     return [
@@ -84,44 +106,50 @@ def differing(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str
     ]
 
 
-def in_words(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
-    """The comparison in sentences."""
-    found, apart = compare(a, b, metric), differing(a, b, metric)
-    ranks = found["value_a"].corr(found["value_b"], method="spearman")
-    words = [
-        f"{len(found)} models are in both, by size and patch; Spearman of their scores is {ranks:.2f}."
+def comparison_sentences(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
+    """States how the two studies compare: ranks, correlations, verdicts, noise.
+
+    Raises:
+        TableError: no size and patch in both, or rows that cannot share an axis.
+    """
+    rows, reasons = compare(a, b, metric), differences(a, b, metric)
+    ranks = rows["value_a"].corr(rows["value_b"], method="spearman")
+    sentences = [
+        f"{len(rows)} models are in both, by size and patch; Spearman of their scores is"
+        f" {ranks:.2f}."
     ]
-    words += [_correlations(a, b, metric)] if len(found) > 2 else []
-    if apart:
+    if len(rows) > 2:
+        sentences.append(correlations_sentence(a, b, metric))
+    if reasons:
+        differ = " and ".join(reasons)
         return [
-            *words,
-            f"The values themselves are not comparable: the studies differ in {' and '.join(apart)}.",
+            *sentences,
+            f"The values themselves are not comparable: the studies differ in {differ}.",
         ]
-    counts = ", ".join(
-        f"{count} {verdict}" for verdict, count in found["verdict"].value_counts().items()
-    )
-    outside = found.loc[found["verdict"] == "differs", "model_a"]
-    words.append(
-        f"Of the values: {counts}{f' ({listed(outside)})' if len(outside) else ''}; chance alone makes 1 in 20 differ."
-    )
-    return [
-        *words,
-        *(
-            f"Noise of {listed(table['study'])}: {_noise_in_words(*noise(table, metric))}."
-            for table in (a, b)
-        ),
+    noises = [
+        f"Noise of {listed(table['study'])}: {noise_text(*noise(table, metric))}."
+        for table in (a, b)
     ]
+    return [*sentences, verdicts_sentence(rows), *noises]
 
 
-def _noise_in_words(spread: float, known_from: str) -> str:
-    return known_from if np.isnan(spread) else f"{spread:.1%} of a score, from {known_from}"
+def verdicts_sentence(rows: pd.DataFrame) -> str:
+    counted = rows["verdict"].value_counts().items()
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in counted)
+    outside = rows.loc[rows["verdict"] == "differs", "model_a"]
+    named = f" ({listed(outside)})" if len(outside) else ""
+    return f"Of the values: {counts}{named}; chance alone makes 1 in 20 differ."
 
 
-def _correlations(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> str:
+def noise_text(deviation: float, origin: str) -> str:
+    return origin if np.isnan(deviation) else f"{deviation:.1%} of a score, from {origin}"
+
+
+def correlations_sentence(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> str:
     first, second = (correlation(table, metric, statistics=["pearson"]).iloc[0] for table in (a, b))
+    intervals = [
+        f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in (first, second)
+    ]
     overlap = first["low"] <= second["high"] and second["low"] <= first["high"]
-    return (
-        f"Pearson with log Gflops: {first['value']:.2f} [{first['low']:.2f}, {first['high']:.2f}] and "
-        f"{second['value']:.2f} [{second['low']:.2f}, {second['high']:.2f}]; the 95 % intervals "
-        f"{'overlap' if overlap else 'do not overlap'}."
-    )
+    verb = "overlap" if overlap else "do not overlap"
+    return f"Pearson with log Gflops: {intervals[0]} and {intervals[1]}; the 95 % intervals {verb}."

@@ -1,8 +1,10 @@
-"""One look for every figure: colour by size, marker by patch, powers of ten, labels beside the points."""
+"""The style of all figures: colour by size, marker by patch, powers of ten, labels at points."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,11 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-# Okabe and Ito's colours, told apart by colour-blind readers too, ordered from small to large.
+Array = NDArray[np.float64]
+
+# Okabe and Ito's colours, which colour-blind readers can distinguish, from small to large.
 PALETTE = {"S": "#56a8dd", "B": "#00936b", "L": "#e08e00", "XL": "#c8321f"}
 MARKERS = {8: "^", 4: "s", 2: "o"}
-OTHER, INCOMPLETE, INK = "#7a4fa3", "#b4b4b4", "#333333"
-LABEL = 7.5
+OTHER = "#7a4fa3"
+INCOMPLETE = "#b4b4b4"
+INK = "#333333"
+LABEL_SIZE = 7.5
 THEME: dict[str, Any] = {
     "axes.edgecolor": INK,
     "axes.grid": True,
@@ -35,7 +41,8 @@ THEME: dict[str, Any] = {
     "lines.markersize": 5,
     "pdf.fonttype": 42,
     "savefig.dpi": 150,
-    # Without a salt every SVG has other ids on every run, and a report under version control changes each time.
+    # Without a salt every SVG has other ids on every run, and a report under version control
+    # changes each time.
     "svg.hashsalt": "analysis",
     "text.color": INK,
     "xtick.color": INK,
@@ -47,14 +54,14 @@ THEME: dict[str, Any] = {
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """The style for the figures drawn inside, and for nothing else in the process."""
+    """Sets the style for the figures drawn inside, and for nothing else in the process."""
     settings: Any = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **THEME}
     with mpl.rc_context(settings):
         yield
 
 
-def look(row: pd.Series) -> dict[str, Any]:
-    """How the run of this row is drawn: measured filled, published hollow, incomplete grey."""
+def line_style(row: pd.Series) -> dict[str, Any]:
+    """Returns a run's line properties: measured filled, published hollow, incomplete grey."""
     colour = PALETTE.get(row["size"], OTHER) if row.get("complete", True) else INCOMPLETE
     face = colour if row.get("source", "measured") == "measured" else "white"
     return {
@@ -65,93 +72,92 @@ def look(row: pd.Series) -> dict[str, Any]:
     }
 
 
-def log_axis(ax: Axes, which: Literal["x", "y"] = "x") -> None:
-    """A logarithmic axis that names powers of ten only, and always at least two of them."""
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-    low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+def log_axis(ax: Axes) -> None:
+    """Makes x logarithmic, with labels at powers of ten only and at two of them at least."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
     if np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
-        (ax.set_xlim if which == "x" else ax.set_ylim)(
-            min(low, 10 ** np.floor(np.log10(low))), max(high, 10 ** np.ceil(np.log10(high)))
-        )
-    axis.set_major_locator(LogLocator(numticks=12))
-    axis.set_major_formatter(LogFormatterMathtext())
-    axis.set_minor_formatter(NullFormatter())
+        powers = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high))
+        ax.set_xlim(min(low, powers[0]), max(high, powers[1]))
+    ax.xaxis.set_major_locator(LogLocator(numticks=12))
+    ax.xaxis.set_major_formatter(LogFormatterMathtext())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def literal(text: str) -> str:
+    """Escapes dollar signs, which matplotlib would parse as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def label(ax: Axes, x: Any, y: Any, texts: list[str], colours: list[Any], radii: Any = 3.5) -> None:
-    """Each text beside its point, where it covers no other text, no marker and as little of a line as possible."""
-    ax.autoscale_view()  # matplotlib puts it off until drawing, and the places below need the limits now
+    """Writes each text beside its point, over no other text, no marker and little of a line."""
+    ax.autoscale_view()  # matplotlib delays it until drawing; the places below need the limits now
     figure = ax.get_figure(root=True)
     assert figure is not None
     scale = figure.dpi / 72
-    at = ax.transData.transform(np.column_stack([x, y])) / scale
-    radii = np.broadcast_to(radii, len(at))
-    taken = np.vstack(
-        [_box(at, 2 * radii, 2 * radii), *(_box(trace, 2, 2) for trace in _traces(ax, scale))]
-    )
+    centres = ax.transData.transform(np.column_stack([x, y])) / scale
+    radii = np.broadcast_to(radii, len(centres))
+    lines = [box(trace, 2, 2) for trace in traces(ax, scale)]
+    taken = np.vstack([box(centres, 2 * radii, 2 * radii), *lines])
     frame = np.asarray(ax.get_window_extent().extents) / scale
-    for data, point, text, colour, radius in zip(
-        zip(x, y, strict=True), at, texts, colours, radii, strict=True
-    ):
-        width, height = 0.64 * LABEL * len(text), 1.1 * LABEL
-        boxes = _box(point + _around(width, height, radius), width, height)
-        cost = [
-            _overlap(box, taken) + 5 * (width * height - _overlap(box, frame[None]))
-            for box in boxes
-        ]
-        best = boxes[int(np.argmin(np.round(cost, 3)))]
-        taken = np.vstack(
-            [taken, np.repeat(best[None], 3, axis=0)]
-        )  # a text over a text is worse than over a line
-        offset = ((best[:2] + best[2:]) / 2 - point).tolist()
-        how = {"ha": "center", "va": "center", "fontsize": LABEL, "color": colour, "zorder": 5}
-        ax.annotate(text, data, offset, textcoords="offset points", **how)
+    points = zip(zip(x, y, strict=True), centres, texts, colours, radii, strict=True)
+    for data, centre, text, colour, radius in points:
+        best = best_place(centre, text, radius, taken, frame)
+        # Counted three times: a text over a text is worse than over a line.
+        taken = np.vstack([taken, np.repeat(best[None], 3, axis=0)])
+        offset = ((best[:2] + best[2:]) / 2 - centre).tolist()
+        place: dict[str, Any] = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": LABEL_SIZE,
+            "zorder": 5,
+        }
+        ax.annotate(literal(text), data, offset, textcoords="offset points", color=colour, **place)
 
 
-def _around(width: float, height: float, radius: float) -> NDArray[np.float64]:
-    """Candidate places for the centre of a text, from its right side onwards, near ones first."""
-    ring = [
-        (1, 0),
-        (0, 1),
-        (0, -1),
-        (-1, 0),
-        (1, 0.7),
-        (1, -0.7),
-        (-1, 0.7),
-        (-1, -0.7),
-        (0.6, 1),
-        (0.6, -1),
+def best_place(centre: Array, text: str, radius: float, taken: Array, frame: Array) -> Array:
+    """Returns the box of a text around a point that overlaps least and stays in the frame."""
+    width, height = 0.64 * LABEL_SIZE * len(text), 1.1 * LABEL_SIZE
+    boxes = box(centre + places_around(width, height, radius), width, height)
+    cost = [
+        overlap(place, taken) + 5 * (width * height - overlap(place, frame[None]))
+        for place in boxes
     ]
-    return np.array(
-        [
-            (i * (width / 2 + radius + 1) * r, j * (height / 2 + radius + 1) * r)
-            for r in (1, 1.35, 1.8, 2.4)
-            for i, j in ring
-        ]
-    )
+    return np.asarray(boxes[int(np.argmin(np.round(cost, 3)))])
 
 
-def _box(centres: NDArray[np.float64], width: Any, height: Any) -> NDArray[np.float64]:
+def places_around(width: float, height: float, radius: float) -> Array:
+    """Returns candidate centres of a text [K, 2]: from its right side onwards, near ones first."""
+    ring: list[tuple[float, float]] = [(1, 0), (0, 1), (0, -1), (-1, 0), (1, 0.7), (1, -0.7)]
+    ring += [(-1, 0.7), (-1, -0.7), (0.6, 1), (0.6, -1)]
+    reach = np.array([width / 2 + radius + 1, height / 2 + radius + 1])
+    return np.concatenate([np.array(ring) * reach * stretch for stretch in (1, 1.35, 1.8, 2.4)])
+
+
+def box(centres: Array, width: Any, height: Any) -> Array:
+    """Returns the corners [N, 4] of boxes around the centres [N, 2]: left, low, right, high."""
     half = np.broadcast_to(np.column_stack([width, height]) / 2, centres.shape)
     return np.hstack([centres - half, centres + half])
 
 
-def _overlap(box: NDArray[np.float64], others: NDArray[np.float64]) -> float:
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+def overlap(place: Array, others: Array) -> float:
+    """Returns the summed area that a box shares with others."""
+    sides = np.minimum(place[2:], others[:, 2:]) - np.maximum(place[:2], others[:, :2])
     return float(np.prod(np.clip(sides, 0, None), axis=1).sum())
 
 
-def _traces(ax: Axes, scale: float) -> list[NDArray[np.float64]]:
-    """Points every few typographic points along each line."""
-    traces = []
+def traces(ax: Axes, scale: float) -> list[Array]:
+    """Returns points every few typographic points along each line."""
+    found = []
     for line in ax.lines:
         xy = line.get_transform().transform(np.asarray(line.get_xydata())) / scale
         t = np.linspace(0, len(xy) - 1, 40 if len(xy) > 1 else 1)
-        traces.append(np.column_stack([np.interp(t, np.arange(len(xy)), xy[:, k]) for k in (0, 1)]))
-    return traces
+        along = [np.interp(t, np.arange(len(xy)), xy[:, axis]) for axis in (0, 1)]
+        found.append(np.column_stack(along))
+    return found
 
 
 def stamp(fig: Figure, text: str) -> None:
-    """Which table the figure was drawn from."""
-    fig.text(0.995, 0.004, text, ha="right", va="bottom", fontsize=6, color="#8a8a8a")
+    """Writes into a corner which table the figure was drawn from."""
+    small: dict[str, Any] = {"fontsize": 6, "color": "#8a8a8a"}
+    fig.text(0.995, 0.004, literal(text), ha="right", va="bottom", **small)

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Figure 2: size, Gflops and score
-# Left: the last score of every model by size, the area of a bubble its Gflops. Right: guided models against the U-Nets
-# whose Gflops are known, where the table has them.
+# Left: the last score of every model by size, the area of a bubble its Gflops. Right: guided models
+# against the U-Nets whose Gflops are known, where the table has them.
 
 # %%
 from pathlib import Path
@@ -9,17 +9,18 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import layout, style, tables
+from analysis import layout, style
+from analysis.table import TableError, load, published
 
 RESULTS = Path(analysis.__file__).parents[1] / "results"
 TABLE = RESULTS / "digits.csv"
-table = tables.load(TABLE) if TABLE.exists() else tables.published()
+table = load(TABLE) if TABLE.exists() else published()
 
 # %%
-# What cannot be drawn from this table is said, and the rest drawn.
+# Panels that the table does not allow are left out, with the reason.
 fig = plt.figure()
 with style.theme():
     try:
         print(*layout.draw("figure_02", table, fig), sep="\n")
-    except ValueError as reason:
+    except TableError as reason:
         print(reason)

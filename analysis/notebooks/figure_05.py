@@ -8,17 +8,18 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import layout, style, tables
+from analysis import layout, style
+from analysis.table import TableError, load, published
 
 RESULTS = Path(analysis.__file__).parents[1] / "results"
 TABLE = RESULTS / "digits.csv"
-table = tables.load(TABLE) if TABLE.exists() else tables.published()
+table = load(TABLE) if TABLE.exists() else published()
 
 # %%
-# What cannot be drawn from this table is said, and the rest drawn.
+# Panels that the table does not allow are left out, with the reason.
 fig = plt.figure()
 with style.theme():
     try:
         print(*layout.draw("figure_05", table, fig), sep="\n")
-    except ValueError as reason:
+    except TableError as reason:
         print(reason)

@@ -6,10 +6,10 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 import analysis
 from analysis import layout, style
+from analysis.samples import load_samples
 
 RESULTS = Path(analysis.__file__).parents[1] / "results"
 DATA = RESULTS / "digits_samples.npz"
@@ -19,4 +19,4 @@ DATA = RESULTS / "digits_samples.npz"
 fig = plt.figure()
 with style.theme():
     if DATA.exists():
-        layout.draw("figure_07", dict(np.load(DATA)), fig)
+        layout.draw("figure_07", load_samples(DATA), fig)

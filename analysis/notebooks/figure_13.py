@@ -8,7 +8,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import layout, style, tables
+from analysis import layout, style
+from analysis.table import load_log
 
 RESULTS = Path(analysis.__file__).parents[1] / "results"
 DATA = RESULTS / "digits_log.csv"
@@ -18,4 +19,4 @@ DATA = RESULTS / "digits_log.csv"
 fig = plt.figure()
 with style.theme():
     if DATA.exists():
-        layout.draw("figure_13", tables.load_log(DATA), fig)
+        layout.draw("figure_13", load_log(DATA), fig)

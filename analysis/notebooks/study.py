@@ -8,23 +8,26 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import comparison, fits, laws, layout, style, tables, words
+from analysis import comparison, fits, laws, layout, sentences, style
+from analysis.correlation import correlation
+from analysis.grid import final
+from analysis.table import load, published
 
 TABLE = Path(analysis.__file__).parents[1] / "results" / "digits.csv"
-paper = tables.published()
-table = tables.load(TABLE) if TABLE.exists() else paper
+paper = published()
+table = load(TABLE) if TABLE.exists() else paper
 table.attrs["problems"]
 
 # %% [markdown]
 # ## The models at the last step
 
 # %%
-tables.final(table)
+final(table)
 
 # %% [markdown]
 # ## Does the score follow compute?
-# Pearson is on log10 Gflops, as the paper's -0.93 is. The interval is BCa over models; `size_low` and `size_high` draw
-# whole sizes, because models of one size are not independent.
+# Pearson is on log10 Gflops, as the paper's -0.93 is. The interval is BCa over models; `size_low`
+# and `size_high` draw whole sizes, because models of one size are not independent.
 
 # %%
 fig = plt.figure()
@@ -32,7 +35,7 @@ with style.theme():
     layout.overview(table, paper, fig, ("This study", "Published"))
 
 # %%
-fits.correlation(table).round(3)
+correlation(table).round(3)
 
 # %% [markdown]
 # ## By how much?
@@ -48,14 +51,14 @@ fits.exponents(table).round(3)
 # A floor is fitted only to see whether the points determine one.
 
 # %%
-print(laws.statement(laws.power_law(table)))
-print(laws.statement(laws.power_law(table, floor=True)))
+print(laws.power_law_text(laws.power_law(table)))
+print(laws.power_law_text(laws.power_law(table, floor=True)))
 
 # %% [markdown]
 # ## What would it have said of the largest model, before that was trained?
 
 # %%
-fits.predict(table, tables.final(table)["model"].iloc[-1]).round(3)
+fits.predict(table, final(table)["model"].iloc[-1]).round(3)
 
 # %%
 loo = fits.leave_one_out(table)
@@ -79,9 +82,9 @@ comparison.compare(table, paper)
 # %%
 missing: list[str] = []
 print(
-    *comparison.in_words(table, paper),
-    *words.statistics(table, missing),
-    "Not said:",
+    *comparison.comparison_sentences(table, paper),
+    *sentences.statistics(table, missing),
+    "Missing:",
     *missing,
     sep="\n",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -273,6 +274,8 @@ def scoring_options(made: argparse.ArgumentParser, samples: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an ASCII or Latin-1 terminal has no × or →
     args = parser().parse_args(argv)
     try:
         with user_errors():

@@ -1,9 +1,10 @@
-"""The report of a study: its tables from results/, and what only the harness knows of it. No torch."""
+"""The report of a study from its tables in results/, with what only the harness knows of it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,56 +20,93 @@ from harness.study.sweep_file import load_sweep
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.report import Context
+
 PUBLISHED = "peebles2023"
 
 
-def table(study: str, results: Path) -> pd.DataFrame:
-    """The tidy table of a sweep, or the published one.
+@contextlib.contextmanager
+def table_errors() -> Iterator[None]:
+    """Turns the analysis' TableError into UserError; bugs pass with their traceback.
 
     Raises:
-        ValueError: the sweep was not collected, or its table cannot be read.
+        UserError: a table does not hold what was asked of it.
     """
-    from analysis import tables
+    from analysis.table import TableError
+
+    try:
+        yield
+    except TableError as error:
+        raise UserError(str(error)) from error
+
+
+def name_of(study: str) -> str:
+    """Returns the name under which `collect` writes a sweep: its own, not its file's."""
+    return study if study == PUBLISHED else load_sweep(study).name
+
+
+@table_errors()
+def table(study: str, results: Path) -> pd.DataFrame:
+    """Reads the tidy table of a sweep, or the published one.
+
+    Raises:
+        UserError: the sweep was not collected, or its table cannot be read.
+    """
+    from analysis.table import load, published
 
     if study == PUBLISHED:
-        return tables.published()
-    path = results / f"{Path(study).stem}.csv"
+        return published()
+    path = results / f"{name_of(study)}.csv"
     if not path.exists():
         raise UserError(f"{path} is not there: run harness collect {study} first")
-    return tables.load(path)
+    return load(path)
 
 
+@table_errors()
 def report(
     studies: Sequence[str], cluster: Cluster, results: Path, out: Path | None, protocol: str | None
 ) -> Path:
-    """Writes the page of one study, or of two side by side, with all figures; the page's path."""
-    from analysis import report as page
-    from analysis import tables
+    """Writes the page of one study, or of two side by side, and its files; returns its path.
 
-    names = [Path(study).stem for study in studies]
+    Raises:
+        UserError: a table cannot be read, or two studies cannot be compared.
+    """
+    from analysis.report import Context, compare, write
+    from analysis.table import load_log
+
+    names = [name_of(study) for study in studies]
     out = out or results / "report" / "-".join(names)
     frames = [table(study, results) for study in studies]
     if len(studies) == 2:
-        return page.compare(frames[0], frames[1], out, {})
-    known: dict[str, Any] = {}
+        return compare(frames[0], frames[1], out)
+    context = Context()
     if studies[0] != PUBLISHED:
-        known = context(load_sweep(studies[0]), Store(Path(cluster.store)), cluster)
-    log, samples = (results / f"{names[0]}{ending}" for ending in ("_log.csv", "_samples.npz"))
-    return page.write(
-        names[0],
-        frames[0],
-        tables.load_log(log) if log.exists() else None,
-        samples if samples.exists() else None,
-        out,
-        known | ({"protocol": protocol} if protocol else {}),
-    )
+        context = context_of(load_sweep(studies[0]), Store(Path(cluster.store)), cluster)
+    log_path, samples_path = (results / f"{names[0]}_{end}" for end in ("log.csv", "samples.npz"))
+    log = load_log(log_path) if log_path.exists() else None
+    samples = samples_path if samples_path.exists() else None
+    return write(names[0], frames[0], log, samples, out, context, protocol)
 
 
 def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
-    """The scores by model and step, and their correlation with Gflops."""
-    from analysis import fits, tables
+    """States the scores by model and step and their correlation, or why there are none."""
+    from analysis.correlation import correlation, correlation_text
+    from analysis.table import TableError
 
-    rows = tables.grid(frame, "fid", protocol)
+    try:
+        scores = scores_text(frame, protocol)
+    except TableError as reason:
+        return str(reason)
+    try:
+        return f"{scores}\n\n{correlation_text(correlation(frame, protocol=protocol))}"
+    except TableError as reason:
+        return f"{scores}\n\n{reason}"
+
+
+def scores_text(frame: pd.DataFrame, protocol: str | None) -> str:
+    from analysis.grid import axis_label, grid
+
+    rows = grid(frame, "fid", protocol)
     rows = rows.assign(params=rows["params"].map(in_units), step=rows["step"].astype(int))
     scores = rows.pivot_table(
         index=["model", "params", "gflops"], columns="step", values="value", sort=False
@@ -76,27 +114,29 @@ def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
     text = scores.reset_index().to_string(
         index=False, na_rep="", float_format=lambda value: f"{value:.4g}"
     )
-    head = f"{tables.axis_label(rows)} by optimizer step; Gflops are forward multiply-adds of one image / 1e9"
-    return f"{head}\n{text}\n\n{fits.in_words(fits.correlation(frame, protocol=protocol))}"
+    units = "Gflops are forward multiply-adds of one image / 1e9"
+    return f"{axis_label(rows)} by optimizer step; {units}\n{text}"
 
 
-def context(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
-    """What the page says beside the numbers: the question, the plan, what is missing, and where the recipe departs."""
+def context_of(sweep: Sweep, store: Store, cluster: Cluster) -> Context:
+    """Returns what the page shows beside the numbers: question, plan, missing tasks, deviations."""
+    from analysis.report import Context
+
     models = ", ".join(sorted({run.model for run in sweep.runs}))
-    plan = plan_json(sweep, store, cluster)
-    return {
-        "question": f"How do {len(sweep.runs)} models ({models}) compare at steps {', '.join(map(str, sweep.steps))}?",
-        "plan": plan_text(plan),
-        "missing": [f"{task.id}: {task.reason}" for task in missing(sweep, store)],
-        "deviations": deviations(sweep.runs, Run) + deviations(sweep.protocols, Protocol),
-        "provenance": {"protocols": ", ".join(protocol.id for protocol in sweep.protocols)},
-    }
+    steps = ", ".join(map(str, sweep.steps))
+    return Context(
+        question=f"How do {len(sweep.runs)} models ({models}) compare at steps {steps}?",
+        plan=plan_text(plan_json(sweep, store, cluster)),
+        missing=[f"{task.id}: {task.reason}" for task in missing(sweep, store)],
+        deviations=deviations(sweep.runs, Run) + deviations(sweep.protocols, Protocol),
+        provenance={"protocols": ", ".join(protocol.id for protocol in sweep.protocols)},
+    )
 
 
 def deviations(
     parts: Sequence[Run | Protocol], cls: type[Run | Protocol]
 ) -> list[tuple[str, str, str]]:
-    """The fields in which a sweep departs from the paper's recipe, which is the defaults: (field, paper, here)."""
+    """Returns (field, default, value) where a sweep departs from the defaults, the paper's."""
     found = []
     for field in dataclasses.fields(cls):
         values = sorted({str(getattr(part, field.name)) for part in parts})
@@ -105,8 +145,13 @@ def deviations(
     return found
 
 
+@table_errors()
 def predict(study: str, results: Path, model: str, protocol: str | None) -> list[dict[str, Any]]:
-    """What each law says of `model` from the other models of the study, with interval and, where it is, the truth."""
+    """Returns what each law predicts of `model` from the study's other models, as rows.
+
+    Raises:
+        UserError: the table cannot be read, the model is not known, or too few others are scored.
+    """
     from analysis import fits
 
     frame = fits.predict(table(study, results), model, protocol=protocol)

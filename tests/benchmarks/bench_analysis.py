@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import layout, style, tables
+from analysis import layout, style
+from analysis.table import load_log
 
 SIZES = ("S", "B", "L", "XL")
 MODELS = [(size, patch) for size in SIZES for patch in (8, 4, 2)]
@@ -67,7 +68,7 @@ def main() -> None:
         log.to_csv(path, index=False)
         del log
         start = time.perf_counter()
-        tables.load_log(path)
+        load_log(path)
         print(
             f"load {rows:>9,} rows: {time.perf_counter() - start:5.1f} s, {memory():.2f} GB at most"
         )

@@ -1,0 +1,73 @@
+"""The files of a report: made in memory, then written so that a full disk loses nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.layout import plotted
+
+Files = dict[str, bytes]
+INDEX = "index.html"
+# An SVG and a PDF have a date unless told otherwise; without, one table gives the same files.
+METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None},
+    "png": {},
+    "svg": {"Date": None},
+}
+
+
+def publish(files: Files, out: Path, names: Iterable[str] = ()) -> Path:
+    """Writes the files into a folder beside, then moves each into `out`; the page comes last.
+
+    A full disk thus leaves an earlier report as it was. `names` are all files a report can have:
+    those of an earlier one that are not among `files` are removed. Returns the page's path.
+
+    Raises:
+        OSError: naming the file that cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
+        for name, content in files.items():
+            write_synced(Path(folder) / name, content, out / name)
+        for name in sorted(files, key=lambda name: name == INDEX):
+            (Path(folder) / name).replace(out / name)
+    for name in set(names) - files.keys():
+        (out / name).unlink(missing_ok=True)
+    return out / INDEX
+
+
+def write_synced(path: Path, content: bytes, shown: Path) -> None:
+    """Writes a file to the disk; an error names the file `shown`."""
+    try:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(shown)  # a full disk names no file
+        raise
+
+
+def figure_files(name: str, fig: Figure) -> Files:
+    """Returns a figure as PDF, PNG and SVG without a date, and its drawn numbers as CSV.
+
+    They are made in memory: on a full disk matplotlib fails on its own errors, which name no file.
+    """
+    files = Files()
+    for kind, metadata in METADATA.items():
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format=kind, metadata=metadata)
+        files[f"{name}.{kind}"] = buffer.getvalue()
+    return {**files, f"{name}.csv": csv_bytes(plotted(fig))}
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False).encode()

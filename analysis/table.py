@@ -1,0 +1,206 @@
+"""The tidy table of a study: its columns, how a CSV is read, and which rows cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SCHEMA = 1
+TEXT_COLUMNS = (
+    "study source run model size conditioning data protocol metric features sampler decoder"
+    " weights reference labels checkpoint warning commit device"
+).split()
+NUMBER_COLUMNS = (
+    "patch seed batch_size lr params gflops step images value n sampling_steps guidance"
+    " guidance_channels seconds schema"
+).split()
+LOG_TEXT_COLUMNS = "study run model size conditioning".split()
+LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
+
+# Published numbers have no run id, so the fields that make a run stand in for it.
+RUN = ["study", "source", "run", "model", "conditioning", "data", "seed", "batch_size", "lr"]
+KEY = [*RUN, "step", "protocol", "metric"]
+SCALE = ["patch", "params", "gflops", "batch_size", "step"]
+MOST_STEPS = 10**15
+LARGEST = 1e100  # products of larger numbers overflow on an axis
+PUBLISHED = Path(__file__).parents[1] / "results" / "published" / "peebles2023.csv"
+
+METRICS = {
+    "fid": "FID",
+    "sfid": "sFID",
+    "inception_score": "Inception Score",
+    "precision": "Precision",
+    "recall": "Recall",
+    "kid": "KID",
+    "fid_infinity": "FID∞",
+    "precision_fp16": "Precision (fp16)",
+    "recall_fp16": "Recall (fp16)",
+}
+HIGHER_IS_BETTER = {"inception_score", "precision", "recall", "precision_fp16", "recall_fp16"}
+UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
+
+
+class TableError(ValueError):
+    """A table does not hold what was asked of it; the message gives the reason and the remedy."""
+
+
+def load(path: str | Path) -> pd.DataFrame:
+    """Reads the usable rows of a results CSV; dropped rows are listed in `.attrs["problems"]`.
+
+    Raises:
+        TableError: the file is missing, is no results CSV, lacks columns, or is of a newer schema.
+    """
+    dtype = dict.fromkeys(TEXT_COLUMNS, "str")
+    table = read_columns(Path(path), TEXT_COLUMNS, NUMBER_COLUMNS, dtype=dtype)
+    table[TEXT_COLUMNS] = table[TEXT_COLUMNS].fillna("")
+    table[NUMBER_COLUMNS] = table[NUMBER_COLUMNS].astype(float)
+    if len(table) and (table["schema"] > SCHEMA).all():
+        raise TableError(
+            f"{path}: schema {table['schema'].max():g} is newer than {SCHEMA}, the newest known:"
+            " update this checkout"
+        )
+    table, problems = drop_unusable(table)
+    if table.empty and not problems:
+        problems = [f"{path} has no rows: nothing was scored yet, run the sweep and collect again"]
+    table.attrs["problems"] = problems
+    return table
+
+
+def published() -> pd.DataFrame:
+    """Reads the numbers of the paper and of its public reruns, each with its source."""
+    return load(PUBLISHED)
+
+
+def load_log(path: str | Path) -> pd.DataFrame:
+    """Reads the drawn columns of a log table; dropped rows are listed in `.attrs["problems"]`.
+
+    Categories and 32-bit losses keep 5 million rows under 200 MB.
+
+    Raises:
+        TableError: the file is missing, is no CSV, or lacks columns.
+    """
+    columns = [*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS]
+    dtype = dict.fromkeys(LOG_TEXT_COLUMNS, "category")
+    log = read_columns(
+        Path(path), LOG_TEXT_COLUMNS, LOG_NUMBER_COLUMNS, usecols=columns, dtype=dtype
+    )
+    usable = log["step"].between(0, MOST_STEPS) & log["loss"].abs().lt(np.finfo("float32").max)
+    dropped = int((~usable).sum())
+    log = log[usable].astype({"loss": "float32"})
+    reason = f"dropped {dropped:,} rows of {path}: the step is no count or the loss not finite"
+    log.attrs["problems"] = [reason] if dropped else []
+    return log
+
+
+def read_columns(
+    path: Path, text: Sequence[str], numbers: Sequence[str], **options: Any
+) -> pd.DataFrame:
+    """Reads columns of a CSV; a word in a column of numbers becomes NaN."""
+    try:
+        header = list(pd.read_csv(path, nrows=0).columns)
+        check_columns(path, [*text, *numbers], header)
+        table = pd.read_csv(path, **options)
+    except FileNotFoundError:
+        raise TableError(f"{path} does not exist: write it with `harness collect`") from None
+    except UNREADABLE as error:
+        raise TableError(
+            f"{path} is not a results CSV ({error}): write it again with `harness collect`"
+        ) from None
+    for name in numbers:
+        column = table[name].astype(str) if table[name].dtype == object else table[name]
+        table[name] = pd.to_numeric(column, errors="coerce")
+    return table[[*text, *numbers]]
+
+
+def check_columns(path: Path, wanted: Sequence[str], header: Sequence[str]) -> None:
+    """Raises TableError with all missing columns, each with the likely new name."""
+    lacking = []
+    for name in wanted:
+        if name not in header:
+            near = get_close_matches(name, header, 1)
+            lacking.append(f"the column {name!r}" + (f" (renamed to {near[0]!r}?)" if near else ""))
+    if lacking:
+        raise TableError(f"{path} lacks {'; '.join(lacking)}: collect it again")
+
+
+def is_newer(table: pd.DataFrame) -> pd.Series:
+    return table["schema"] > SCHEMA
+
+
+def is_not_finite(table: pd.DataFrame) -> pd.Series:
+    return ~table["value"].abs().lt(np.inf)
+
+
+def is_beyond_drawing(table: pd.DataFrame) -> pd.Series:
+    return table[NUMBER_COLUMNS].abs().gt(LARGEST).any(axis=1)
+
+
+def lacks_scale(table: pd.DataFrame) -> pd.Series:
+    """Scores of the size-by-patch grid without a place on a compute axis."""
+    in_grid = table["metric"].isin(METRICS) & table["size"].ne("") & table["patch"].notna()
+    return in_grid & ~table[SCALE].gt(1 / LARGEST).all(axis=1)
+
+
+def is_repeated(table: pd.DataFrame) -> pd.Series:
+    return table.duplicated([*KEY, "value"])
+
+
+def is_contradicted(table: pd.DataFrame) -> pd.Series:
+    return table.duplicated(KEY, keep=False)
+
+
+UNUSABLE: list[tuple[Callable[[pd.DataFrame], pd.Series], str]] = [
+    (is_newer, f"written under a schema newer than {SCHEMA}, update this checkout"),
+    (is_not_finite, "the value is not a finite number, score that checkpoint again"),
+    (is_beyond_drawing, f"a column is infinite or beyond {LARGEST:g}, collect again"),
+    (lacks_scale, f"one of {', '.join(SCALE)} is not a positive number, collect again"),
+    (is_repeated, "the same key and value a second time, the first is kept"),
+    (
+        is_contradicted,
+        "one key with several values, nothing says which is right, remove the wrong record",
+    ),
+]
+
+
+def drop_unusable(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Returns the usable rows and, for each kind of dropped row, how many and why."""
+    problems = []
+    for is_unusable, reason in UNUSABLE:
+        unusable = is_unusable(table)
+        if unusable.any():
+            names = scores_named(table[unusable])
+            problems.append(f"dropped {unusable.sum()} of {len(table)} rows: {reason} ({names})")
+        table = table[~unusable]
+    return table.reset_index(drop=True), problems
+
+
+def scores_named(rows: pd.DataFrame, most: int = 3) -> str:
+    """Names the first scores of the rows, and how many more there are."""
+    names = [
+        f"{row['metric']} of {row['model']} at step {row['step']:g}"
+        for _, row in rows.head(most).iterrows()
+    ]
+    return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def digest(table: pd.DataFrame) -> str:
+    """Returns eight hex digits that change when any value of the table does."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:8]
+
+
+def metric_name(metric: str, features: str) -> str:
+    """Names a metric, with its extractor unless that is Inception: only then is it plain FID."""
+    name = METRICS.get(metric, metric)
+    return name if features in ("inception", "") else f"{name} ({features})"
+
+
+def listed(values: pd.Series) -> str:
+    """Joins the distinct values with commas, or returns 'nothing'."""
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values.unique()]
+    return ", ".join(texts) or "nothing"

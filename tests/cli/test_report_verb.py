@@ -1,0 +1,50 @@
+"""The verbs report and predict on tables that collect could have written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers import finished, refused, started, tiny_sweep, told, written
+from studies import digits
+
+
+def study(folder: Path, models: int) -> tuple[Path, Path]:
+    """A sweep's file, and a folder of results with its table under the sweep's own name."""
+    path = written(dataclasses.replace(tiny_sweep(), name="own"), folder)
+    table = digits()[lambda rows: rows["metric"].eq("fid") & rows["step"].eq(600)]
+    table[:models].to_csv(folder / "own.csv", index=False)
+    return path, folder
+
+
+@pytest.mark.parametrize("models", [0, 2])
+def test_a_study_of_few_models_has_a_page_and_no_error(
+    models: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, results = study(tmp_path, models)
+    words = ("--results", results, "--store", tmp_path / "store")
+    status, out, err = told(capsys, "report", sweep, *words)
+    page = results / "report" / "own" / "index.html"
+    assert (status, err) == (0, "") and out.endswith(f"the report: {page}\n")
+    assert ("no fid of a model" if models == 0 else "a correlation needs 3 models") in out
+    assert page.exists()
+
+
+def test_a_table_that_cannot_be_used_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, results = study(tmp_path, 12)
+    unknown = refused(capsys, "predict", sweep, "--results", results, "--model", "DiT-H/2")
+    assert "model 'DiT-H/2' is not known: name one of mini-DiT-S/8" in unknown
+    pd.DataFrame({"a": [1]}).to_csv(results / "own.csv")
+    assert "own.csv lacks the column 'study'" in refused(
+        capsys, "report", sweep, "--results", results, "--store", tmp_path / "store"
+    )
+
+
+def test_a_terminal_without_our_symbols_gets_question_marks() -> None:
+    words = ("predict", "peebles2023", "--model", "DiT-XL/2")
+    status, out, err = finished(started(*words, PYTHONIOENCODING="ascii"))
+    assert (status, err) == (0, "") and "13.60 ? 51.54" in out
