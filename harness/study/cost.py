@@ -59,7 +59,7 @@ def features(protocol: Protocol) -> Work:
 def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
-    if run.data != "digits":
+    if DATASETS[run.data].latent:
         yield autoencoder("encoding", run.data)
     for protocol in protocols:
         yield sampling(run, protocol)
@@ -96,7 +96,7 @@ class Cost:
 def evaluation(run: Run, protocol: Protocol, speed: Speed, count: int = 1) -> Cost:
     """The device-hours of `count` evaluations; the metrics themselves take minutes and are not in it."""
     images = count * protocol.images
-    forwards = images * protocol.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
+    forwards = images * protocol.sampling_steps * protocol.forwards
     decode = (
         0.0
         if protocol.decoder == "identity"
@@ -134,10 +134,12 @@ def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str
 
     Latents are the fp16 mean and standard deviation of both mirror images.
     """
-    wanted = sorted(
-        {t.run.data for cell in cells for t in cell.tasks if isinstance(t, Train)} - {"digits"}
-    )
-    return {name: encoding(name, speed) for name in wanted if not encoded(cluster.path(name))}
+    trained = {t.run.data for cell in cells for t in cell.tasks if isinstance(t, Train)}
+    return {
+        name: encoding(name, speed)
+        for name in sorted(trained)
+        if DATASETS[name].latent and not encoded(cluster.path(name))
+    }
 
 
 def encoded(path: Path | None) -> bool:
