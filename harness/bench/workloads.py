@@ -141,7 +141,7 @@ def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.devic
             net = cast(nn.Module, torch.compile(net))
         return lambda: [sample(net, run, short, a, b, device) for a, b in cut(batch, part)]
 
-    forwards = short.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
+    forwards = short.sampling_steps * protocol.forwards
     work, batch = cost.sampling(run, protocol), cluster.sampling_batch
     return Item(work, batch, batch, make, forwards, compile=cluster.compile)
 
