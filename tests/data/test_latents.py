@@ -34,7 +34,7 @@ from harness.base.files import read_json, read_lines
 from harness.data import DATASETS, open_dataset
 from harness.data.index import Index, index_path, labels_path, read_index, shard_path
 from harness.data.latents import Latents
-from harness.scoring.evaluate import few_images
+from harness.scoring.records import few_images
 from harness.scoring.reference import array_shape
 from harness.spec import Protocol, Run, Sweep
 from harness.study.store import Store

@@ -1,0 +1,89 @@
+"""What an evaluation needs, loaded and checked before anything is sampled."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from harness.base.errors import UserError
+from harness.data.index import read_index
+from harness.models.autoencoder import Decoder, decoder_of, encoder_digest, load_vae, to_uint8
+from harness.scoring import features, reference
+from harness.scoring.features import Extractor
+from harness.scoring.reference import Reference
+from harness.spec import Protocol, Run
+from harness.study.cluster import Cluster
+from harness.study.store import Store
+
+BATCH = 512  # images of the embedded digits in one forward of the extractor
+
+
+@functools.lru_cache(maxsize=2)
+def cached_extractor(name: str, path: Path | None, device: str) -> Extractor:
+    return features.load(name, path, device)
+
+
+def load_extractor(protocol: Protocol, cluster: Cluster, device: torch.device) -> Extractor:
+    return cached_extractor(protocol.features, cluster.path(protocol.features), str(device))
+
+
+@functools.lru_cache(maxsize=2)
+def cached_reference(name: str, path: Path | None, extractor: Extractor) -> Reference:
+    if path is None:
+        from harness.data.digits import load
+
+        return reference.from_images(name, to_uint8(load()[0]).split(BATCH), extractor)
+    return reference.read(path, extractor)
+
+
+def load_reference(
+    protocol: Protocol, cluster: Cluster, store: Store, extractor: Extractor, pixels: int
+) -> Reference:
+    """The reference by name: from the cluster's paths, the store, or the embedded digits.
+
+    Raises:
+        UserError: there is none, its images are not `pixels` wide, or it is not the one the
+        protocol pins.
+    """
+    path = cluster.path(protocol.reference) or store.references() / f"{protocol.reference}.npz"
+    embedded = protocol.reference == "digits" and not path.exists()
+    if not embedded and not path.exists():
+        raise UserError(
+            f"reference {protocol.reference!r} is not at {path}: put ADM's npz there, set"
+            f" paths.{protocol.reference} in the cluster file, or make one with harness reference"
+        )
+    side = pixels if embedded else reference.side(path)
+    if side not in (0, pixels):
+        raise UserError(
+            f"reference {protocol.reference!r} has {side} pixels a side, the samples {pixels}:"
+            " use one of that size"
+        )
+    found = cached_reference(protocol.reference, None if embedded else path, extractor)
+    if protocol.reference_digest and not found.digest.startswith(protocol.reference_digest):
+        raise UserError(
+            f"reference {protocol.reference!r} has digest {found.digest[:12]}, the protocol wants"
+            f" {protocol.reference_digest}: use that file, or another protocol"
+        )
+    return found
+
+
+def decoder_for(run: Run, protocol: Protocol, cluster: Cluster, device: torch.device) -> Decoder:
+    """The decoder that a protocol names, on `device`.
+
+    Raises:
+        UserError: no such weights, or the latents were made by another encoder than this decoder's.
+    """
+    name, latents = protocol.decoder, cluster.path(run.data)
+    if name == "identity":
+        return to_uint8
+    vae = load_vae(name, cluster.path(name))
+    if latents is not None:
+        made, own = read_index(latents).vae, encoder_digest(vae)
+        if made["digest"] != own:
+            raise UserError(
+                f"decoder {name!r} has encoder {own[:12]}, the latents in {latents} were made by"
+                f" {made['digest'][:12]} ({made['name']}): set paths.{name} to its weights"
+            )
+    return decoder_of(vae, device)
