@@ -12,7 +12,8 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 
-Decoder = Callable[[Tensor], Tensor]  # fp32 latents [N, C, h, w] → uint8 pixels [N, 1 or 3, H, W]
+# fp32 latents [N, C, h, w] → fp32 pixels [N, 1 or 3, H, W] in [-1, 1], or a little beyond
+Decoder = Callable[[Tensor], Tensor]
 
 # Where each named decoder is published; the three share one encoder (paper, section 4 and Table 5).
 HUB = {
@@ -26,6 +27,11 @@ ENCODING = ("encoder.", "quant_conv.")  # the tensors that latents depend on
 def to_uint8(x: Tensor) -> Tensor:
     """[-1, 1] → 0 … 255 as ADM writes it; without the clamp values would wrap around."""
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
+
+
+def identity(x: Tensor) -> Tensor:
+    """The decoder of data that are pixels already."""
+    return x
 
 
 def load_vae(name: str, path: Path | None = None) -> Any:
@@ -62,12 +68,12 @@ def encoder_digest(vae: Any) -> str:
     return digest.hexdigest()
 
 
-def decoder_of(vae: Any, device: torch.device, batch: int = 16) -> Decoder:
-    """Decodes fp32 latents with the VAE on `device`, `batch` images at a time."""
+def decoder_of(vae: Any, device: torch.device) -> Decoder:
+    """The decoder of a VAE on `device`. It takes much memory an image: give it a few at a time."""
     vae = vae.to(device)
 
     def decode(latents: Tensor) -> Tensor:
-        scaled = latents.float() / vae.config.scaling_factor
-        return torch.cat([to_uint8(vae.decode(part).sample) for part in scaled.split(batch)])
+        pixels: Tensor = vae.decode(latents.float() / vae.config.scaling_factor).sample
+        return pixels
 
     return decode

@@ -18,7 +18,7 @@ from harness.scoring.features import Extractor
 from harness.scoring.inputs import decoder_for, load_extractor, load_reference
 from harness.scoring.records import write_record
 from harness.scoring.reference import write_array
-from harness.scoring.sample import load_network, sample
+from harness.scoring.sample import load_network, sample_images
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Progress
@@ -83,7 +83,7 @@ def score_shard(
     first: list[Tensor] = []
     for low in range(span.start, span.stop, cluster.sampling_batch):
         high = min(span.stop, low + cluster.sampling_batch)
-        images = decode(sample(net, task.run, task.protocol, low, high, rank.device))
+        images = sample_images(net, decode, task, low, high, rank.device)
         first += [images[: max(0, PREVIEW - low)].cpu()]
         parts.append(extractor(images))
     tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -103,7 +103,7 @@ def write_samples(
     def batches() -> Iterator[Tensor]:
         for low in range(0, protocol.images, cluster.sampling_batch):
             high = min(protocol.images, low + cluster.sampling_batch)
-            yield decode(sample(net, run, protocol, low, high, rank.device)).cpu()
+            yield sample_images(net, decode, task, low, high, rank.device).cpu()
             progress(f"{run.model} @ {task.step}: {protocol.name}", high / protocol.images)
 
     write_array(out, batches(), protocol.images)

@@ -9,7 +9,14 @@ import torch
 
 from harness.base.errors import UserError
 from harness.data.index import read_index
-from harness.models.autoencoder import Decoder, decoder_of, encoder_digest, load_vae, to_uint8
+from harness.models.autoencoder import (
+    Decoder,
+    decoder_of,
+    encoder_digest,
+    identity,
+    load_vae,
+    to_uint8,
+)
 from harness.scoring import features, reference
 from harness.scoring.features import Extractor
 from harness.scoring.reference import Reference
@@ -77,7 +84,7 @@ def decoder_for(run: Run, protocol: Protocol, cluster: Cluster, device: torch.de
     """
     name, latents = protocol.decoder, cluster.path(run.data)
     if name == "identity":
-        return to_uint8
+        return identity
     vae = load_vae(name, cluster.path(name))
     if latents is not None:
         made, own = read_index(latents).vae, encoder_digest(vae)

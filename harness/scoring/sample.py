@@ -11,10 +11,14 @@ from harness.base import rng
 from harness.base.errors import UserError
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
+from harness.models.autoencoder import Decoder, to_uint8
 from harness.objectives import ddpm as diffusion
 from harness.spec import Protocol, Run
 from harness.study.compute import network
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
+
+DECODED = 16  # images decoded at a time: the VAE takes far more memory an image than the sampler
 
 
 def labels(
@@ -44,6 +48,36 @@ def sample(
     with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
         return diffusion.sample(
             protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise
+        )
+
+
+def sample_images(
+    net: nn.Module, decode: Decoder, task: Evaluate, low: int, high: int, device: torch.device
+) -> Tensor:
+    """Images low … high of an evaluation, uint8 [N, 1 or 3, H, W] on the device.
+
+    Raises:
+        UserError: latents or pixels are not finite; as bytes they would be black, and score.
+    """
+    latents = sample(net, task.run, task.protocol, low, high, device)
+    refuse_not_finite(latents, f"latents of {task.id}")
+    images = []
+    for part in latents.split(DECODED):
+        pixels = decode(part)
+        refuse_not_finite(pixels, f"decoded images of {task.id}")
+        images.append(to_uint8(pixels))
+    return torch.cat(images)
+
+
+def refuse_not_finite(x: Tensor, name: str) -> None:
+    """
+    Raises:
+        UserError: with how many of the rows of x [N, ...] are not finite.
+    """
+    if bad := int((~x.isfinite().flatten(1).all(1)).sum()):
+        raise UserError(
+            f"{bad} of {len(x)} {name} are not finite: if the run diverged, train it with a"
+            " smaller lr; else use less guidance, or precision fp32"
         )
 
 

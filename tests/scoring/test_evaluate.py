@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +26,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.base.distributed import Interrupted, Rank, Stop
+from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
 from harness.data import DATASETS
 from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import evaluate as scoring
 from harness.scoring import reference
-from harness.scoring.sample import labels, load_network, sample
+from harness.scoring.sample import labels, load_network, sample, sample_images
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
 from harness.study.compute import network
@@ -285,13 +287,50 @@ def test_what_cannot_be_scored_is_told_before_sampling(
     ]
 
 
+def spoilt(store: Store, value: float) -> None:
+    """Puts one number into the weights that are scored."""
+    tensors = load_file(store.ema(RUN, 10))
+    tensors["final_layer.linear.bias"][0] = value
+    save_file(tensors, store.ema(RUN, 10))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_samples_that_are_not_finite_are_refused_and_not_scored_as_black(
+    value: float, store: Store, tmp_path: Path
+) -> None:
+    spoilt(store, value)
+    named = f"64 of 64 latents of {RUN.id}@10:{tiny_protocol().id} are not finite: .* smaller lr"
+    with pytest.raises(UserError, match=named):
+        do(task(tiny_protocol()), store)
+    out = tmp_path / "samples.npz"
+    with pytest.raises(UserError, match=named):
+        scoring.write_samples(
+            task(tiny_protocol()), store, Cluster(), Rank(0, 1, CPU), out, lambda *_: None
+        )
+    assert not out.exists() and not store.record(RUN, 10, tiny_protocol()).exists()
+    assert not list(store.shards(RUN, 10, tiny_protocol()).glob("*")), "nothing of it is kept"
+
+
+def test_guidance_that_overflows_is_refused(store: Store) -> None:
+    with pytest.raises(UserError, match="of 64 latents of .* are not finite: .*less guidance"):
+        do(task(tiny_protocol(guidance=1e30)), store)
+
+
+def test_pixels_that_are_not_finite_are_refused_after_finite_latents(store: Store) -> None:
+    def decode(latents: Tensor) -> Tensor:
+        return torch.where(torch.arange(len(latents))[:, None, None, None] == 3, torch.inf, latents)
+
+    with pytest.raises(UserError, match=rf"1 of 8 decoded images of {RUN.id}@10:.* not finite"):
+        sample_images(load_network(store, RUN, 10, "ema", CPU), decode, task(SHARDS), 0, 8, CPU)
+
+
 def test_latents_are_unscaled_decoded_and_rounded_as_adm_does(vae: Path) -> None:
     from diffusers import AutoencoderKL
 
     latents = torch.randn(3, 4, 4, 4)
     with torch.no_grad():
         decoded = AutoencoderKL.from_pretrained(vae).decode(latents / 0.18215).sample
-        pixels = decoder_of(load_vae("ft-mse", vae), CPU, batch=2)(latents)
+        pixels = to_uint8(decoder_of(load_vae("ft-mse", vae), CPU)(latents))
     assert pixels.shape == (3, 3, 32, 32) and pixels.dtype == torch.uint8
     assert (pixels.int() - to_uint8(decoded).int()).abs().max() <= 1
     assert to_uint8(torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [0, 0, 128, 255, 255]
