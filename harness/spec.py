@@ -105,9 +105,22 @@ class Run(Identity):
         return f"{self.model.replace('/', '-')}_{self.digest()}"
 
 
+def enough_images(value: int) -> str | None:
+    """A problem for fewer images than precision and recall need: three neighbours and itself."""
+    return None if value >= 4 else "must be at least 4: recall looks at three neighbours of each"
+
+
+def steps_problems(protocol: Protocol) -> list[str]:
+    """DPM-Solver++ on all timesteps takes one of them twice, and divides by the distance: NaN."""
+    if protocol.sampler != "dpm-solver++" or protocol.sampling_steps < TIMESTEPS:
+        return []
+    steps = protocol.sampling_steps
+    return [f"sampling_steps = {steps}: dpm-solver++ takes at most {TIMESTEPS - 1}"]
+
+
 PROTOCOL_CHECKS: Mapping[str, Check] = {
     "name": safe_name,
-    "images": within(2),
+    "images": enough_images,
     "sampler": one_of(SAMPLERS),
     "sampling_steps": within(1, TIMESTEPS),
     "guidance": within(0),
@@ -150,7 +163,8 @@ class Protocol(Identity):
     reference_digest: str | None = None
 
     def __post_init__(self) -> None:
-        refuse(f"Protocol({self.name})", problems(self, PROTOCOL_CHECKS))
+        found = problems(self, PROTOCOL_CHECKS)
+        refuse(f"Protocol({self.name})", found or steps_problems(self))
 
     @functools.cached_property
     def id(self) -> str:

@@ -218,3 +218,24 @@ def test_a_grid_tells_the_mistakes_of_all_its_members() -> None:
 def test_the_cells_of_a_sweep_are_run_by_step_by_protocol() -> None:
     sweep = tiny_sweep(protocols=(tiny_protocol(), tiny_protocol(guidance=2.0)))
     assert len(list(sweep.cells)) == 4 and isinstance(sweep, Sweep)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"images": 3}, r"images = 3 must be at least 4: recall looks at three neighbours"),
+        (
+            {"sampler": "dpm-solver++", "sampling_steps": 1000},
+            r"sampling_steps = 1000: dpm-solver\+\+ takes at most 999",
+        ),
+    ],
+)
+def test_a_protocol_that_can_give_no_number_is_refused(fields: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        base(Protocol, **fields)
+
+
+def test_protocols_at_the_edge_are_taken() -> None:
+    base(Protocol, images=4)
+    base(Protocol, sampler="dpm-solver++", sampling_steps=999)
+    base(Protocol, sampler="ddim", sampling_steps=1000)

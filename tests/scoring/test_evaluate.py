@@ -341,7 +341,7 @@ def test_a_latent_model_is_sampled_through_the_decoder_the_cluster_names(
 ) -> None:
     run, protocol = (
         Run(model="mini-DiT-S/8"),
-        Protocol(name="latent", images=3, sampling_steps=2, guidance=1.5),
+        Protocol(name="latent", images=4, sampling_steps=2, guidance=1.5),
     )
     store, out = Store(tmp_path), tmp_path / "samples.npz"
     store.ema(run, 10).parent.mkdir(parents=True)
@@ -350,7 +350,7 @@ def test_a_latent_model_is_sampled_through_the_decoder_the_cluster_names(
     scoring.write_samples(
         task(protocol, run), store, cluster, Rank(0, 1, CPU), out, lambda *_: None
     )
-    assert reference.array_shape(out) == (3, DATASETS["imagenet256"].pixels, 3)
+    assert reference.array_shape(out) == (4, DATASETS["imagenet256"].pixels, 3)
 
 
 def test_an_absent_decoder_is_named_with_the_remedy(tmp_path: Path) -> None:
