@@ -13,11 +13,12 @@ import pytest
 from torch import Tensor
 
 from harness.cli import main as cli
-from harness.launch.run import perform
+from harness.launch.perform import perform
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train, missing
+from harness.study.tasks import Evaluate, Task, Train
 
 ROOT = Path(__file__).parents[1]
 PATCHES = (8, 4, 2)

@@ -76,7 +76,7 @@ def encode(args: argparse.Namespace) -> int:
     from harness.launch.run import with_bar
     from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
-    from harness.study.tasks import Encode, missing
+    from harness.study.tasks import Encode
 
     if args.verify:
         return verify(args.images)
@@ -84,14 +84,14 @@ def encode(args: argparse.Namespace) -> int:
     cluster, out = settled(args), args.out.resolve()
     store = Store(Path(cluster.store))
     task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
-    if missing(task, store) and cluster.executor != "local":
+    if not task.is_done(store) and cluster.executor != "local":
         code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
-        tasks, held, _ = submit(task, store, cluster, code, args.retry)
+        tasks, held, _ = submit(task.name, lambda: [task], store, cluster, code, args.retry)
         print(
             f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it"
         )
         return 0
-    if missing(task, store):
+    if not task.is_done(store):
         with_bar(task, store, cluster)
     if os.environ.get("RANK", "0") == "0":
         refuse_unreadable(out)

@@ -12,9 +12,9 @@ from harness.base.text import in_units
 from harness.cli.tables import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
-from harness.study.tasks import missing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -35,7 +35,7 @@ def settled(args: argparse.Namespace) -> Cluster:
 def plan(args: argparse.Namespace) -> int:
     from harness.cli.tables import plan_json, plan_text
     from harness.study.checks import faults, notices
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     sweep, cluster = load_sweep(args.sweep), settled(args)
     store = Store(Path(cluster.store))
@@ -66,7 +66,7 @@ def status(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     from harness.launch.run import run_all
     from harness.study.checks import faults
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
@@ -91,7 +91,7 @@ def bench(args: argparse.Namespace) -> int:
     from harness.base.distributed import process_group
     from harness.bench.timing import bench as measure
     from harness.bench.timing import bench_text, evaluations_text
-    from harness.launch.run import set_threads
+    from harness.launch.perform import set_threads
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     if not args.seconds > 0:
@@ -131,7 +131,7 @@ def launch(args: argparse.Namespace) -> int:
     from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
     from harness.study.checks import faults
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
@@ -152,7 +152,9 @@ def launch(args: argparse.Namespace) -> int:
         for name in left:
             print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
         return 1 if left else 0
-    tasks, held, _ = submit(sweep, store, cluster, code, args.retry)
+    tasks, held, _ = submit(
+        sweep.name, partial(missing, sweep, store), store, cluster, code, args.retry
+    )
     for task in tasks:
         print(f"submitted {task.id}: {task.reason}")
     print(
@@ -170,7 +172,7 @@ def launch(args: argparse.Namespace) -> int:
 def cancel(args: argparse.Namespace) -> int:
     from harness.launch import jobs
     from harness.launch.follow import prefix
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     sweep, cluster = load_sweep(args.sweep), settled(args)
     store, name = Store(Path(cluster.store)), sweep.name if cluster.executor == "slurm" else None

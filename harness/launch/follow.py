@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from harness.launch.slurm import Ticket
 from harness.launch.submit import Job, Order, hand_in, submit
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, missing
+from harness.study.tasks import Evaluate
 
 # Shell: a follower whose Python was killed goes back into the queue. It does not where it ended in
 # good order, was cancelled or is requeued already, nor after the third end in a row within ten
@@ -57,7 +59,9 @@ def follow(
     while not stopped:
         try:
             with user_errors():
-                found = submit(sweep, store, cluster, code, retry, asked)
+                found = submit(
+                    sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
+                )
                 tasks = missing(sweep, store)
         except UserError as error:
             if asked:

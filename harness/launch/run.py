@@ -9,89 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import cast
 
 from tqdm import tqdm
 
-from harness.base.errors import UserError, user_errors
-from harness.base.files import claim, is_claimed, is_whole
-from harness.data import index as latents
+from harness.base.errors import Locked, UserError, user_errors
+from harness.base.files import is_claimed
+from harness.launch.perform import perform, set_threads
 from harness.spec import Sweep
 from harness.study.cluster import Cluster
-from harness.study.compute import sampling_flop, training_flop
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Encode, Evaluate, Progress, Task, Train, missing
-
-
-def flop(task: Task) -> float:
-    """Operations of a task: what progress is measured in, and what goes first."""
-    if isinstance(task, Train):
-        return training_flop(task.run, task.steps[-1] - task.start)
-    if isinstance(task, Encode):
-        return 1.0  # always alone
-    return sampling_flop(task.run, task.protocol)
-
-
-def is_done(task: Task, store: Store) -> bool:
-    if isinstance(task, Train):
-        return all(is_whole(store.ema(task.run, step)) for step in task.steps)
-    if isinstance(task, Encode):
-        return not missing(task, store)
-    return store.record(task.run, task.step, task.protocol).exists()
-
-
-def claim_path(task: Task, store: Store) -> Path:
-    if isinstance(task, Train):
-        return store.train_claim(task.run)
-    if isinstance(task, Encode):
-        return latents.claim_path(Path(task.out))
-    return store.evaluate_claim(task.run, task.step, task.protocol)
-
-
-def perform(
-    task: Task, store: Store, cluster: Cluster, tell: Progress, patience: float = 0.1
-) -> None:
-    """Does one task in this process group; does nothing where it is done already.
-
-    Raises:
-        BlockingIOError: another process is at it, and did not end within `patience` seconds.
-        Interrupted: a signal came; run the same task again to go on.
-    """
-    from harness.base.distributed import process_group, stop_on_signal
-
-    path = claim_path(task, store)
-    with (
-        stop_on_signal() as stop,
-        process_group(cluster.device) as rank,
-        claim(path, rank.is_main, patience) as mine,
-    ):
-        if rank.any(not mine):
-            raise BlockingIOError(f"{task.id} is being worked on by another process: left to it")
-        if is_done(task, store):
-            return
-        if isinstance(task, Train):
-            from harness.training.loop import train
-
-            train(rest(task, store), store, cluster, rank, stop, tell)
-        elif isinstance(task, Encode):
-            from harness.encoding.encode import encode
-
-            encode(task, cluster, rank, stop, tell)
-        else:
-            from harness.scoring.evaluate import evaluate
-
-            evaluate(task, store, cluster, rank, stop, tell)
-
-
-def rest(task: Train, store: Store) -> Train:
-    """What is left of a task that an earlier attempt began: it goes on from the newest state, past steps it reached."""
-    return replace(
-        task, steps=tuple(step for step in task.steps if not is_whole(store.ema(task.run, step)))
-    )
+from harness.study.tasks import Progress, Task
 
 
 class Bar:
@@ -100,7 +31,7 @@ class Bar:
     def __init__(self, tasks: list[Task]) -> None:
         tty = sys.stderr.isatty()
         self.shares: dict[str, float] = {}
-        self.sizes = {task.id: flop(task) for task in tasks}
+        self.sizes = {task.id: task.size for task in tasks}
         self.bar = tqdm(
             total=100.0,
             mininterval=0.2 if tty else 10,
@@ -128,14 +59,10 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
     def ready(mine: set[str]) -> list[Task]:
         """What can begin, the longest first: the last worker then ends soonest. [] when only waiting is left."""
         while True:
-            left = [
-                t
-                for t in missing(sweep, store)
-                if t.id not in failed and (not isinstance(t, Evaluate) or t.ready)
-            ]
-            free = [t for t in left if t.id not in mine and not is_claimed(claim_path(t, store))]
+            left = [t for t in missing(sweep, store) if t.id not in failed and t.ready]
+            free = [t for t in left if t.id not in mine and not is_claimed(t.claim(store))]
             if free or mine or not left:
-                return sorted(free, key=flop, reverse=True)
+                return sorted(free, key=lambda task: task.size, reverse=True)
             time.sleep(
                 1
             )  # another process is at what is left: wait for it rather than call it a failure
@@ -183,17 +110,11 @@ def attempt(task: Task, store: Store, cluster: Cluster, tell: Progress) -> str |
     try:
         with user_errors():
             perform(task, store, cluster, tell)
-    except BlockingIOError:
+    except Locked:
         return None  # another process was quicker: the task is done by it, or missing again
     except UserError as error:
         return str(error)
     return None
-
-
-def set_threads(cluster: Cluster) -> None:
-    import torch
-
-    torch.set_num_threads(cluster.threads)
 
 
 def side_by_side(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: Ended) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import getpass
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,42 +17,13 @@ from harness.base.files import append_lines, is_claimed, read_json, write_json
 from harness.launch import local, slurm
 from harness.launch.jobs import alone, look, withdraw
 from harness.launch.ledger import cancelled, mark, tries
-from harness.launch.run import claim_path, perform, set_threads
+from harness.launch.perform import perform, set_threads
 from harness.launch.slurm import Down
-from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.store import Store
-from harness.study.tasks import Encode, Evaluate, Task, Train, missing
+from harness.study.tasks import Task, from_json, to_json
 
 STALE_S = 300  # how long a job waits for an old writer that a node still runs
-
-
-def to_json(task: Task) -> dict[str, Any]:
-    return {"kind": type(task).__name__, **asdict(task)}
-
-
-def from_json(fields: dict[str, Any]) -> Task:
-    fields = dict(fields)
-    kind = fields.pop("kind")
-    if kind == "Encode":
-        return Encode(**fields)
-    run = Run(**fields.pop("run"))
-    if kind == "Train":
-        return Train(run, tuple(fields.pop("steps")), **fields)
-    return Evaluate(run=run, protocol=Protocol(**fields.pop("protocol")), **fields)
-
-
-def resources(task: Task, cluster: Cluster) -> Cluster:
-    if isinstance(task, Encode):
-        return cluster.of("", evaluates=False)
-    return cluster.of(task.run.model, isinstance(task, Evaluate))
-
-
-def position(task: Task, store: Store) -> int:
-    """Where the task's next job begins: a step, or a number of shards."""
-    if isinstance(task, Evaluate):
-        return len(list(store.shards(task.run, task.step, task.protocol).glob("[0-9]*")))
-    return task.start
 
 
 class Job:
@@ -74,7 +45,7 @@ class Job:
         """
         fields, cluster = self.told()
         task = from_json(fields)
-        cluster = resources(task, cluster)
+        cluster = task.resources(cluster)
         store = Store(Path(cluster.store))
         if cluster.executor == "slurm":
             do(task, store, cluster, slurm.export_ranks(), STALE_S)
@@ -118,9 +89,9 @@ def worn_out(tasks: Collection[Task], store: Store, cluster: Cluster) -> set[str
     """Those of the tasks whose last jobs ended without result or progress, `retries` times in a row."""
     count = tries(store)
     often = [
-        task for task in tasks if count.get(task.id, (0, 0))[0] >= resources(task, cluster).retries
+        task for task in tasks if count.get(task.id, (0, 0))[0] >= task.resources(cluster).retries
     ]
-    return {task.id for task in often if position(task, store) <= count[task.id][1]}
+    return {task.id for task in often if task.position(store) <= count[task.id][1]}
 
 
 class Reconciled(NamedTuple):
@@ -132,41 +103,41 @@ class Reconciled(NamedTuple):
 
 
 def submit(
-    sweep: Sweep | Encode,
+    name: str,
+    wanted_now: Callable[[], list[Task]],
     store: Store,
     cluster: Cluster,
     code: Path,
     retry: bool = False,
     asked: bool = True,
 ) -> Reconciled:
-    """Gives every missing task that can begin, and that nobody has in hand, to a submitit job; asked twice, once.
+    """Submits a job for each wanted task that is ready and has no job yet; asked twice, once.
 
+    `wanted_now` lists the missing tasks; it is called under the lock.
     `asked`: by a person, so that what was cancelled is wanted again.
 
     Raises:
         ValueError: another launch does not let go of the ledger, or the scheduler refuses.
     """
     with alone(store):
-        seen = look(store, sweep.name if cluster.executor == "slurm" else "")
+        seen = look(store, name if cluster.executor == "slurm" else "")
         with contextlib.suppress(
             Down
         ):  # another person's, which only that person may end: the claim protects the task
             withdraw(seen.strays)
-        wanted = missing(sweep, store)
-        ready = [
-            t for t in wanted if t.id not in seen.jobs and (not isinstance(t, Evaluate) or t.ready)
-        ]
+        wanted = wanted_now()
+        ready = [t for t in wanted if t.id not in seen.jobs and t.ready]
         left = set() if retry else worn_out(ready, store, cluster)
         withdrawn = cancelled(store) & {task.id for task in wanted}
         if asked and withdrawn:
             mark(withdrawn, store, False)
         left |= set() if asked else withdrawn
-        tasks = [t for t in ready if t.id not in left and not is_claimed(claim_path(t, store))]
+        tasks = [t for t in ready if t.id not in left and not is_claimed(t.claim(store))]
         if tasks:
             orders = [
-                Order(t.id, to_json(t), resources(t, cluster), position(t, store)) for t in tasks
+                Order(t.id, to_json(t), t.resources(cluster), t.position(store)) for t in tasks
             ]
-            hand_in(orders, Job, sweep.name, store, cluster, retry, code)
+            hand_in(orders, Job, name, store, cluster, retry, code)
         return Reconciled(tasks, {t.id for t in wanted if t.id in seen.jobs}, left)
 
 

@@ -12,9 +12,10 @@ from harness.data import DATASETS
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, parameters
+from harness.study.plan import Cell
 from harness.study.speed import Speed, Work, hours
 from harness.study.store import STATES_KEPT
-from harness.study.tasks import Cell, Evaluate, Train
+from harness.study.tasks import Evaluate, Train
 
 BYTES = 4  # checkpoints are fp32
 STATE_COPIES = 4  # weights, EMA and AdamW's two moments

@@ -24,8 +24,9 @@ from harness.objectives import TIMESTEPS
 from harness.spec import Run, even_parts
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops
+from harness.study.plan import newest
 from harness.study.store import Store
-from harness.study.tasks import Progress, Train, newest
+from harness.study.tasks import Progress, Train
 from harness.training.step import Learner, new_learner, new_network, parts, stepper
 
 LOOK = 20  # steps between looks at losses, signals and the clock: a look waits for the device

@@ -18,8 +18,9 @@ from harness.launch.ledger import cancelled, find, last_error, log_text
 from harness.launch.submit import Job, position, worn_out
 from harness.study.checks import uneven
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Train, missing
+from harness.study.tasks import Train
 
 LINE = {"executor": "slurm", "launch": "L1", "name": "tiny", "retry": False, "log": "", "at": 0}
 

@@ -28,8 +28,9 @@ from helpers import (
 from harness.base.files import read_json, read_lines, write_json
 from harness.spec import Sweep
 from harness.study.collect import COLUMNS, LOG_COLUMNS
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Train, missing
+from harness.study.tasks import Train
 
 MODELS = ("mini-DiT-S/8", "mini-DiT-S/4")
 BOTH = tuple(tiny_run(model=model) for model in MODELS)

@@ -327,6 +327,6 @@ def test_scoring_a_sweep_leaves_nothing_to_do(store: Store) -> None:
         steps=(10,), protocols=(tiny_protocol(), tiny_protocol(name="led", guidance=2.0))
     )
     score_all(sweep, store)
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     assert missing(sweep, store) == []

@@ -18,8 +18,8 @@ from processes import until
 from harness.base.files import read_lines
 from harness.launch.ledger import ledger
 from harness.spec import Run, Sweep
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import missing
 
 Files = tuple[Path | str, Path]
 ENDLESS = 10_000_000

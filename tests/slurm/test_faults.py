@@ -11,7 +11,7 @@ from helpers import curve, tiny_run, tiny_sweep
 from processes import end, until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 RUN = tiny_run()
 SAVING = {"checkpoint_minutes": 0.05}

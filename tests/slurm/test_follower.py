@@ -9,7 +9,7 @@ from helpers import finished, tiny_run, tiny_sweep
 from processes import until
 from site_verbs import ENDLESS, Site, training
 
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 RUNS = tuple(tiny_run(seed=seed) for seed in range(2))
 

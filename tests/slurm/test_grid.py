@@ -11,7 +11,7 @@ from processes import until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
 from harness.base.files import read_json
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 HOSTILE = {
     "SBATCH_PARTITION": "nowhere",

@@ -8,7 +8,7 @@ from processes import until
 from site_verbs import Site, training, undisturbed
 
 from harness.base.files import read_lines
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 RUN = tiny_run()
 

@@ -12,7 +12,7 @@ from lab import Lab
 from processes import until
 from site_verbs import Site, training
 
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 
 @pytest.mark.parametrize(

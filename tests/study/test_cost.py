@@ -20,8 +20,8 @@ from harness.models.dit import DiT
 from harness.spec import FEATURES, Protocol, Run
 from harness.study import compute, cost
 from harness.study.compute import network
+from harness.study.plan import untouched
 from harness.study.speed import Speed
-from harness.study.tasks import untouched
 
 PAPER = [f"DiT-{size}/{patch}" for size in SIZES for patch in PATCHES]
 # paper.md: the released models' own counts, fixed positions included

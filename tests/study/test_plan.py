@@ -15,8 +15,9 @@ from harness.base.files import append_lines, write_json
 from harness.cli.tables import plan_json, plan_text, status_json, status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
+from harness.study.plan import missing, newest, orphans, survey
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train, missing, newest, orphans, survey
+from harness.study.tasks import Evaluate, Task, Train
 
 PLANNING = [
     "spec",

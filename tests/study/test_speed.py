@@ -14,9 +14,9 @@ from harness.cli.tables import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
 from harness.study import compute, cost
 from harness.study.cluster import Cluster
+from harness.study.plan import untouched
 from harness.study.speed import Work, basis, known_speed, rate
 from harness.study.store import Store
-from harness.study.tasks import untouched
 
 RUN = Run(model="DiT-S/4", precision="bf16")
 PROTOCOL = Protocol(name="p", images=1000, sampling_steps=100, guidance=1.5)
