@@ -20,6 +20,7 @@ from harness.base.files import (
     is_whole,
     read_json,
     read_lines,
+    remove_leftovers,
     write_json,
 )
 from harness.study import store as files
@@ -84,6 +85,19 @@ def test_a_safetensors_file_is_whole_or_seen_to_be_cut(tmp_path: Path) -> None:
         assert not is_whole(path), length
     path.write_bytes(data + b"x")
     assert not is_whole(path) and not is_whole(tmp_path / "absent")
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = {"0000010/ema.safetensors", "0000020/state.safetensors"}
+    left = {"0000010/.tmpa1B2c3", "0000020/.state.safetensors.77", "0000030/.tmpa1B2c3", ".x.json.1"}
+    for name in kept | left:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "0000040").mkdir()
+    (tmp_path / ".tmplink").symlink_to(tmp_path / "0000010")
+    remove_leftovers(tmp_path)
+    assert tree(tmp_path) == kept | {"0000010", "0000020"}
+    remove_leftovers(tmp_path / "absent")
 
 
 def test_a_claim_is_one_process_and_ends_with_it(store: Store) -> None:
