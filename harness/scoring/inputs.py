@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from harness.base.errors import UserError
+from harness.data import DATASETS
 from harness.data.index import read_index
 from harness.models.autoencoder import (
     Decoder,
+    decoder_digest,
     decoder_of,
     encoder_digest,
     identity,
@@ -20,11 +24,40 @@ from harness.models.autoencoder import (
 from harness.scoring import features, reference
 from harness.scoring.features import Extractor
 from harness.scoring.reference import Reference
+from harness.scoring.sample import load_network
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
 
 BATCH = 512  # images of the embedded digits in one forward of the extractor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the score of a checkpoint is made from; the digests say which files these were."""
+
+    net: nn.Module
+    checkpoint: str  # SHA-256 of the file of weights
+    decode: Decoder
+    decoder_digest: str  # "" for the identity
+    extractor: Extractor
+    reference: Reference
+
+
+def load_inputs(task: Evaluate, store: Store, cluster: Cluster, device: torch.device) -> Inputs:
+    """Everything that scoring needs, before anything is sampled.
+
+    Raises:
+        UserError: reference, extractor, decoder or weights are absent or do not fit.
+    """
+    run, protocol = task.run, task.protocol
+    extractor = load_extractor(protocol, cluster, device)
+    pixels = DATASETS[run.data].pixels
+    reference = load_reference(protocol, cluster, store, extractor, pixels)
+    decode, decoder = load_decoder(run, protocol, cluster, device)
+    net, checkpoint = load_network(store, run, task.step, protocol.weights, device, cluster.compile)
+    return Inputs(net, checkpoint, decode, decoder, extractor, reference)
 
 
 @functools.lru_cache(maxsize=2)
@@ -76,15 +109,17 @@ def load_reference(
     return found
 
 
-def decoder_for(run: Run, protocol: Protocol, cluster: Cluster, device: torch.device) -> Decoder:
-    """The decoder that a protocol names, on `device`.
+def load_decoder(
+    run: Run, protocol: Protocol, cluster: Cluster, device: torch.device
+) -> tuple[Decoder, str]:
+    """The decoder that a protocol names, on `device`, and its digest; "" for the identity.
 
     Raises:
         UserError: no such weights, or the latents were made by another encoder than this decoder's.
     """
     name, latents = protocol.decoder, cluster.path(run.data)
     if name == "identity":
-        return identity
+        return identity, ""
     vae = load_vae(name, cluster.path(name))
     if latents is not None:
         made, own = read_index(latents).vae, encoder_digest(vae)
@@ -93,4 +128,4 @@ def decoder_for(run: Run, protocol: Protocol, cluster: Cluster, device: torch.de
                 f"decoder {name!r} has encoder {own[:12]}, the latents in {latents} were made by"
                 f" {made['digest'][:12]} ({made['name']}): set paths.{name} to its weights"
             )
-    return decoder_of(vae, device)
+    return decoder_of(vae, device), decoder_digest(vae)

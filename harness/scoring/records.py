@@ -9,14 +9,13 @@ import numpy as np
 import torch
 
 from harness.base.distributed import Rank
-from harness.base.files import atomic_write, read_json, sha256, write_json
+from harness.base.files import atomic_write, read_json, write_json
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
 from harness.scoring import features, metrics
-from harness.scoring.features import Extractor
-from harness.scoring.reference import Reference
+from harness.scoring.inputs import Inputs
 from harness.scoring.sample import labels
 from harness.spec import Protocol, Run
 from harness.study.store import SCHEMA, Store
@@ -43,8 +42,7 @@ def write_record(
     task: Evaluate,
     store: Store,
     shards: list[Path],
-    extractor: Extractor,
-    reference: Reference,
+    inputs: Inputs,
     rank: Rank,
     seconds: float,
 ) -> None:
@@ -55,9 +53,8 @@ def write_record(
         n: torch.cat([load_tensors(shard, prefix=n)[n] for shard in shards])
         for n in features.LAYERS
     }
-    weights = (
-        store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
-    )
+    extractor, reference = inputs.extractor, inputs.reference
+    decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
     record = {
         "schema": SCHEMA,
         "run": run.id,
@@ -68,7 +65,8 @@ def write_record(
         "values": metrics.values(gathered, reference, metric_names(protocol)),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": reference.name, "digest": reference.digest, "n": reference.n},
-        "checkpoint": sha256(weights),
+        "checkpoint": inputs.checkpoint,
+        **decoder,
         "warnings": [
             *extractor.warnings,
             *metrics.warnings(protocol.images, gathered["pool"].shape[1]),

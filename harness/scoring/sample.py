@@ -1,4 +1,4 @@
-"""Seeds to latents by index: image i depends on (seed, i) alone, whatever the batch or the number of ranks."""
+"""Seeds to images by index: image i depends on (seed, i) alone, never on batch or ranks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.base import rng
 from harness.base.errors import UserError
+from harness.base.files import sha256
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import Decoder, to_uint8
@@ -24,7 +25,10 @@ DECODED = 16  # images decoded at a time: the VAE takes far more memory an image
 def labels(
     protocol: Protocol, classes: int, low: int, high: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The labels [high - low] of images low … high; balanced ones take turns, so that no split of the IS is sorted."""
+    """The labels [high - low] of images low … high.
+
+    Balanced ones take turns, so that no split of the Inception score is sorted by class.
+    """
     if protocol.labels == "balanced":
         return torch.arange(low, high, device=device) % classes
     return rng.integers(low, high, classes, device, "labels", protocol.seed)
@@ -70,7 +74,8 @@ def sample_images(
 
 
 def refuse_not_finite(x: Tensor, name: str) -> None:
-    """
+    """Refuses x [N, ...], called `name`, where numbers in it are NaN or infinite.
+
     Raises:
         UserError: with how many of the rows of x [N, ...] are not finite.
     """
@@ -83,28 +88,34 @@ def refuse_not_finite(x: Tensor, name: str) -> None:
 
 def load_network(
     store: Store, run: Run, step: int, weights: str, device: torch.device, compiled: bool = False
-) -> nn.Module:
-    """The trained network in eval mode: its EMA, or its raw weights while the state is still there.
+) -> tuple[nn.Module, str]:
+    """The trained network in eval mode, and the SHA-256 of the file it was read from.
+
+    `weights` is "ema", or "raw" while the training state is still there.
 
     Raises:
-        ValueError: no such weights, or those of another model.
+        UserError: no such weights, those of another model, or a file replaced while it was read.
     """
-    path, part = (
+    path, prefix = (
         (store.ema(run, step), "") if weights == "ema" else (store.state(run, step), "net.")
     )
     if not path.exists():
         raise UserError(
             f"{run.id} has no {weights} weights at step {step}: {path} is not there; train it again"
         )
+    before = path.stat()
+    digest, tensors = sha256(path), load_tensors(path, str(device), prefix)
+    after = path.stat()
+    if (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns):
+        raise UserError(f"{path} was replaced while it was read: run the same command again")
     with torch.device("meta"):
         net = network(run)
-    wanted = net.state_dict()
-    found = {name[len(part) :]: x for name, x in load_tensors(path, str(device), part).items()}
-    if {name: x.shape for name, x in found.items()} != {
-        name: x.shape for name, x in wanted.items()
-    }:
+    expected = {name: x.shape for name, x in net.state_dict().items()}
+    tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    if {name: x.shape for name, x in tensors.items()} != expected:
         raise UserError(
             f"{path} holds another model than {run.model}: move it away and train again"
         )
-    net.load_state_dict(found, assign=True)
-    return cast(nn.Module, torch.compile(net.eval())) if compiled else net.eval()
+    net.load_state_dict(tensors, assign=True)
+    net.eval()
+    return (cast(nn.Module, torch.compile(net)) if compiled else net), digest
