@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from harness.base.errors import UserError
+from harness.base.files import read_json
 from harness.data import DATASETS
 from harness.data.index import read_index
 from harness.models.autoencoder import (
@@ -21,6 +24,7 @@ from harness.models.autoencoder import (
     load_vae,
     to_uint8,
 )
+from harness.models.decoders import PUBLISHED_DECODERS, Published
 from harness.scoring import features, reference
 from harness.scoring.features import Extractor
 from harness.scoring.reference import Reference
@@ -56,6 +60,7 @@ def load_inputs(task: Evaluate, store: Store, cluster: Cluster, device: torch.de
     pixels = DATASETS[run.data].pixels
     reference = load_reference(protocol, cluster, store, extractor, pixels)
     decode, decoder = load_decoder(run, protocol, cluster, device)
+    refuse_mixed_decoders(protocol.decoder, decoder, store)
     net, checkpoint = load_network(store, run, task.step, protocol.weights, device, cluster.compile)
     return Inputs(net, checkpoint, decode, decoder, extractor, reference)
 
@@ -129,3 +134,49 @@ def load_decoder(
                 f" {made['digest'][:12]} ({made['name']}): set paths.{name} to its weights"
             )
     return decoder_of(vae, device), decoder_digest(vae)
+
+
+def refuse_mixed_decoders(name: str, digest: str, store: Store) -> None:
+    """Refuses a decoder that the scores of this store contradict; `digest` is "" for the identity.
+
+    Decoders share an encoder: latents do not show a path that leads to another one.
+
+    Raises:
+        UserError: they were decoded by other weights of this name, or by these under another name.
+    """
+    for other, seen in recorded_decoders(store).items() if digest else ():
+        if other == name and seen != digest:
+            raise UserError(
+                f"decoder {name!r} has digest {digest[:12]}, scores in {store.root} were decoded by"
+                f" {seen[:12]}: set paths.{name} to those weights, or score in another store"
+            )
+        if other != name and seen == digest:
+            raise UserError(
+                f"decoder {name!r} has digest {digest[:12]}, which is {other!r} in {store.root}:"
+                f" set paths.{name} to its own weights"
+            )
+
+
+def recorded_decoders(store: Store) -> dict[str, str]:
+    """Digests of decoders by name. One record of a protocol tells: each was compared when scored."""
+    found: dict[str, str] = {}
+    protocols: set[str] = set()
+    for path in sorted(store.records()):
+        if path.parent.name in protocols:
+            continue
+        with contextlib.suppress(UserError):  # a damaged record is collect's to report
+            record = read_json(path)
+            if isinstance(digest := record.get("decoder_digest"), str):
+                protocols.add(path.parent.name)
+                found.setdefault(str(record.get("protocol_fields", {}).get("decoder")), digest)
+    return found
+
+
+def decoder_warnings(
+    name: str, digest: str, published: Mapping[str, Published] = PUBLISHED_DECODERS
+) -> list[str]:
+    """A warning for a decoder that is not the published one, as far as that is known."""
+    known = published[name].digest if name in published else None
+    if known in (None, digest):
+        return []
+    return [f"decoder {name!r} has digest {digest[:12]}, the published one {str(known)[:12]}"]

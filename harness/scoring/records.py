@@ -15,7 +15,7 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
 from harness.scoring import features, metrics
-from harness.scoring.inputs import Inputs
+from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.sample import labels
 from harness.spec import Protocol, Run
 from harness.study.store import SCHEMA, Store
@@ -71,6 +71,7 @@ def write_record(
             *extractor.warnings,
             *metrics.warnings(protocol.images, gathered["pool"].shape[1]),
             *few_images(run, store),
+            *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         "seconds": round(seconds, 3),
         "world": rank.world,

@@ -37,6 +37,7 @@ from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import evaluate as scoring
 from harness.scoring import reference
 from harness.scoring.inputs import load_inputs
+from harness.scoring.records import write_record
 from harness.scoring.sample import labels, load_network, sample, sample_images
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
@@ -487,3 +488,13 @@ def test_scoring_a_sweep_leaves_nothing_to_do(store: Store) -> None:
     from harness.study.plan import missing
 
     assert missing(sweep, store) == []
+
+
+def test_the_digest_of_a_decoder_stands_in_the_record(store: Store) -> None:
+    assert "decoder_digest" not in record(store, tiny_protocol()), "pixels have none"
+    one, rank = task(tiny_protocol(seed=5)), Rank(0, 1, CPU)
+    inputs = replace(load_inputs(one, store, Cluster(), CPU), decoder_digest="d" * 64)
+    path = store.shards(RUN, 10, one.protocol) / "00000.safetensors"
+    scoring.score_shard(one, range(64), inputs, Cluster(), rank, Stop(), path, {})
+    write_record(one, store, [path], inputs, rank, 1.0)
+    assert read_json(store.record(RUN, 10, one.protocol))["decoder_digest"] == "d" * 64
