@@ -12,10 +12,10 @@ from torch import Tensor
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
 from harness.base.tensors import save_tensors
+from harness.scoring.arrays import write_array
 from harness.scoring.features import Features
 from harness.scoring.inputs import Inputs, load_decoder, load_inputs
 from harness.scoring.records import write_record
-from harness.scoring.reference import write_array
 from harness.scoring.sample import load_network, refuse_not_finite, sample_images
 from harness.scoring.shards import RECIPE, SHARD, remove_temporary, shard_paths, to_do
 from harness.study.cluster import Cluster

@@ -13,6 +13,7 @@ from torch import nn
 
 from harness.base.errors import UserError
 from harness.base.files import read_json
+from harness.base.npz import image_side
 from harness.data import DATASETS
 from harness.data.index import read_index
 from harness.models.autoencoder import (
@@ -27,6 +28,7 @@ from harness.models.autoencoder import (
 from harness.models.decoders import PUBLISHED_DECODERS, Published
 from harness.scoring import features, reference
 from harness.scoring.features import Extractor
+from harness.scoring.metrics import NEIGHBOURS
 from harness.scoring.reference import Reference
 from harness.scoring.sample import load_network
 from harness.spec import Protocol, Run
@@ -99,13 +101,18 @@ def load_reference(
             f"reference {protocol.reference!r} is not at {path}: put ADM's npz there, set"
             f" paths.{protocol.reference} in the cluster file, or make one with harness reference"
         )
-    side = pixels if embedded else reference.side(path)
+    side = pixels if embedded else image_side(path)
     if side not in (0, pixels):
         raise UserError(
             f"reference {protocol.reference!r} has {side} pixels a side, the samples {pixels}:"
             " use one of that size"
         )
     found = cached_reference(protocol.reference, None if embedded else path, extractor)
+    if len(found.pool) <= NEIGHBOURS:
+        raise UserError(
+            f"reference {protocol.reference!r} holds {len(found.pool)} images, precision and recall"
+            f" need {NEIGHBOURS + 1}: take a file with statistics and images"
+        )
     if protocol.reference_digest and not found.digest.startswith(protocol.reference_digest):
         raise UserError(
             f"reference {protocol.reference!r} has digest {found.digest[:12]}, the protocol wants"

@@ -31,11 +31,12 @@ from torch import Tensor
 from harness.base.distributed import Interrupted, Rank, Stop, process_group, stop_on_signal
 from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
+from harness.base.npz import image_shape
 from harness.base.tensors import load_tensors, read_metadata, save_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import evaluate as scoring
-from harness.scoring import reference
+from harness.scoring.arrays import write_array
 from harness.scoring.inputs import load_inputs
 from harness.scoring.records import write_record
 from harness.scoring.sample import labels, load_network, sample, sample_images
@@ -343,7 +344,7 @@ def test_a_reference_may_lie_in_the_store_or_where_the_cluster_says(
         ("there", tmp_path / "elsewhere.npz"),
     ):
         path.parent.mkdir(exist_ok=True)
-        reference.write_array(path, [numbers], len(numbers))
+        write_array(path, [numbers], len(numbers))
         assert values(
             store, tiny_protocol(reference=name), paths={"there": str(tmp_path / "elsewhere.npz")}
         ) == pytest.approx(plain, rel=1e-6)
@@ -351,7 +352,15 @@ def test_a_reference_may_lie_in_the_store_or_where_the_cluster_says(
 
 def small_reference(store: Store, numbers: Tensor) -> None:
     store.references().mkdir()
-    reference.write_array(store.references() / "small.npz", [numbers[:90, :, :8, :8]], 90)
+    write_array(store.references() / "small.npz", [numbers[:90, :, :8, :8]], 90)
+
+
+def bare_reference(store: Store, numbers: Tensor) -> None:
+    store.references().mkdir()
+    sigma, sigma_s = np.eye(64), np.eye(256)
+    np.savez(
+        store.references() / "bare.npz", mu=sigma[0], sigma=sigma, mu_s=sigma_s[0], sigma_s=sigma_s
+    )
 
 
 def other_model(store: Store, numbers: Tensor) -> None:
@@ -373,6 +382,7 @@ def nothing(store: Store, numbers: Tensor) -> None:
         (nothing, {"reference": "nowhere"}, "reference 'nowhere' is not at .*: put"),
         (nothing, {"reference_digest": "0123"}, "has digest 44e12699daba, the protocol wants 0123"),
         (small_reference, {"reference": "small"}, "has 8 pixels a side, the samples 16"),
+        (bare_reference, {"reference": "bare"}, "holds 0 images, precision and recall need 4"),
         (other_model, {}, "holds another model than mini-DiT-S/8: move it away"),
         (deeper_model, {}, "holds another model than mini-DiT-S/8: move it away"),
         (
@@ -469,7 +479,7 @@ def test_a_latent_model_is_sampled_through_the_decoder_the_cluster_names(
     scoring.write_samples(
         task(protocol, run), store, cluster, Rank(0, 1, CPU), out, lambda *_: None
     )
-    assert reference.array_shape(out) == (4, DATASETS["imagenet256"].pixels, 3)
+    assert image_shape(out) == (4, DATASETS["imagenet256"].pixels, 3)
 
 
 def test_an_absent_decoder_is_named_with_the_remedy(tmp_path: Path) -> None:
