@@ -183,11 +183,6 @@ def test_a_sweep_whose_parts_do_not_fit_is_refused(fields: dict[str, Any], fault
         tiny_sweep(**fields)
 
 
-def test_a_sampler_that_is_not_finite_at_its_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sampling_steps = 1000: dpm-solver.* at most 999"):
-        tiny_protocol(sampler="dpm-solver++", sampling_steps=1000)
-
-
 def test_guidance_takes_two_forwards_a_step() -> None:
     assert [tiny_protocol(guidance=g).forwards for g in (0.0, 1.0, 1.5)] == [2, 1, 2]
 
@@ -211,3 +206,24 @@ def test_a_grid_is_the_product_of_its_axes() -> None:
 def test_a_grid_reports_the_problems_of_all_its_members() -> None:
     with pytest.raises(ValueError, match=r"DiT-Q/2.*DiT-S/3"):
         grid(Run, model=["DiT-Q/2", "DiT-S/2", "DiT-S/3"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"images": 3}, r"images = 3 must be at least 4: recall looks at three neighbours"),
+        (
+            {"sampler": "dpm-solver++", "sampling_steps": 1000},
+            r"sampling_steps = 1000: dpm-solver\+\+ takes at most 999",
+        ),
+    ],
+)
+def test_a_protocol_that_can_give_no_number_is_refused(fields: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        base(Protocol, **fields)
+
+
+def test_protocols_at_the_edge_are_taken() -> None:
+    base(Protocol, images=4)
+    base(Protocol, sampler="dpm-solver++", sampling_steps=999)
+    base(Protocol, sampler="ddim", sampling_steps=1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,10 @@ class Store:
 
     def scored(self, run: Run, protocol: Protocol) -> set[int]:
         return set(steps_in(self.evals(run, protocol), ".json"))
+
+    def records(self) -> Iterator[Path]:
+        """Every record of the store."""
+        return self.root.glob("runs/*/evals/*/[0-9]*.json")
 
     def train_claim(self, run: Run) -> Path:
         return self.run(run) / "train.lock"
