@@ -18,9 +18,10 @@ from harness.launch.submit import worn_out
 from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
 from harness.study.cluster import Cluster
+from harness.study.logs import merged
 from harness.study.plan import Cell, orphans, survey, untouched
 from harness.study.speed import Speed, basis, known_speed
-from harness.study.store import Store, merged
+from harness.study.store import Store
 
 MARKS = {"new": "+", "going on": "~", "done": "="}
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.base.files import is_whole
+from harness.base.files import is_intact, is_whole
 from harness.data import index as latents
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
@@ -76,7 +76,7 @@ class Evaluate:
         return store.evaluate_claim(self.run, self.step, self.protocol)
 
     def is_done(self, store: Store) -> bool:
-        return store.record(self.run, self.step, self.protocol).exists()
+        return is_intact(store.record(self.run, self.step, self.protocol))
 
     def position(self, store: Store) -> int:
         """Where the next attempt begins: the number of feature shards that are there."""

@@ -140,10 +140,26 @@ def test_a_longer_sweep_goes_on_and_a_protocol_added_later_retrains_nothing(stor
     assert all(isinstance(task, Evaluate) and task.ready for task in missing(wider, store))
 
 
-def test_missing_is_a_function_of_the_files_alone(store: Store) -> None:
+def test_planning_writes_nothing(store: Store) -> None:
     checkpoint(store, 10)
     before = tree(store.root)
-    assert missing(SWEEP, store) == missing(SWEEP, Store(store.root)) and tree(store.root) == before
+    missing(SWEEP, store)
+    assert tree(store.root) == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"n": 64, "values": {"fid": 1'])
+def test_a_damaged_record_is_made_again(damage: bytes, store: Store) -> None:
+    for step in SWEEP.steps:
+        checkpoint(store, step)
+        write_json(store.record(RUN, step, PROTOCOL), {"n": 64}, checksum=True)
+    (task,) = missing(tiny_sweep(steps=(40,)), store)[1:]
+    assert not task.is_done(store)
+    path = store.record(RUN, 20, PROTOCOL)
+    for data in (damage, path.read_bytes().replace(b"64", b"65")):
+        path.write_bytes(data)
+        (task,) = missing(SWEEP, store)
+        assert told([task]) == ["score 20 True: its record is damaged"]
+        assert not task.is_done(store)
 
 
 def test_the_plan_is_a_diff(store: Store) -> None:
