@@ -143,19 +143,6 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what killed writers left below `folder`: temporary files, and then empty folders.
-
-    Only for whoever holds the lock of the folder: the temporary file of a writer at work goes too.
-    """
-    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds, then the folder
-        if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
-        elif path.name.startswith(".") and not path.name.startswith(".nfs"):  # NFS's own
-            path.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bool]:
     """Locks `path`. Yields whether this process has it, after `patience` seconds at most.

@@ -78,7 +78,7 @@ def write_record(
         **provenance(rank.device),
     }
     write_preview(store.preview(run, task.step, protocol), task, shards[0])
-    write_json(store.record(run, task.step, protocol), record)
+    write_json(store.record(run, task.step, protocol), record, checksum=True)
     shutil.rmtree(shards[0].parent)
 
 

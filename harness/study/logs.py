@@ -49,9 +49,9 @@ def changed_versions(attempts: Iterable[Attempt], step: int) -> str:
     """The packages of which training until `step` had several versions; "" where none."""
     heads = [lines[0] for lines in attempts if lines and lines[0].get("start", step) < step]
     versions = [head["versions"] for head in heads if isinstance(head.get("versions"), dict)]
-    changes = {
-        package: " → ".join(dict.fromkeys(str(taken.get(package)) for taken in versions))
-        for package in sorted({name for taken in versions for name in taken})
-    }
-    changed = [f"{package} {change}" for package, change in changes.items() if " → " in change]
+    changed = []
+    for package in sorted({name for taken in versions for name in taken}):
+        several = dict.fromkeys(str(taken[package]) for taken in versions if package in taken)
+        if len(several) > 1:
+            changed.append(f"{package} {' → '.join(several)}")
     return f"trained under several versions: {', '.join(changed)}" if changed else ""
