@@ -62,7 +62,7 @@ class Rule:
     """What a field accepts: exact types, types of entries, and the checks of its annotation."""
 
     types: tuple[type, ...]
-    entries: tuple[type, ...]  # of a list, or values of a dict; () of any, and of tables
+    entries: tuple[type, ...]  # of a list or a tuple, values of a dict; () of any, and of tables
     checks: tuple[Check, ...]
     tags: tuple[str, ...]
 
@@ -80,7 +80,8 @@ def rules(cls: Any) -> Mapping[str, Rule]:
 def rule(hint: Any) -> Rule:
     notes = hint.__metadata__ if typing.get_origin(hint) is typing.Annotated else ()
     kind = hint.__origin__ if notes else hint
-    entries = () if isinstance(kind, types.UnionType) else members(typing.get_args(kind)[-1:])
+    args = () if isinstance(kind, types.UnionType) else typing.get_args(kind)
+    entries = members(tuple(arg for arg in args if arg is not Ellipsis)[-1:])
     return Rule(
         types=members((kind,)),
         entries=() if {typing.Any, dict} & set(entries) else entries,
@@ -104,7 +105,7 @@ def tagged(cls: Any, *tags: str) -> tuple[str, ...]:
 
 
 def problems(spec: Any) -> list[str]:
-    """Every field of `spec` that is not canonical (exact type, finite) or out of range, in words."""
+    """Every field of `spec` that is of another type, not finite or out of range, in words."""
     found = []
     for name, rule in rules(spec.__class__).items():
         if here := value_problems(getattr(spec, name), rule):
