@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from harness.base.errors import UserError
-from harness.base.files import is_claimed, read_json
+from harness.base.files import is_claimed
 from harness.base.text import aligned, duration, in_units
 from harness.launch.follow import followers
 from harness.launch.jobs import known
@@ -238,9 +236,7 @@ def status_row(
 def scored_records(cell: Cell, sweep: Sweep, store: Store) -> Iterator[dict[str, Any]]:
     """The records of a run's scores; one that cannot be read is for collect to name."""
     for protocol in sweep.protocols if cell.scores else ():
-        for step in store.scored(cell.run, protocol):
-            with contextlib.suppress(UserError, OSError):
-                yield read_json(store.record(cell.run, step, protocol))
+        yield from store.read_records(cell.run, protocol)
 
 
 def queue_text(jobs: dict[str, dict[str, str]]) -> str:

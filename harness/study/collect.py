@@ -120,7 +120,7 @@ def csv_file(path: Path, columns: Sequence[str]) -> Iterator[Add]:
         with beside.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            yield lambda row: writer.writerow([row.get(column) for column in columns])
+            yield lambda row: writer.writerow(map(row.get, columns))
         if path.exists() and filecmp.cmp(beside, path, shallow=False):
             times = path.stat()  # unchanged: make has nothing to do
             os.utime(beside, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -96,9 +96,12 @@ class Store:
         steps = steps_in(folder, ".json")
         return {step: is_intact(folder / f"{step:07d}.json") for step in steps}
 
-    def scored(self, run: Run, protocol: Protocol) -> set[int]:
-        """The steps that have an intact record."""
-        return {step for step, intact in self.recorded(run, protocol).items() if intact}
+    def read_records(self, run: Run, protocol: Protocol) -> Iterator[dict[str, Any]]:
+        """Every record that can be read; collect names the others."""
+        folder = self.evals(run, protocol)
+        for step in steps_in(folder, ".json"):
+            with contextlib.suppress(UserError, OSError):
+                yield read_json(folder / f"{step:07d}.json")
 
     def records(self) -> Iterator[Path]:
         """Every record of the store."""
