@@ -73,7 +73,7 @@ def parity(args: argparse.Namespace) -> int:
 
 def encode(args: argparse.Namespace) -> int:
     from harness.base.commit import PACKAGE
-    from harness.launch.run import with_bar
+    from harness.launch.run import run_one
     from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
     from harness.study.tasks import Encode
@@ -92,7 +92,7 @@ def encode(args: argparse.Namespace) -> int:
         )
         return 0
     if not task.is_done(store):
-        with_bar(task, store, cluster)
+        run_one(task, store, cluster)
     if os.environ.get("RANK", "0") == "0":
         refuse_unreadable(out)
         index = read_index(out)
