@@ -33,6 +33,10 @@ class UserError(ValueError):
     """Something a person can fix: the message names the thing, its value and the remedy, in one line."""
 
 
+class Locked(UserError):
+    """Another process is doing the same task."""
+
+
 class EnvironmentProblem(UserError):
     """A fault of the machine a task runs on, such as a node without GPUs: no fault of the task."""
 

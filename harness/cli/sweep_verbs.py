@@ -21,8 +21,8 @@ from harness.study.sweep_file import load_sweep
 RESULTS = Path("results")
 
 
-def settled(args: argparse.Namespace) -> Cluster:
-    """The cluster file, with what flags say in its process_group."""
+def cluster_from(args: argparse.Namespace) -> Cluster:
+    """The cluster, with command-line flags applied."""
     cluster = read_cluster(args.cluster)
     given = {
         name: value
@@ -37,7 +37,7 @@ def plan(args: argparse.Namespace) -> int:
     from harness.study.checks import faults, notices
     from harness.study.plan import missing
 
-    sweep, cluster = load_sweep(args.sweep), settled(args)
+    sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     store = Store(Path(cluster.store))
     found = plan_json(sweep, store, cluster, args.on)
     found["unfit"] = faults(sweep, missing(sweep, store), cluster)
@@ -54,7 +54,7 @@ def plan(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     from harness.cli.tables import status_json, status_text
 
-    sweep, cluster = load_sweep(args.sweep), settled(args)
+    sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     while True:
         found = status_json(sweep, Store(Path(cluster.store)), cluster)
         print(json.dumps(found, indent=1) if args.json else status_text(found), flush=True)
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from harness.study.checks import faults
     from harness.study.plan import missing
 
-    cluster, sweep = settled(args), load_sweep(args.sweep)
+    cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
     writable(store)
     tasks = missing(sweep, store)
@@ -93,7 +93,7 @@ def bench(args: argparse.Namespace) -> int:
     from harness.bench.timing import bench_text, evaluations_text
     from harness.launch.perform import set_threads
 
-    cluster, sweep = settled(args), load_sweep(args.sweep)
+    cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds:g} must be above 0: 5 are enough for a median")
     if strange := set(args.models or ()) - {run.model for run in sweep.runs}:
@@ -126,6 +126,7 @@ def bench(args: argparse.Namespace) -> int:
 
 def launch(args: argparse.Namespace) -> int:
     from harness.base.commit import PACKAGE
+    from harness.launch.executors import executor
     from harness.launch.follow import detach, follow
     from harness.launch.local import OF_ONE_MACHINE, file_system
     from harness.launch.snapshot import snapshot
@@ -133,20 +134,20 @@ def launch(args: argparse.Namespace) -> int:
     from harness.study.checks import faults
     from harness.study.plan import missing
 
-    cluster, sweep = settled(args), load_sweep(args.sweep)
+    cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
-    if args.detach and cluster.executor == "debug":
+    if args.detach and not executor(cluster).DETACHED:
         raise UserError(
-            "--detach wants a job that goes on by itself, and debug has none: use --cluster local"
+            f"--detach needs a job that goes on by itself, and {cluster.executor} has none: use --cluster local"
         )
     writable(store)
     refuse(sweep.name, faults(sweep, missing(sweep, store), cluster))
-    if cluster.executor == "slurm" and (kind := file_system(store.root)) in OF_ONE_MACHINE:
+    if executor(cluster).REMOTE and (kind := file_system(store.root)) in OF_ONE_MACHINE:
         print(
             f"{store.root.resolve()} is on {kind}, which other machines see only if it is exported: jobs need it",
             file=sys.stderr,
         )
-    code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
+    code = snapshot(store, args.dirty) if executor(cluster).REMOTE else PACKAGE.parent
     if args.follow and not args.detach:
         left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
         for name in left:
@@ -174,38 +175,40 @@ def cancel(args: argparse.Namespace) -> int:
     from harness.launch.follow import prefix
     from harness.study.plan import missing
 
-    sweep, cluster = load_sweep(args.sweep), settled(args)
-    store, name = Store(Path(cluster.store)), sweep.name if cluster.executor == "slurm" else None
-    seen = jobs.look(store, name)
+    sweep, cluster = load_sweep(args.sweep), cluster_from(args)
+    store = Store(Path(cluster.store))
+    seen = jobs.query_jobs(store, cluster.executor)
     names = [
-        *(task for task in seen.jobs if task.startswith(prefix(sweep))),
+        *(task for task in seen.by_task if task.startswith(prefix(sweep))),
         *(t.id for t in missing(sweep, store)),
     ]
     names = [task for task in names if task.startswith(args.task)]
-    found = [(task, seen.jobs[task]) for task in names if task in seen.jobs]
-    found += [("a launch that died on the way", ticket) for ticket in seen.strays]
+    found = [(task, seen.by_task[task]) for task in names if task in seen.by_task]
+    found += [("a launch that died on the way", ticket) for ticket in seen.untracked]
     for task, ticket in found:
         print(f"{ticket.state:<10} job {ticket.job}: {task}")
     if not found:
         print(f"{sweep.name}: no job waits or runs: nothing to cancel")
     elif args.yes or input(f"cancel {len(found)} jobs? [y/N] ").lower() == "y":
-        ended = jobs.cancel(names, store, name)
+        ended = jobs.cancel(names, store, cluster.executor)
         print(f"{len(ended)} jobs cancelled; what they did is kept: harness launch goes on from it")
     return 0
 
 
 def logs(args: argparse.Namespace) -> int:
-    from harness.launch.jobs import look
+    from harness.launch.jobs import query_jobs
     from harness.launch.ledger import find, log_text
 
-    cluster = settled(args)
+    cluster = cluster_from(args)
     store = Store(Path(cluster.store))
     line = find(args.task, store)
     if not Path(line["log"]).exists():
         raise UserError(
             f"job {line['job']} of {line['task']} has written no {line['log']}: harness status says why"
         )
-    ended = (lambda: line["task"] not in look(store).jobs) if args.follow else (lambda: True)
+    ended = (
+        (lambda: line["task"] not in query_jobs(store).by_task) if args.follow else (lambda: True)
+    )
     for text in log_text(Path(line["log"]), ended, cluster.poll_seconds):
         print(text, end="", flush=True)
     return 0
@@ -215,7 +218,7 @@ def collect(args: argparse.Namespace) -> int:
     from harness.study.collect import collect as gather
 
     sweep = load_sweep(args.sweep)
-    path, count, said = gather(sweep, Store(Path(settled(args).store)), args.out)
+    path, count, said = gather(sweep, Store(Path(cluster_from(args).store)), args.out)
     for line in said:
         print(line, file=sys.stderr)
     print(f"{path}: {count} values")
@@ -230,7 +233,7 @@ def report(args: argparse.Namespace) -> int:
         raise UserError(
             f"report takes one sweep or two, not {len(args.sweep)}: name two to compare"
         )
-    path = write(args.sweep, settled(args), args.results, args.out, args.protocol)
+    path = write(args.sweep, cluster_from(args), args.results, args.out, args.protocol)
     print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
     print(f"\nthe report: {path}")
     return 0

@@ -11,10 +11,10 @@ from harness.base.errors import UserError
 from harness.base.files import is_claimed, read_json
 from harness.base.text import aligned, duration, in_units
 from harness.launch.follow import followers
-from harness.launch.jobs import known
+from harness.launch.jobs import jobs_or_last_known
 from harness.launch.ledger import cancelled, given, last_error
-from harness.launch.slurm import Ticket
-from harness.launch.submit import worn_out
+from harness.launch.submit import exhausted
+from harness.launch.tickets import Ticket
 from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
 from harness.study.cluster import Cluster
@@ -167,9 +167,9 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     last = given(
         store
     )  # before the queue, and the queue before the files: so that what has just ended is no failure
-    jobs, scheduler = known(store)
+    jobs, scheduler = jobs_or_last_known(store)
     cells = survey(sweep, store)
-    given_up = worn_out(
+    given_up = exhausted(
         [task for cell in cells for task in cell.tasks if task.id not in jobs], store, cluster
     )
     off = cancelled(store)

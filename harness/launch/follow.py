@@ -16,11 +16,11 @@ from typing import Any
 
 from harness.base.commit import PACKAGE
 from harness.base.errors import UserError, user_errors
-from harness.launch import slurm
-from harness.launch.jobs import alone, look
+from harness.launch.executors import executor
+from harness.launch.jobs import launch_lock, query_jobs
 from harness.launch.ledger import given, last_error
-from harness.launch.slurm import Ticket
-from harness.launch.submit import Job, Order, hand_in, submit
+from harness.launch.submit import Job, Submission, submit, submit_jobs
+from harness.launch.tickets import Ticket
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
@@ -30,7 +30,7 @@ from harness.study.tasks import Evaluate
 # Shell: a follower whose Python was killed goes back into the queue. It does not where it ended in
 # good order, was cancelled or is requeued already, nor after the third end in a row within ten
 # minutes: then it is broken.
-AGAIN = """again() {
+REQUEUE_TRAP = """again() {
   [ $? != 0 ] && [ "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%T)" = RUNNING ] || return
   deaths=FOLDER/deaths.$SLURM_JOB_ID
   [ $SECONDS -lt 600 ] || rm -f "$deaths"
@@ -76,7 +76,7 @@ def follow(
             in_hand = names & (found.held | {task.id for task in found.submitted})
             if not in_hand and names <= found.left | waiting:
                 return sorted(names)
-        if cluster.executor != "debug":
+        if executor(cluster).DETACHED:
             pause(cluster.poll_seconds, stopped)
     return []
 
@@ -95,14 +95,14 @@ class Follower(Job):
         Raises:
             SystemExit: it was told to stop; where Slurm is to run it again, it is in the queue.
         """
-        told, cluster = self.told()
+        spec, cluster = self.load()
         stopped: list[
             int
         ] = []  # a signal waits for the end of a round, so that no submission is cut in two
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda number, _: stopped.append(number))
         left = follow(
-            from_json(told["sweep"]),
+            from_json(spec["sweep"]),
             Store(Path(cluster.store)),
             cluster,
             PACKAGE.parent,
@@ -111,7 +111,7 @@ class Follower(Job):
             stopped=stopped,
         )
         if stopped:
-            raise SystemExit("requeued" if cluster.executor == "slurm" and slurm.requeue() else 0)
+            raise SystemExit("requeued" if executor(cluster).requeue() else 0)
         say(f"given up: {', '.join(left)}" if left else "nothing is missing")
 
 
@@ -135,16 +135,15 @@ def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[st
     """
     fields = asdict(sweep)
     name = f"{prefix(sweep)}{hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]}"
-    with alone(store):
-        if ticket := look(store, sweep.name if cluster.executor == "slurm" else None).jobs.get(
-            name
-        ):
+    with launch_lock(store):
+        if ticket := query_jobs(store, cluster.executor).by_task.get(name):
             return ticket.job, False
         small = cluster.for_follower()
         folder = shlex.quote(str(store.submissions().resolve()))
-        small = replace(small, setup=[*small.setup, AGAIN.replace("FOLDER", folder)])
-        order = Order(name, {"sweep": fields}, small, 0)
-        return hand_in([order], Follower, sweep.name, store, cluster, False, code)[0], True
+        small = replace(small, setup=[*small.setup, REQUEUE_TRAP.replace("FOLDER", folder)])
+        order = Submission(name, {"sweep": fields}, small, 0)
+        jobs = submit_jobs([order], Follower, sweep.name, store, cluster, False, code)
+        return jobs[name], True
 
 
 def prefix(sweep: Sweep) -> str:
@@ -155,10 +154,11 @@ def prefix(sweep: Sweep) -> str:
 def followers(sweep: Sweep, store: Store, jobs: dict[str, Ticket]) -> list[dict[str, str]]:
     """The jobs that follow a sweep, or where there is none any more the last that did; and their last words."""
     lines = [line for task, line in given(store).items() if task.startswith(prefix(sweep))]
-    there = [line for line in lines if line["task"] in jobs]
-    return [tell(line, jobs.get(line["task"])) for line in there or lines[-1:]]
+    alive = [line for line in lines if line["task"] in jobs]
+    return [describe(line, jobs.get(line["task"])) for line in alive or lines[-1:]]
 
 
-def tell(line: dict[str, Any], ticket: Ticket | None) -> dict[str, str]:
-    said = ticket.reason if ticket and ticket.state == "PENDING" else last_error(line["log"])
+def describe(line: dict[str, Any], ticket: Ticket | None) -> dict[str, str]:
+    pending = ticket and ticket.state == "PENDING"
+    said = ticket.reason if ticket and pending else last_error(line["log"])
     return {"job": line["job"], "state": ticket.state if ticket else "ended", "said": said}

@@ -29,7 +29,7 @@ def cancelled(store: Store) -> set[str]:
     return {task for task, line in last.items() if line.get("cancelled")}
 
 
-def mark(tasks: Iterable[str], store: Store, withdrawn: bool) -> None:
+def set_cancelled(tasks: Iterable[str], store: Store, withdrawn: bool) -> None:
     """Writes down that a person withdraws tasks, or asks for them again."""
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     line = {"cancelled": withdrawn, "user": getpass.getuser(), "date": date}

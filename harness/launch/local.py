@@ -1,4 +1,4 @@
-"""This machine as a cluster: submitit's local jobs, a place for each of them, and which still run. No torch."""
+"""The executor "local": submitit's jobs on this machine, a slot for each, and which still run. No torch."""
 
 from __future__ import annotations
 
@@ -6,55 +6,71 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.base.files import claim
-from harness.launch.slurm import Ticket, Work
+from harness.launch.tickets import Handle, Line, Ticket, Work
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 
+REMOTE = False
+DETACHED = True
 
-def hand_in(jobs: Sequence[Work], name: str, folder: Path, cluster: Cluster) -> list[Any]:
-    """submitit's handles of the jobs, in order; on "debug" they run when they are asked for their results."""
+
+def submit(
+    jobs: Sequence[Work], resources: Sequence[Cluster], name: str, folder: Path, code: Path
+) -> list[Handle | None]:
+    """Starts every job as a process of submitit's; each waits for its slot in running()."""
     import submitit
 
-    executor = submitit.AutoExecutor(str(folder), cluster=cluster.executor)
+    executor = submitit.AutoExecutor(str(folder), cluster="local")
     executor.update_parameters(timeout_min=60 * 24 * 7, name=name)
-    return [executor.submit(job) for job in jobs]
+    handles = [executor.submit(job) for job in jobs]
+    return [Handle(str(handle.job_id), handle.paths.stderr) for handle in handles]
 
 
 @contextlib.contextmanager
-def place(store: Store, cluster: Cluster) -> Iterator[None]:
-    """Waits for one of the `workers` places of this machine: submitit's local executor starts everything at once."""
+def running(store: Store, cluster: Cluster) -> Iterator[float]:
+    """Waits for one of the `workers` slots: submitit's local executor starts everything at once."""
     while True:
         for number in range(cluster.workers):
             with claim(store.submissions() / f"place.{number}.lock") as mine:
                 if mine:
-                    yield
+                    yield 0.1
                     return
         time.sleep(0.5)
 
 
-def living(jobs: Sequence[str]) -> dict[str, Ticket]:
-    return {
-        job: Ticket("local", job, "RUNNING", "on this machine") for job in jobs if runs_here(job)
-    }
+def query(lines: Collection[Line]) -> list[Ticket]:
+    return [
+        Ticket("local", line["launch"], line["job"], "RUNNING", "on this machine")
+        for line in lines
+        if is_running(line["job"], line["launch"])
+    ]
 
 
-def runs_here(pid: str) -> bool:
-    """Whether that process is a submitit job of this machine: numbers are given out again."""
+last_known = query
+
+
+def is_running(pid: str, launch: str) -> bool:
+    """Whether that process is a job of that launch: process ids are given out again."""
     try:
-        return "submitit" in Path(f"/proc/{pid}/cmdline").read_text()
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:
         return False
+    return any("submitit" in word for word in words) and any(launch in word for word in words)
 
 
-def cancel(jobs: Sequence[str]) -> None:
-    for job in jobs:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended
-            os.kill(int(job), signal.SIGTERM)
+def cancel(tickets: Collection[Ticket]) -> None:
+    for ticket in tickets:
+        if is_running(ticket.job, ticket.launch):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(ticket.job), signal.SIGTERM)
+
+
+def requeue() -> bool:
+    return False
 
 
 # What lies in the memory or on the disks of one machine.

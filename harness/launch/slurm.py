@@ -1,4 +1,4 @@
-"""Slurm: arrays submitted through submitit, one question for the state of all jobs, a job's own requeue. No torch."""
+"""The executor "slurm": arrays through submitit, one squeue for all jobs, a job's own requeue. No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -13,15 +14,17 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
+from harness.launch.tickets import Handle, Line, SchedulerUnavailable, Ticket, Work
 from harness.study.cluster import RESOURCES, Cluster
+from harness.study.store import Store
 
-Work = Callable[[], None]
+REMOTE = True
+DETACHED = True
 # What a shell or an outer job leaves behind and would override what is asked for, or hide what is
 # asked about.
 LEAKS = ("SBATCH_", "SLURM_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
@@ -40,27 +43,14 @@ ENDED = (
 )
 ANSWER_S = 60  # the longest wait for an answer of the scheduler
 SAVE_S = 120  # a job is told so long before its time is up
+STALE_S = 300  # how long a job waits for an old writer that a node still runs
 FOREVER = (
     1_000_000  # time limits that submitit's handler survives; what is left to do is in the store
 )
 
 
-class Down(ValueError):
-    """The scheduler does not answer."""
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A job that waits or runs."""
-
-    executor: str
-    job: str
-    state: str
-    reason: str
-
-
-def clean() -> dict[str, str]:
-    """This environment without what would steer Slurm behind our back."""
+def slurm_free_variables() -> dict[str, str]:
+    """This environment without what would override what is asked of Slurm."""
     return {
         x: y
         for x, y in os.environ.items()
@@ -71,59 +61,71 @@ def clean() -> dict[str, str]:
 def ask(*command: str) -> str:
     """
     Raises:
-        Down: the command is not there, fails, or does not answer in time; with its last words.
+        SchedulerUnavailable: the command is not there, fails, or does not answer in time; with its last words.
     """
     try:
         done = subprocess.run(
-            command, env=clean(), capture_output=True, text=True, timeout=ANSWER_S
+            command, env=slurm_free_variables(), capture_output=True, text=True, timeout=ANSWER_S
         )
     except FileNotFoundError:
-        raise Down(f"no Slurm here: {command[0]} is not on the path") from None
+        raise SchedulerUnavailable(f"no Slurm here: {command[0]} is not on the path") from None
     except subprocess.TimeoutExpired:
-        raise Down(f"{command[0]} did not answer in {ANSWER_S} s") from None
+        raise SchedulerUnavailable(f"{command[0]} did not answer in {ANSWER_S} s") from None
     if done.returncode:
-        raise Down(
+        raise SchedulerUnavailable(
             " ".join(done.stderr.split()) or f"{command[0]} failed with status {done.returncode}"
         )
     return done.stdout
 
 
-def queue(names: Collection[str]) -> list[tuple[Ticket, str]]:
-    """The jobs of these names that wait or run, each with the comment it was submitted with: one question for all.
+def query(lines: Collection[Line]) -> list[Ticket]:
+    """The pending and running jobs of these users, by the launch that their script lies in: one question for all.
 
-    slurmctld knows every job that is not over, so one unknown to it is lost.
+    A comment can be changed by the site, and a job id is given out again after slurmctld lost its
+    state; the path of the script stays. slurmctld knows every job that is not over.
 
     Raises:
-        Down: it does not answer.
+        SchedulerUnavailable: it does not answer.
     """
-    text = (
-        ask("squeue", "-h", "-r", f"--name={','.join(sorted(names))}", "--format=%i|%T|%r|%k")
-        if names
-        else ""
-    )
+    users = ",".join(sorted({str(os.getuid()), *map(str, uids(lines))}))
+    text = ask("squeue", "-h", "-r", f"--user={users}", "--format=%i|%T|%r|%k|%o")
     rows = (line.split("|", 3) for line in text.splitlines())
     return [
-        (Ticket("slurm", job, state, why), comment)
-        for job, state, why, comment in rows
+        Ticket("slurm", launch_of(marks), job, state, why)
+        for job, state, why, marks in rows
         if state not in ENDED
     ]
 
 
-def accounts(jobs: Collection[str]) -> dict[str, Ticket]:
-    """Which of the jobs wait or run as far as accounting knows: it hears of them seconds later than slurmctld.
+def uids(lines: Collection[Line]) -> Iterator[int]:
+    """The users of ledger lines that this machine knows: squeue refuses a question about others."""
+    for name in {line["user"] for line in lines}:
+        with contextlib.suppress(KeyError):
+            yield pwd.getpwnam(name).pw_uid
+
+
+def launch_of(marks: str) -> str:
+    """The launch of a job with this "comment|command"."""
+    comment, _, command = marks.rpartition("|")
+    script = Path(command.split(" ")[0])
+    return script.parent.name if script.name.startswith("submission") else comment
+
+
+def last_known(lines: Collection[Line]) -> list[Ticket]:
+    """What accounting knows of the jobs of these lines: it hears of them seconds later than slurmctld.
 
     Raises:
-        Down: there is no accounting, or it does not answer.
+        SchedulerUnavailable: there is no accounting, or it does not answer.
     """
-    ids = ",".join(sorted({job.split("_")[0] for job in jobs}))
-    text = ask("sacct", "-X", "-n", "-P", f"--jobs={ids}", "--format=JobID,State")
+    ids = ",".join(sorted({line["job"].split("_")[0] for line in lines}))
+    text = ask("sacct", "-X", "-n", "-P", f"--jobs={ids}", "--format=JobID,State") if ids else ""
     rows = (line.split("|") for line in text.splitlines())
     states = {job: state.split(" ")[0] for ids, state in rows for job in elements(ids)}
-    tickets = {
-        job: Ticket("slurm", job, states.get(job, "UNKNOWN"), "as accounting knows it")
-        for job in jobs
-    }
-    return {job: ticket for job, ticket in tickets.items() if ticket.state not in ENDED}
+    return [
+        Ticket("slurm", line["launch"], line["job"], state, "as accounting knows it")
+        for line in lines
+        if (state := states.get(line["job"], "UNKNOWN")) not in ENDED
+    ]
 
 
 def elements(ids: str) -> list[str]:
@@ -170,67 +172,63 @@ def parameters(cluster: Cluster, name: str, launch: str, code: Path) -> dict[str
     return {key: value for key, value in given.items() if value is not None}
 
 
-def hand_in(
-    jobs: Sequence[Work], clusters: Sequence[Cluster], name: str, folder: Path, code: Path
-) -> list[Any]:
-    """Submits every job with its resources, as arrays where they are the same; submitit's handles, in order.
+def submit(
+    jobs: Sequence[Work], resources: Sequence[Cluster], name: str, folder: Path, code: Path
+) -> list[Handle | None]:
+    """Submits every job with its resources, as arrays where they are the same.
 
     Raises:
-        ValueError: sbatch refuses, in its own words; nothing stays submitted, and no file.
+        UserError: sbatch refuses, in its own words; no job stays submitted, and no file.
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
-    for i, cluster in enumerate(clusters):
+    for i, cluster in enumerate(resources):
         groups.setdefault(tuple(getattr(cluster, key) for key in RESOURCES), []).append(i)
-    handles: dict[int, Any] = {}
+    handles: dict[int, Handle] = {}
     try:
         longest = longest_array()
         for group in groups.values():
-            told = parameters(clusters[group[0]], name, folder.name, code)
+            options = parameters(resources[group[0]], name, folder.name, code)
             for low in range(0, len(group), longest):
                 part = group[low : low + longest]
-                handles |= zip(
-                    part, hand_in_array([jobs[i] for i in part], folder, told), strict=True
-                )
+                array = submit_array([jobs[i] for i in part], folder, options)
+                handles |= zip(part, array, strict=True)
     except BaseException:
-        cancel([handle.job_id for handle in handles.values()])
+        cancel_jobs([handle.job for handle in handles.values()])
         shutil.rmtree(folder)
         raise
-    return [handles[i] for i in range(len(jobs))]
+    return [handles.get(i) for i in range(len(jobs))]
 
 
-def hand_in_array(jobs: Sequence[Work], folder: Path, told: dict[str, Any]) -> list[Any]:
+def submit_array(jobs: Sequence[Work], folder: Path, options: dict[str, Any]) -> list[Handle]:
     import submitit
 
-    words = io.StringIO()
-    with (
-        leakless(),
-        contextlib.redirect_stderr(words),
-    ):  # submitit prints sbatch's words, and raises them too
+    # submitit prints sbatch's words, and raises them too.
+    with slurm_free_env(), contextlib.redirect_stderr(io.StringIO()):
         executor = submitit.AutoExecutor(
             str(folder), cluster="slurm", slurm_max_num_timeout=FOREVER
         )
-        executor.update_parameters(**told)
+        executor.update_parameters(**options)
         try:
             with deadline(ANSWER_S + len(jobs)), executor.batch():  # a second for each job's files
                 handles = [executor.submit(job) for job in jobs]
         except submitit.core.utils.FailedJobError as error:
-            if isinstance(error.__cause__, Down):
+            if isinstance(error.__cause__, SchedulerUnavailable):
                 raise error.__cause__ from None
             raise UserError(
-                " ".join(str(error).split()) + ": mend the cluster file; nothing was submitted"
+                " ".join(str(error).split()) + ": fix the cluster file; nothing was submitted"
             ) from None
-    return handles
+    return [Handle(str(handle.job_id), handle.paths.stderr) for handle in handles]
 
 
 @contextlib.contextmanager
 def deadline(seconds: int) -> Iterator[None]:
     """
     Raises:
-        Down: within, when the time is up: submitit waits for sbatch without end.
+        SchedulerUnavailable: within, when the time is up: submitit waits for sbatch without end.
     """
 
     def late(*_: object) -> None:
-        raise Down(f"sbatch did not answer in {seconds} s")
+        raise SchedulerUnavailable(f"sbatch did not answer in {seconds} s")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
@@ -242,9 +240,9 @@ def deadline(seconds: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def leakless() -> Iterator[None]:
-    """While this lasts, os.environ is clean()."""
-    kept, before = clean(), dict(os.environ)
+def slurm_free_env() -> Iterator[None]:
+    """Within, os.environ is slurm_free_variables()."""
+    kept, before = slurm_free_variables(), dict(os.environ)
     for name in before.keys() - kept.keys():
         del os.environ[name]
     try:
@@ -256,23 +254,29 @@ def leakless() -> Iterator[None]:
 def longest_array() -> int:
     """
     Raises:
-        Down: no Slurm, or it does not answer.
+        SchedulerUnavailable: no Slurm, or it does not answer.
     """
     lines = (line.split("=") for line in ask("scontrol", "show", "config").splitlines())
     return next(int(words[1]) for words in lines if words[0].strip() == "MaxArraySize")
 
 
-def cancel(jobs: Collection[str]) -> None:
+def cancel(tickets: Collection[Ticket]) -> None:
+    cancel_jobs([ticket.job for ticket in tickets])
+
+
+def cancel_jobs(jobs: Collection[str]) -> None:
     if jobs:
         ask("scancel", "--quiet", *jobs)  # quiet: one that has just ended is no error
 
 
 def requeue() -> bool:
-    """Puts this job back into the queue, unless Slurm is ending it, or runs it elsewhere already: it lost this node.
+    """Puts this job back into the queue: its first rank does, unless Slurm ends it or runs it elsewhere already.
 
     Raises:
-        Down: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
+        SchedulerUnavailable: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
     """
+    if os.environ["SLURM_PROCID"] != "0":
+        return False
     job, until = os.environ["SLURM_JOB_ID"], time.monotonic() + SAVE_S / 2
     here = f"RUNNING {os.environ['SLURM_JOB_NODELIST']}"
     while True:
@@ -281,23 +285,27 @@ def requeue() -> bool:
                 return False
             ask("scontrol", "requeue", job)
             return True
-        except Down:
+        except SchedulerUnavailable:
             if time.monotonic() > until:
                 raise
             time.sleep(2)
 
 
-def export_ranks() -> bool:
-    """Tells torch of its ranks what Slurm tells of its tasks; whether this is the first."""
+@contextlib.contextmanager
+def running(store: Store, cluster: Cluster) -> Iterator[float]:
+    """Gives torch Slurm's ranks. An old writer that a lost node still runs is waited for."""
+    export_ranks()
+    yield STALE_S
+
+
+def export_ranks() -> None:
     from submitit.helpers import TorchDistributedEnvironment
 
-    place = TorchDistributedEnvironment()
-    if place.world_size > 1:
-        place.export(
-            set_cuda_visible_devices=False, overwrite=True
-        )  # process_group() chooses by the local rank
+    ranks = TorchDistributedEnvironment()
+    if ranks.world_size > 1:
+        # process_group() chooses the device by the local rank
+        ranks.export(set_cuda_visible_devices=False, overwrite=True)
         try:
-            socket.gethostbyname(place.master_addr)
+            socket.gethostbyname(ranks.master_addr)
         except OSError:  # a name of Slurm's alone; srun runs on the first node, where rank 0 is
             os.environ["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-    return int(place.rank) == 0

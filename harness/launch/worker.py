@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from harness.base.errors import EnvironmentProblem, UserError, user_errors
+from harness.base.errors import EnvironmentProblem, Locked, UserError, user_errors
 from harness.base.files import is_claimed
 from harness.base.signals import interrupt, on_stop
 from harness.launch.failures import failed_in, record, record_traceback
@@ -72,7 +72,7 @@ def attempt(task: Task, job: Share, reporter: Reporter) -> None:
     try:
         with user_errors():
             perform(task, job.store, job.cluster, partial(reporter.show, task.id))
-    except BlockingIOError:
+    except Locked:
         pass  # another process was quicker: the task is done by it, or missing again
     except EnvironmentProblem:
         raise

@@ -22,13 +22,13 @@ from PIL import Image
 from harness.base.distributed import Interrupted
 from harness.base.errors import as_user_error
 from harness.base.files import claim, read_json, read_lines
-from harness.data import DATASETS, Data, shards
+from harness.data import DATASETS, Data
 from harness.data.index import index_path, read_index, shard_path
+from harness.encoding import shards
 from harness.encoding.images import center_crop
-from harness.launch import run as work
+from harness.launch.perform import perform
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.study.cluster import Cluster
-from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Encode, from_json, to_json
 
@@ -115,7 +115,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(
     (out / "shards" / ".00002.npy.123").write_bytes(b"of a killed writer")
     encode(task, vae)
     assert written(out) == whole and unchanged(out) == kept
-    assert {name for name in tree(out) if "/." in name} == set() and missing(task, Store(out)) == []
+    assert {name for name in tree(out) if "/." in name} == set() and task.is_done(Store(out))
     now = index_path(out).stat().st_mtime_ns
     encode(task, vae)
     assert index_path(out).stat().st_mtime_ns == now, "asked twice, done once"
@@ -137,7 +137,7 @@ def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
     monkeypatch.setattr(shards, "header", header)
     assert (
         set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
-        and task.start == 1
+        and task.position(Store(Path(task.out))) == 1
     )
     kept = unchanged(out)
     encode(task, vae)
@@ -266,7 +266,7 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(
 
     cluster = Cluster(device="cpu", paths={"ft-mse": str(vae)})
     with pytest.raises(OSError, match=str(disk)) as error:
-        work.perform(task, Store(disk), cluster, fill)
+        perform(task, Store(disk), cluster, fill)
     assert "free some space and run the same command again" in str(as_user_error(error.value))
     kept = len(written(Path(task.out)))
     assert 0 < kept < 14 and not [name for name in tree(disk) if "/." in name]
@@ -337,7 +337,7 @@ def test_the_verb_encodes_here_with_a_bar(
     with claim(Path(task.out) / "encode.lock"):
         shard_path(Path(task.out), 0).unlink()
         status, _, err = told(capsys, *command)
-    assert status == 1 and "is being worked on by another process" in err
+    assert status == 1 and "is locked by another process" in err
 
 
 def test_the_verb_submits_once(

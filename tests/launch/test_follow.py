@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
 
+from harness.base.errors import UserError
 from harness.launch import follow as module
-from harness.launch.follow import AGAIN, follow, from_json, prefix
+from harness.launch.follow import REQUEUE_TRAP, follow, from_json, prefix
 from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
 from harness.launch.submit import Reconciled
@@ -45,9 +46,9 @@ def test_errors_are_said_and_tried_again_after_the_first_time(
 ) -> None:
     store, cluster, said = Store(tmp_path), Cluster(poll_seconds=0.01), list[str]()
     ends: list[Exception | None] = [
-        ValueError("refused"),
+        UserError("refused"),
         None,
-        ValueError("too many jobs"),
+        UserError("too many jobs"),
         OSError(28, "full"),
         None,
     ]
@@ -63,7 +64,7 @@ def test_errors_are_said_and_tried_again_after_the_first_time(
         follow(SWEEP, store, cluster, ROOT, said.append)
     assert follow(SWEEP, store, cluster, ROOT, said.append) == sorted(left) and not ends
     assert [line.split(":")[0] for line in said] == ["too many jobs", "the system"]
-    ends[:] = [ValueError("the scheduler does not answer"), None]
+    ends[:] = [UserError("the scheduler does not answer"), None]
     assert follow(SWEEP, store, cluster, ROOT, said.append, asked=False) == sorted(left), (
         "a job asks nobody"
     )
@@ -95,7 +96,7 @@ def test_a_follower_leaves_alone_what_was_cancelled(
 ) -> None:
     store, cluster = Store(tmp_path / "store"), Cluster(executor="debug")
     both = [task.id for task in missing(SWEEP, store)]
-    cancel([name for name in both if name.startswith(SWEEP.runs[0].id)], store, None)
+    cancel([name for name in both if name.startswith(SWEEP.runs[0].id)], store)
     left = follow(SWEEP, store, cluster, ROOT, str, asked=False)
     assert left == sorted(name for name in both if name.startswith(SWEEP.runs[0].id))
     words = (written(SWEEP, tmp_path), "--store", store.root)
@@ -125,7 +126,7 @@ def test_the_shell_puts_a_follower_back_that_was_killed(
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "deaths.7").write_text("\n" * deaths)
-    script = f"{AGAIN.replace('FOLDER', str(tmp_path))}\n({end})\n"
+    script = f"{REQUEUE_TRAP.replace('FOLDER', str(tmp_path))}\n({end})\n"
     subprocess.run(
         ["bash", "-c", script],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
