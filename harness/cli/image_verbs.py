@@ -73,7 +73,7 @@ def parity(args: argparse.Namespace) -> int:
 
 def encode(args: argparse.Namespace) -> int:
     from harness.base.commit import PACKAGE
-from harness.launch.executors import executor
+    from harness.launch.executors import executor
     from harness.launch.run import run_one
     from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit

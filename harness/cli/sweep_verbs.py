@@ -128,6 +128,7 @@ def launch(args: argparse.Namespace) -> int:
     from harness.base.commit import PACKAGE
     from harness.launch.executors import executor
     from harness.launch.follow import detach, follow
+    from harness.launch.jobs import stop
     from harness.launch.local import OF_ONE_MACHINE, file_system
     from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
@@ -149,7 +150,13 @@ def launch(args: argparse.Namespace) -> int:
         )
     code = snapshot(store, args.dirty) if executor(cluster).REMOTE else PACKAGE.parent
     if args.follow and not args.detach:
-        left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
+        try:
+            left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
+        except KeyboardInterrupt:
+            if not executor(cluster).REMOTE:  # jobs of a scheduler go on by themselves
+                print("stopping the jobs on this machine: they save first", file=sys.stderr)
+                stop({task.id for task in missing(sweep, store)}, store, cluster.executor)
+            raise
         for name in left:
             print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
         return 1 if left else 0

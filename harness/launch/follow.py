@@ -60,7 +60,14 @@ def follow(
         try:
             with user_errors():
                 found = submit(
-                    sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
+                    sweep.name,
+                    partial(missing, sweep, store),
+                    store,
+                    cluster,
+                    code,
+                    retry,
+                    asked,
+                    None if executor(cluster).REMOTE else cluster.workers,
                 )
                 tasks = missing(sweep, store)
         except UserError as error:

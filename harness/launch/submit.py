@@ -100,11 +100,13 @@ def submit(
     code: Path,
     retry: bool = False,
     asked: bool = True,
+    at_a_time: int | None = None,
 ) -> Reconciled:
     """Submits a job for each wanted task that is ready and has no job yet; asked twice, once.
 
     `wanted_now` lists the missing tasks; it is called under the lock.
     `asked`: by a person, so that what was cancelled is wanted again.
+    `at_a_time`: the most jobs of the wanted tasks, pending or running; the rest is left for later.
 
     Raises:
         UserError: another launch holds the lock, or the scheduler refuses.
@@ -122,13 +124,16 @@ def submit(
             set_cancelled(withdrawn, store, False)
         left |= set() if asked else withdrawn
         tasks = [t for t in ready if t.id not in left and not is_claimed(t.claim(store))]
+        held = {t.id for t in wanted if t.id in seen.by_task}
+        if at_a_time is not None:
+            tasks = tasks[: max(0, at_a_time - len(held))]
         orders = [
             Submission(t.id, to_json(t), t.resources(cluster), t.position(store)) for t in tasks
         ]
         accepted = submit_jobs(orders, Job, name, store, cluster, retry, code) if tasks else {}
         return Reconciled(
             [t for t in tasks if t.id in accepted],
-            {t.id for t in wanted if t.id in seen.by_task},
+            held,
             left,
         )
 
