@@ -20,6 +20,7 @@ REMEDIES = {
     errno.ENOLCK: "mount that file system with locks (flock), or choose another folder",
     errno.EOPNOTSUPP: "choose a folder on a file system with locks (flock)",
     errno.ENOSYS: "choose a folder on a file system with locks (flock)",
+    errno.ELOOP: "remove that symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOENT: "name one that is there",
     errno.ENOTDIR: "name a folder",
