@@ -81,7 +81,8 @@ def test_a_detached_follower_of_this_machine(
     assert told(capsys, "launch", *words, "--detach")[0] == 0
     name = next(task for task in given(store) if task.startswith(prefix(sweep)))
     assert "from before" in told(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
-    assert f"follower: job {given(store)[name]['job']} RUNNING" in told(capsys, "status", *words)[1]
+    line = f"follower: job {given(store)[name]['job']} RUNNING"
+    until(lambda: line in told(capsys, "status", *words)[1])
     until(lambda: not missing(sweep, store))
     until(lambda: "ended nothing is missing" in told(capsys, "status", *words)[1])
     assert set(Counter(line["task"] for line in ledger(store)).values()) == {1}
