@@ -34,7 +34,9 @@ class Share:
     sweep: Sweep
     store: Store
     cluster: Cluster
-    batch: str  # names the `harness run`, so that a task that failed is left alone by all its workers
+    batch: (
+        str  # names the `harness run`, so that a task that failed is left alone by all its workers
+    )
 
 
 def work(job: Share, reporter: Reporter) -> None:

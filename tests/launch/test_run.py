@@ -30,7 +30,7 @@ from helpers import (
     written,
 )
 
-from harness.base.files import is_claimed, read_json, read_lines, write_json
+from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
 from harness.launch.failures import failures
 from harness.scoring.metrics import METRICS
 from harness.spec import Sweep
@@ -307,7 +307,9 @@ def test_a_bug_ends_its_task_alone_with_its_traceback_in_a_log(
     assert log.read_text().count("Traceback") == 2 and "in broken" in log.read_text()
     found = failures(store)
     assert found.keys() == {task.id for task in missing(sweep, store)}
-    assert all(line["node"] and line["date"] and "KeyError" in line["error"] for line in found.values())
+    assert all(
+        line["node"] and line["date"] and "KeyError" in line["error"] for line in found.values()
+    )
     monkeypatch.undo()
     assert told(capsys, "run", *words)[0] == 0, "run again, it tries again"
 
@@ -325,22 +327,24 @@ def test_running_out_of_memory_names_the_remedy(
     assert "in greedy" in (tmp_path / "store" / "failures.log").read_text()
 
 
-def test_a_worker_that_is_killed_costs_its_task_one_attempt_and_no_worker(tmp_path: Path) -> None:
-    sweep, store = tiny_sweep(runs=BOTH, steps=(1000,), protocols=()), Store(tmp_path / "store")
-    words = ("run", written(sweep, tmp_path), "--store", store.root, "--workers", 2)
-    process = started(*words)
+def test_a_worker_that_is_killed_costs_its_task_one_attempt_and_no_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = (tiny_run(), tiny_run(seed=1))
+    sweep, store = tiny_sweep(runs=runs, steps=(600,), protocols=()), Store(tmp_path / "store")
+    words = ("run", written(sweep, tmp_path), "--store", store.root)
+    process = started(*words, "--workers", 2)
     until(lambda: len(children(process.pid)) == 2)
     os.kill(children(process.pid)[0], signal.SIGKILL)  # before it has begun a task
-    until(lambda: all(store.logs(run) for run in BOTH))
-    os.kill(max(children(process.pid)), signal.SIGKILL)
+    until(lambda: any(store.logs(run) for run in runs))
+    begun = next(run for run in runs if store.logs(run))
+    os.kill(int(holder(store.train_claim(begun)).split()[1]), signal.SIGKILL)
     status, out, err = finished(process)
     assert status == 1 and "1 of 2 tasks done" in out, (out, err)
     assert "a worker ended with SIGKILL before it began a task" in err
-    (left,) = missing(sweep, store)
-    assert f"failed: {left.id}: its process ended with SIGKILL" in err
-    assert failures(store).keys() == {left.id}
-    status, _, err = finished(started(*words))
-    assert status == 0 and missing(sweep, store) == [], err
+    assert f"failed: {begun.id}: its process ended with SIGKILL" in err
+    assert failures(store).keys() == {begun.id} == {task.id for task in missing(sweep, store)}
+    assert told(capsys, *words)[0] == 0 and missing(sweep, store) == []
 
 
 def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path) -> None:
