@@ -1,4 +1,4 @@
-"""The executor "local": submitit's jobs on this machine, a slot for each, and which still run. No torch."""
+"""The executor "local": submitit's jobs on this machine, and a slot for each. No torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ DETACHED = True
 
 
 def submit(
-    jobs: Sequence[Work], resources: Sequence[Cluster], name: str, folder: Path, code: Path
+    jobs: Sequence[Work],
+    resources: Sequence[Cluster],
+    names: Sequence[str],
+    folder: Path,
+    code: Path,
 ) -> list[Handle | None]:
     """Starts every job as a process of submitit's; each waits for its slot in running()."""
     import submitit
 
     executor = submitit.AutoExecutor(str(folder), cluster="local")
-    executor.update_parameters(timeout_min=60 * 24 * 7, name=name)
+    executor.update_parameters(timeout_min=60 * 24 * 7)
     handles = [executor.submit(job) for job in jobs]
     return [Handle(str(handle.job_id), handle.paths.stderr) for handle in handles]
 

@@ -23,7 +23,6 @@ from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Task
 
-
 STOPPED = 130  # the exit status after a signal
 
 
@@ -34,7 +33,9 @@ class Share:
     sweep: Sweep
     store: Store
     cluster: Cluster
-    batch: str  # names the `harness run`, so that a task that failed is left alone by all its workers
+    batch: (
+        str  # names the `harness run`, so that a task that failed is left alone by all its workers
+    )
 
 
 def work(job: Share, reporter: Reporter) -> None:
