@@ -111,7 +111,13 @@ def end_removed(sweep: Sweep, store: Store, cluster: Cluster, end: bool) -> None
 def follow_here(
     sweep: Sweep, store: Store, cluster: Cluster, code: Path, args: argparse.Namespace
 ) -> int:
-    left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
+    try:
+        left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
+    except KeyboardInterrupt:
+        if not executor(cluster).REMOTE:  # jobs of a scheduler go on by themselves
+            print("stopping the jobs on this machine: they save first", file=sys.stderr)
+            jobs.stop({task.id for task in missing(sweep, store)}, store, cluster.executor)
+        raise
     for name in left:
         print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
     return 1 if left else 0

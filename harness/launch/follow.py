@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from harness.launch.hooks import run_hook
 from harness.launch.jobs import query_jobs
 from harness.launch.ledger import given
 from harness.launch.logs import log_files, silence
-from harness.launch.submit import Reconciled, submit
+from harness.launch.submit import FOLLOWER, Reconciled, submit
 from harness.launch.tickets import Line, Ticket
 from harness.spec import Sweep
 from harness.study.cluster import Cluster
@@ -58,6 +59,9 @@ def follow(
         UserError: the first time a person asks; later, and unasked, it is reported and tried again.
     """
     problems, failed = Reporter(say), set[str]()
+    if not executor(cluster).REMOTE:  # the next task is the best one when a worker is free
+        most = min(cluster.workers, cluster.max_jobs or cluster.workers)
+        cluster = replace(cluster, max_jobs=most)
     while not stopped:
         try:
             with user_errors():
@@ -111,7 +115,7 @@ def end_silent(store: Store, cluster: Cluster, say: Callable[[str], None]) -> No
 
 def hangs(line: Line, ticket: Ticket, seconds: float) -> bool:
     """Whether a running job, and no follower, is silent for longer than that."""
-    if ticket.state != "RUNNING" or ticket.seconds < seconds or line["task"].startswith("follower"):
+    if ticket.state != "RUNNING" or ticket.seconds < seconds or line["task"].startswith(FOLLOWER):
         return False
     return (silence(log_files(line)) or 0) > seconds
 

@@ -18,7 +18,7 @@ from harness.launch.job import Job
 from harness.launch.jobs import launch_lock, query_jobs
 from harness.launch.ledger import given
 from harness.launch.logs import last_error
-from harness.launch.submit import Submission, submit_jobs
+from harness.launch.submit import FOLLOWER, Submission, submit_jobs
 from harness.launch.tickets import Line, Ticket
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
@@ -95,7 +95,7 @@ def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[st
 
 def prefix(sweep: Sweep) -> str:
     """What the names of a sweep's followers begin with; the rest tells its versions apart."""
-    return f"follower:{sweep.name}:"
+    return f"{FOLLOWER}{sweep.name}:"
 
 
 def followers(sweep: Sweep, store: Store, jobs: dict[str, Ticket]) -> list[dict[str, str]]:

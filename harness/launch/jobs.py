@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -104,6 +105,13 @@ def cancel(tasks: Collection[str], store: Store, executor: str = "") -> list[Tic
         withdraw(tickets + seen.untracked)
         set_cancelled(tasks, store, True)
     return tickets + seen.untracked
+
+
+def stop(tasks: Collection[str], store: Store, executor: str) -> None:
+    """Cancels the jobs of these tasks, and returns when they have saved and ended."""
+    cancel(tasks, store, executor)
+    while query_jobs(store, executor).by_task.keys() & set(tasks):
+        time.sleep(0.2)
 
 
 def withdraw(tickets: Collection[Ticket]) -> None:

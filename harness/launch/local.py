@@ -1,21 +1,27 @@
-"""The executor "local": submitit's jobs on this machine, and a slot for each. No torch."""
+"""The executor "local": processes of this machine, `workers` at a time, in no terminal. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from harness.base.commit import code_environment
 from harness.base.files import claim
+from harness.launch.local_queue import Order, end_of, log_of, processes
 from harness.launch.tickets import Handle, Line, Ticket, Work
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 
 REMOTE = False
 DETACHED = True
+STARTED: list[subprocess.Popen[bytes]] = []  # the queues of this process, until they are reaped
 
 
 def submit(
@@ -25,18 +31,33 @@ def submit(
     folder: Path,
     code: Path,
 ) -> list[Handle | None]:
-    """Starts every job as a process of submitit's; each waits for its slot in running()."""
-    import submitit
+    """Starts one process that runs the jobs, `workers` at a time, in this environment.
 
-    executor = submitit.AutoExecutor(str(folder), cluster="local")
-    executor.update_parameters(timeout_min=60 * 24 * 7)
-    handles = [executor.submit(job) for job in jobs]
-    return [Handle(str(handle.job_id), handle.paths.stderr) for handle in handles]
+    It has a session of its own: a Ctrl-C or the end of the terminal does not reach the jobs.
+    """
+    orders = [
+        Order(pickle.dumps(job), cluster.setup, cluster.environment)
+        for job, cluster in zip(jobs, resources, strict=True)
+    ]
+    with (folder / "queue.log").open("w") as log:
+        queue = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harness.launch.local_queue", str(folder)],
+            env=code_environment(os.environ, code),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    STARTED.append(queue)
+    assert queue.stdin
+    with queue.stdin as pipe:
+        pickle.dump((orders, resources[0].workers), pipe)
+    return [Handle(f"{folder.name}.{i}", log_of(folder, str(i))) for i in range(len(jobs))]
 
 
 @contextlib.contextmanager
 def running(store: Store, cluster: Cluster) -> Iterator[float]:
-    """Waits for one of the `workers` slots: submitit's local executor starts everything at once."""
+    """Waits for one of the `workers` slots, which all launches into this store share."""
     while True:
         for number in range(cluster.workers):
             with claim(store.submissions() / f"place.{number}.lock") as mine:
@@ -47,30 +68,50 @@ def running(store: Store, cluster: Cluster) -> Iterator[float]:
 
 
 def query(lines: Collection[Line]) -> list[Ticket]:
-    return [
-        Ticket("local", line["launch"], line["job"], "RUNNING", "on this machine")
-        for line in lines
-        if is_running(line["job"], line["launch"])
-    ]
+    """The jobs that run here, and those that still wait in a queue."""
+    STARTED[:] = [queue for queue in STARTED if queue.poll() is None]  # else they stay zombies
+    alive = processes()
+    tickets = []
+    for launch, job in ((line["launch"], line["job"]) for line in lines):
+        if (launch, number(job)) in alive:
+            tickets.append(Ticket("local", launch, job, "RUNNING", "on this machine"))
+        elif (queue := alive.get((launch, ""))) and not end_of(queue.folder, number(job)).exists():
+            tickets.append(Ticket("local", launch, job, "PENDING", "waits for a free worker"))
+    return tickets
 
 
 last_known = query
 
 
-def is_running(pid: str, launch: str) -> bool:
-    """Whether that process is a job of that launch: process ids are given out again."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    except OSError:
-        return False
-    return any("submitit" in word for word in words) and any(launch in word for word in words)
+def number(job: str) -> str:
+    """The number of a job in its launch."""
+    return job.rpartition(".")[2]
 
 
 def cancel(tickets: Collection[Ticket]) -> None:
+    """Ends these jobs with one SIGTERM each; those that have not begun never will."""
     for ticket in tickets:
-        if is_running(ticket.job, ticket.launch):
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(int(ticket.job), signal.SIGTERM)
+        for _ in range(20):  # a job that just begins has no process yet
+            alive, own = processes(), number(ticket.job)
+            if process := alive.get((ticket.launch, own)):
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(process.pid, signal.SIGTERM)
+                break
+            queue = alive.get((ticket.launch, ""))
+            if not queue or end_of(queue.folder, own).exists() or withdrawn(queue.folder, own):
+                break
+            time.sleep(0.05)
+
+
+def withdrawn(folder: Path, job: str) -> bool:
+    """Whether a job will never begin, since its log is there already."""
+    try:
+        with log_of(folder, job).open("x") as log:
+            log.write("harness: cancelled before it began\n")
+    except FileExistsError:
+        return False
+    end_of(folder, job).touch()
+    return True
 
 
 def requeue() -> bool:

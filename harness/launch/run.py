@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
-from harness.base.commit import PACKAGE
+from harness.base.commit import code_environment
 from harness.base.errors import EnvironmentProblem
 from harness.base.signals import interrupt, on_stop
 from harness.launch.failures import record
@@ -61,10 +61,9 @@ class Worker:
 
     def __init__(self, job: Share, bar: Bar) -> None:
         self.bar, self.task, self.problem = bar, "", ""
-        path = os.pathsep.join(filter(None, (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "harness.launch.worker"],
-            env={**os.environ, "PYTHONPATH": path},
+            env=code_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for the parent, which then stops all

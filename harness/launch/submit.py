@@ -23,6 +23,8 @@ from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Task, to_json
 
+FOLLOWER = "follower:"  # begins the names of followers, which are no tasks
+
 
 class Reconciled(NamedTuple):
     """What a launch found and did."""
@@ -113,7 +115,9 @@ def room(name: str, seen: Jobs, store: Store, cluster: Cluster) -> int | None:
     if cluster.max_jobs is None:
         return None
     last = given(store)
-    alive = sum(last[task]["name"] == name for task in seen.by_task)
+    alive = sum(
+        last[task]["name"] == name and not task.startswith(FOLLOWER) for task in seen.by_task
+    )
     return max(0, cluster.max_jobs - alive)
 
 

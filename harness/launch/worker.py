@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.base.errors import EnvironmentProblem, Locked, UserError, user_errors
-from harness.base.files import is_claimed
+from harness.base.files import holder, is_claimed
 from harness.base.signals import interrupt, on_stop
 from harness.launch.failures import failed_in, record, record_traceback
 from harness.launch.perform import perform, set_threads
@@ -53,7 +53,8 @@ def work(job: Share, reporter: Reporter) -> None:
             attempt(free, job, reporter)
             continue
         # Another process has locked what is left: waiting for it, rather than calling it a failure.
-        reporter.wait(f"{left[0].id} is locked by another process: waiting for it")
+        who = holder(left[0].claim(job.store)) or "another process"
+        reporter.wait(f"{left[0].id} is locked by {who} (host and pid): waiting for its end")
         time.sleep(max(1, 5 * (time.monotonic() - began)))  # a look at a large store takes seconds
 
 
