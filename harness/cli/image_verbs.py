@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.base.errors import UserError
 from harness.base.validation import one_of, refuse, within
-from harness.cli.sweep_verbs import cluster_from
+from harness.cli.verb import cluster_from
 from harness.data import DATASETS
 from harness.data.index import damaged, read_index, refuse_unreadable, wrong_sizes
 from harness.spec import ENCODERS
@@ -87,9 +87,10 @@ def encode(args: argparse.Namespace) -> int:
     task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
     if not task.is_done(store) and cluster.executor != "local":
         code = snapshot(store, args.dirty) if executor(cluster).REMOTE else PACKAGE.parent
-        tasks, held, _ = submit(task.name, lambda: [task], store, cluster, code, args.retry)
+        done = submit(task.name, lambda: [task], store, cluster, code, args.retry)
         print(
-            f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it"
+            f"{len(done.submitted)} jobs submitted, {len(done.held)} from before;"
+            f" harness logs {task.name} shows it"
         )
         return 0
     if not task.is_done(store):

@@ -1,4 +1,4 @@
-"""The executor "debug": jobs run in this process, one after another, while they are submitted. No torch."""
+"""The executor "debug": jobs run in this process, one after another. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ DETACHED = False
 
 
 def submit(
-    jobs: Sequence[Work], resources: Sequence[Cluster], name: str, folder: Path, code: Path
+    jobs: Sequence[Work],
+    resources: Sequence[Cluster],
+    names: Sequence[str],
+    folder: Path,
+    code: Path,
 ) -> list[Handle | None]:
     """Runs every job here. One that fails leaves its error in its log, and the others go on."""
     return [run(job, folder / f"{number}_log.err") for number, job in enumerate(jobs)]

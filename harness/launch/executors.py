@@ -1,4 +1,4 @@
-"""Executors: where jobs run. Another scheduler is one module with these names, and a row below. No torch."""
+"""Executors: where jobs run. Another scheduler is one module like slurm.py, and a row below."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Executor(Protocol):
         self,
         jobs: Sequence[Work],
         resources: Sequence[Cluster],
-        name: str,
+        names: Sequence[str],
         folder: Path,
         code: Path,
     ) -> list[Handle | None]:
@@ -36,18 +36,19 @@ class Executor(Protocol):
         Returns a handle for each job; None where a limit on jobs leaves it for a later round.
 
         Raises:
-            UserError: the scheduler refuses; no job of this call stays submitted, and no file.
+            UserError: the scheduler refuses all of them, and no file is left; or one for another
+                reason than a limit on jobs, and none stays submitted.
         """
 
     def query(self, lines: Collection[Line]) -> list[Ticket]:
-        """The pending and running jobs among those of these ledger lines, and of unknown launches.
+        """The jobs of these ledger lines and of unknown launches, also ended ones not yet forgotten.
 
         Raises:
             SchedulerUnavailable: it does not answer.
         """
 
     def last_known(self, lines: Collection[Line]) -> list[Ticket]:
-        """The same from a slower source, for a scheduler that does not answer.
+        """The same from a slower source: for a scheduler that is away, and for jobs it forgot.
 
         Raises:
             SchedulerUnavailable: there is none.

@@ -20,6 +20,7 @@ LEASE_S = 120  # how long a launch waits for another one into the same store
 class Jobs(NamedTuple):
     """Pending and running jobs. A job that its scheduler does not know is lost and left out."""
 
+    tickets: list[Ticket]  # also ended ones, as long as the scheduler remembers them
     by_task: dict[str, Ticket]
     untracked: list[Ticket]  # of launches that died before they wrote down what they submitted
 
@@ -31,18 +32,20 @@ def query_jobs(store: Store, executor: str = "") -> Jobs:
         SchedulerUnavailable: there may be jobs, and the scheduler does not answer.
     """
     last, launches = given(store), {line["launch"] for line in ledger(store) if "job" in line}
-    alive = [
+    tickets = [
         ticket
         for name, lines in by_executor(last.values(), executor).items()
         for ticket in EXECUTORS[name].query(lines)
     ]
     untracked = [
         ticket
-        for ticket in alive
-        if ticket.launch not in launches
+        for ticket in tickets
+        if not ticket.ended
+        and ticket.launch not in launches
         and (store.submissions() / ticket.launch / "launch.json").exists()
     ]
-    return Jobs(by_task(last, alive), untracked)
+    tracked = [ticket for ticket in tickets if ticket.launch in launches]
+    return Jobs(tracked, by_task(last, tracked), untracked)
 
 
 def by_executor(lines: Collection[Line], also: str = "") -> dict[str, list[Line]]:
@@ -51,7 +54,7 @@ def by_executor(lines: Collection[Line], also: str = "") -> dict[str, list[Line]
 
 
 def by_task(last: dict[str, Line], tickets: Collection[Ticket]) -> dict[str, Ticket]:
-    alive = {(ticket.executor, ticket.launch, ticket.job): ticket for ticket in tickets}
+    alive = {(t.executor, t.launch, t.job): t for t in tickets if not t.ended}
     keys = {task: (line["executor"], line["launch"], line["job"]) for task, line in last.items()}
     return {task: alive[key] for task, key in keys.items() if key in alive}
 

@@ -25,7 +25,11 @@ STARTED: list[subprocess.Popen[bytes]] = []  # the queues of this process, until
 
 
 def submit(
-    jobs: Sequence[Work], resources: Sequence[Cluster], name: str, folder: Path, code: Path
+    jobs: Sequence[Work],
+    resources: Sequence[Cluster],
+    names: Sequence[str],
+    folder: Path,
+    code: Path,
 ) -> list[Handle | None]:
     """Starts one process that runs the jobs, `workers` at a time, in this environment.
 

@@ -1,4 +1,4 @@
-"""What the launcher and its executors hand each other: jobs to submit, jobs in a queue, outages. No torch."""
+"""What the launcher and its executors exchange: work to submit, jobs in a queue, outages. No torch."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ class Handle(NamedTuple):
 
 @dataclass(frozen=True)
 class Ticket:
-    """A pending or running job."""
+    """A job as its scheduler knows it."""
 
     executor: str
     launch: str  # the name of the folder it was submitted from
     job: str
     state: str
     reason: str
+    node: str = ""
+    seconds: int = 0  # since its last start
+    ended: bool = False

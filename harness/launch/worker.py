@@ -23,7 +23,6 @@ from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Task
 
-
 STOPPED = 130  # the exit status after a signal
 
 

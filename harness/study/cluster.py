@@ -30,6 +30,10 @@ CHECKS: Mapping[str, Check] = {
     "throttle": within(1),
     "retries": within(1),
     "poll_seconds": within(0, above=True),
+    "max_jobs": within(1),
+    "hang_minutes": within(0, above=True),
+    "latency_seconds": within(0),
+    "memory_growth": within(1),
 }
 # What a task asks the scheduler for.
 RESOURCES = (
@@ -42,6 +46,8 @@ RESOURCES = (
     "cpus_per_task",
     "memory_gb",
     "hours",
+    "exclude",
+    "sbatch",
 )
 # What may differ by model, and for evaluations.
 OVERRIDES = (
@@ -52,10 +58,21 @@ OVERRIDES = (
     "compile",
     "gpu_memory_gb",
     "retries",
+    "memory_growth",
 )
 # What a follower asks for where its table does not say: it has nothing to compute.
 FOLLOWER: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
-OF_FOLLOWER = ("partition", "account", "qos", "constraint", "cpus_per_task", "memory_gb", "hours")
+OF_FOLLOWER = (
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "cpus_per_task",
+    "memory_gb",
+    "hours",
+    "exclude",
+    "sbatch",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +85,11 @@ class Cluster:
     submissions of a task that may end without its result; poll_seconds: between looks of launch
     --follow; partition … hours: what one task asks Slurm for, None being the site's default; one
     process per GPU; setup, environment: shell lines and variables before a job's Python; throttle:
-    elements of an array at a time; models, evaluate: tables that override fields by the model's
+    elements of an array at a time; exclude: nodes that no job runs on; sbatch: any other option of
+    sbatch; max_jobs: of a sweep that wait or run; hang_minutes: without a line in its log after
+    which the follower ends a job; latency_seconds: until files of an ended job are seen here;
+    memory_growth: factor on memory_gb after each end for want of memory; on_failure, on_done:
+    commands that the follower runs; models, evaluate: tables that override fields by the model's
     name, and for evaluations; follower: the table of what the job of launch --detach asks for.
 
     Raises:
@@ -100,6 +121,14 @@ class Cluster:
     setup: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     throttle: int = 256
+    exclude: list[str] = field(default_factory=list)
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    max_jobs: int | None = None
+    hang_minutes: int | float | None = None
+    latency_seconds: int | float = 30
+    memory_growth: int | float = 1
+    on_failure: str | None = None
+    on_done: str | None = None
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
     follower: dict[str, Any] = field(default_factory=dict)
@@ -139,12 +168,17 @@ def wrong_entries(cluster: Cluster) -> list[str]:
         for key, value in tables.get(name, {}).items()
         if not isinstance(value, str)
     ]
-    if isinstance(cluster.setup, list):
-        found += [
-            f"setup holds {line!r}: must be str"
-            for line in cluster.setup
-            if not isinstance(line, str)
-        ]
+    found += [
+        f"{name} holds {line!r}: must be str"
+        for name in ("setup", "exclude")
+        for line in (getattr(cluster, name) if isinstance(getattr(cluster, name), list) else ())
+        if not isinstance(line, str)
+    ]
+    found += [
+        f"sbatch.{key} = {value!r} must be str, int, float or bool"
+        for key, value in tables.get("sbatch", {}).items()
+        if not isinstance(value, str | int | float | bool)
+    ]
     models = tables.get("models", {})
     found += [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
     for name, table, fields in (

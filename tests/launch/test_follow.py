@@ -14,7 +14,8 @@ from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
 
 from harness.base.errors import UserError
 from harness.launch import follow as module
-from harness.launch.follow import REQUEUE_TRAP, follow, from_json, prefix
+from harness.launch.follow import follow
+from harness.launch.follower import REQUEUE_TRAP, from_json, prefix
 from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
 from harness.launch.submit import Reconciled
