@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, device, date."""
+"""The origin of a number: commit, versions, device, date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def device_name(device: torch.device) -> str:
 
 
 def provenance(device: torch.device) -> dict[str, object]:
-    """What every record and every log says of its making."""
+    """What every record and log states of its origin."""
     return {
         "commit": commit(),
         "versions": {package: metadata.version(package) for package in PACKAGES},

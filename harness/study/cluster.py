@@ -41,11 +41,15 @@ class Cluster:
     submissions of a task that may end without its result; poll_seconds: between looks of launch
     --follow; partition … hours: what one task asks Slurm for, None being the site's default; one
     process per GPU; setup, environment: shell lines and variables before a job's Python; throttle:
-    elements of an array at a time; models, evaluate: tables that override fields by the model's
+    elements of an array at a time; exclude: nodes that no job runs on; sbatch: any other option of
+    sbatch; max_jobs: of a sweep that wait or run; hang_minutes: without a line in its log after
+    which the follower ends a job; latency_seconds: until files of an ended job are seen here;
+    memory_growth: factor on memory_gb after each end for want of memory; on_failure, on_done:
+    commands that the follower runs; models, evaluate: tables that override fields by the model's
     name, and for evaluations; follower: the table of what the job of launch --detach asks for.
 
     Raises:
-        ValueError: naming every field that is of another type or out of range.
+        UserError: naming every field that is of another type or out of range.
     """
 
     executor: Annotated[str, one_of(("local", "debug", "slurm"))] = "local"
@@ -73,6 +77,16 @@ class Cluster:
     setup: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     throttle: Annotated[int, within(1)] = 256
+    exclude: Annotated[list[str], RESOURCE, FOLLOWER] = field(default_factory=list)
+    sbatch: Annotated[dict[str, str | int | float | bool], RESOURCE, FOLLOWER] = field(
+        default_factory=dict
+    )
+    max_jobs: Annotated[int | None, within(1)] = None
+    hang_minutes: Annotated[int | float | None, POSITIVE] = None
+    latency_seconds: Annotated[int | float, within(0)] = 30
+    memory_growth: Annotated[int | float, within(1), OVERRIDE] = 1
+    on_failure: str | None = None
+    on_done: str | None = None
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     evaluate: dict[str, Any] = field(default_factory=dict)
     follower: dict[str, Any] = field(default_factory=dict)

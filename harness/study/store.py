@@ -126,6 +126,10 @@ class Store:
     def ledger(self) -> Path:
         return self.root / "jobs.jsonl"
 
+    def failures(self) -> Path:
+        """Why tasks failed in `harness run`."""
+        return self.root / "failures.jsonl"
+
     def submissions(self) -> Path:
         return self.root / "jobs"
 

@@ -28,7 +28,7 @@ from helpers import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.base.distributed import Interrupted, Rank, Stop, process_group, stop_on_signal
+from harness.base.distributed import Interrupted, Rank, Stop, stop_on_signal
 from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
 from harness.base.npz import image_shape

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from helpers import do, tiny_protocol, tiny_run, tiny_sweep
 
-from harness.cli.tables import plan_json, status_json
+from harness.cli.plan import plan_json
+from harness.cli.status import status_json
 from harness.study.cluster import Cluster
 from harness.study.collect import collect
 from harness.study.plan import missing

@@ -10,7 +10,8 @@ from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, tree
 from safetensors.torch import save_file
 
 from harness.base.files import append_lines, write_json
-from harness.cli.tables import plan_json, plan_text, status_json, status_text
+from harness.cli.plan import plan_json, plan_text
+from harness.cli.status import status_json, status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
