@@ -24,8 +24,9 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import register_feature_extractor
 
+from harness.study.requirements import INCEPTION_SHA256, inception_path
+
 Features = dict[str, Tensor]
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # github.com/toshas/torch-fidelity/releases/tag/v0.2.0
 FROZEN = Path(__file__).with_name("digits_cnn_1.safetensors")
 DIGITS = "9ba98e60cc3b09b01ddb6c1c2bfa36518204616fe530adbb6dfdebcba0a0f2d3"
 LAYERS = ("pool", "spatial", "logits")  # FID, KID, precision and recall; sFID; Inception score
@@ -112,9 +113,7 @@ class Row:
 
 
 EXTRACTORS = {
-    "inception": Row(
-        _inception, Path(torch.hub.get_dir()) / f"checkpoints/{INCEPTION}", "6726825d", 3, 1008
-    ),
+    "inception": Row(_inception, inception_path(), INCEPTION_SHA256, 3, 1008),
     "digits-cnn-1": Row(_digits, FROZEN, DIGITS, 1, 10),
 }
 
