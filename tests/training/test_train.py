@@ -289,17 +289,17 @@ def test_the_average_of_the_weights_is_kept_from_step_0(tmp_path: Path) -> None:
 def test_null_labels_are_dropped_as_often_as_the_run_says(tmp_path: Path) -> None:
     run, data = tiny_run(label_dropout=0.3, batch_size=256), Digits()
     labels = torch.cat(
-        [loop.draw(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)]
+        [loop.make_batch(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)]
     )
     assert abs((labels == 10).float().mean() - 0.3) < 0.02 and labels.max() == 10
-    _, t, _, noise = loop.draw(run, data, torch.device("cpu"), 1, 0, 256)
+    _, t, _, noise = loop.make_batch(run, data, torch.device("cpu"), 1, 0, 256)
     assert 0 <= t.min() < 50 and 950 < t.max() <= 999 and abs(noise.std() - 1) < 0.02
 
 
 def test_runs_of_one_seed_see_the_same_batches_whatever_the_model() -> None:
     small, large = tiny_run(), tiny_run(model="mini-DiT-XL/2", lr=1e-2)
     for mine, its in zip(
-        *(loop.draw(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)),
+        *(loop.make_batch(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)),
         strict=True,
     ):
         assert torch.equal(mine, its)
