@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
-from harness.base.tensors import load_tensors, save_tensors
+from harness.base.tensors import load_tensors, read_metadata, save_tensors
 from harness.spec import Run
 from harness.study.store import Store
 from harness.study.tasks import Train
@@ -28,16 +32,30 @@ def tensors_of(state: TrainState) -> dict[str, Tensor]:
     return tensors
 
 
+def is_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite: one pass over the memory."""
+    largest = torch._foreach_norm(list(tensors), math.inf)
+    return bool(torch.stack(largest).isfinite().all())
+
+
 def save(run: Run, store: Store, step: int, scored: bool, state: TrainState) -> None:
-    """Writes the state, and the EMA weights where the step is scored; deletes the oldest states."""
-    metadata = {"checkpoint": f"{run.id}@{step}"}
+    """Writes the state, and the EMA weights where the step is scored; deletes the oldest states.
+
+    The state comes first: weights can be written again from it, but not the other way round.
+    """
+    save_tensors(store.state(run, step), tensors_of(state), {"checkpoint": f"{run.id}@{step}"})
     if scored:
-        save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
-    save_tensors(store.state(run, step), tensors_of(state), metadata)
+        save_weights(run, store, step, state)
     for path in store.stale_states(run, step):
         path.unlink()
         with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
             path.parent.rmdir()
+
+
+def save_weights(run: Run, store: Store, step: int, state: TrainState) -> None:
+    """Writes the weights that are scored."""
+    metadata = {"checkpoint": f"{run.id}@{step}"}
+    save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
 
 
 def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
@@ -45,7 +63,7 @@ def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
     run = task.run
     for step in reversed([s for s in store.steps(run) if s <= task.steps[0]]):
         try:
-            load(load_tensors(store.state(run, step), str(rank.device)), state)
+            load(store.state(run, step), f"{run.id}@{step}", state, rank)
         except FileNotFoundError:
             continue
         except UserError as error:
@@ -59,8 +77,19 @@ def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
     return 0
 
 
-def load(tensors: dict[str, Tensor], state: TrainState) -> None:
-    """Puts the tensors of a file into the state."""
+def load(path: Path, checkpoint: str, state: TrainState, rank: Rank) -> None:
+    """Puts the tensors of a file into the state.
+
+    Raises:
+        UserError: the file is damaged, is of another checkpoint, or holds what is not finite.
+    """
+    tensors = load_tensors(path, str(rank.device))
+    if (found := read_metadata(path).get("checkpoint", checkpoint)) != checkpoint:
+        raise UserError(f"{path} is of {found}, not of {checkpoint}: move it away")
+    if {name: (x.shape, x.dtype) for name, x in tensors.items()} != layout(state):
+        raise UserError(f"{path} holds other tensors than this run's: move it away")
+    if not is_finite(tensors.values()):
+        raise UserError(f"{path} holds numbers that are not finite: move it away")
     parts: dict[str, dict[str, Tensor]] = {}
     for name, x in tensors.items():
         part, _, rest = name.partition(".")
@@ -70,3 +99,17 @@ def load(tensors: dict[str, Tensor], state: TrainState) -> None:
     for name, p in state.net.named_parameters():
         if p.requires_grad:
             state.optimizer.state[p] = {key: parts[key][name] for key in MOMENTS}
+
+
+def layout(state: TrainState) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of every tensor in the file of a state."""
+    net = state.net.state_dict()
+    wanted = {
+        f"{part}.{name}": (x.shape, x.dtype) for part in ("net", "ema") for name, x in net.items()
+    }
+    for name, p in state.net.named_parameters():
+        if p.requires_grad:
+            step, *rest = MOMENTS
+            wanted[f"{step}.{name}"] = (torch.Size([]), torch.float32)
+            wanted |= {f"{key}.{name}": (p.shape, p.dtype) for key in rest}
+    return wanted

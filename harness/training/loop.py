@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.base import rng
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
-from harness.base.files import append_lines, read_json, write_json
+from harness.base.files import append_lines, read_json, remove_leftovers, write_json
 from harness.base.prefetch import prefetch
 from harness.base.provenance import peak_speed, provenance
 from harness.data import DATASETS, Dataset, open_dataset
@@ -25,7 +25,7 @@ from harness.study.compute import gflops
 from harness.study.plan import newest
 from harness.study.store import Store
 from harness.study.tasks import Progress, Train
-from harness.training.checkpoint import resume, save
+from harness.training.checkpoint import is_finite, resume, save, save_weights, tensors_of
 from harness.training.step import microbatches, new_network, new_state, stepper
 
 Log = Callable[[list[dict[str, object]]], None]  # appends lines
@@ -39,7 +39,7 @@ def train(
     """Trains `task.run` until the last of `task.steps`, from the newest whole state in the store.
 
     Raises:
-        UserError: the loss or the gradient is not finite; the last good checkpoint stays.
+        UserError: the loss, the gradient or a weight is not finite; the last good checkpoint stays.
         Interrupted: a signal came, and a checkpoint was saved.
     """
     run, last = task.run, task.steps[-1]
@@ -48,6 +48,9 @@ def train(
             f"{run.id}: {rank.world} processes do not divide the batch of {run.batch_size}:"
             f" ask for {fit}"
         )
+    if rank.is_main:  # it holds the lock of the run
+        for folder in (store.run(run), *(store.checkpoint(run, s) for s in store.steps(run))):
+            remove_leftovers(folder)
     dataset = open_dataset(run.data, cluster.path(run.data))
     check_images(run, store, dataset, rank)
     state = new_state(run, rank.device)
@@ -55,7 +58,7 @@ def train(
     # The newest whole state, if any.
     start = resume(task, store, state, rank)
     if start in task.steps and rank.is_main:  # the state is whole, the scored weights were not
-        save(run, store, start, True, state)
+        save_weights(run, store, start, state)
     optimise = stepper(run, state, cluster, rank)
     log = begin_log(run, store, start, rank)
 
@@ -79,18 +82,17 @@ def train(
         now = time.perf_counter()
         stopping = stop.asked(rank)
         speed = len(window) * run.batch_size / (now - looked)
+        span = f"between steps {step - len(window) + 1} and {step}"
         if not log_steps(run, step, rows, speed, now - began, rank, log):
-            raise UserError(
-                f"{run.id}: the loss or the gradient is not finite between steps"
-                f" {step - len(window) + 1} and {step}; the last good checkpoint is that of step"
-                f" {newest(run, store)}: try a lower lr than {run.lr}"
-            )
+            raise diverged(run, store, f"the loss or the gradient is not finite {span}")
         progress(
             f"{run.model} step {step}/{last}, {speed:.0f} images/s", (step - start) / (last - start)
         )
         window.clear()
         overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
         if step in task.steps or overdue or stopping:
+            if rank.any(not is_finite(tensors_of(state).values())):
+                raise diverged(run, store, f"a weight is not finite {span}")
             if rank.is_main:
                 save(run, store, step, step in task.steps, state)
             rank.wait()
@@ -100,6 +102,14 @@ def train(
                 f"{run.id} stopped at step {step} of {last}: run the same command to go on"
             )
         looked = time.perf_counter()
+
+
+def diverged(run: Run, store: Store, fault: str) -> UserError:
+    """The end of a run whose numbers are not finite, with its last good checkpoint."""
+    return UserError(
+        f"{run.id}: {fault}; the last good checkpoint is that of step {newest(run, store)}:"
+        f" try a lower lr than {run.lr}"
+    )
 
 
 def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
