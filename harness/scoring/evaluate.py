@@ -215,9 +215,7 @@ def write_record(
     wanted = [
         name for name in METRICS if protocol.features == "inception" or name not in INCEPTION_ONLY
     ]
-    weights = (
-        store.ema(run, task.step) if protocol.weights == "ema" else store.state(run, task.step)
-    )
+    weights = store.weights(run, task.step, protocol.weights)
     record = {
         "schema": SCHEMA,
         "run": run.id,

@@ -50,14 +50,13 @@ def sample(
 def load_network(
     store: Store, run: Run, step: int, weights: str, device: torch.device, compiled: bool = False
 ) -> nn.Module:
-    """The trained network in eval mode: its EMA, or its raw weights while the state is still there.
+    """The trained network in eval mode: its EMA or its raw weights.
 
     Raises:
         ValueError: no such weights, or those of another model.
     """
-    path, part = (
-        (store.ema(run, step), "") if weights == "ema" else (store.state(run, step), "net.")
-    )
+    path = store.weights(run, step, weights)
+    part = "net." if path == store.state(run, step) else ""
     if not path.exists():
         raise UserError(
             f"{run.id} has no {weights} weights at step {step}: {path} is not there; train it again"

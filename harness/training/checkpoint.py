@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
@@ -38,24 +38,28 @@ def is_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack(largest).isfinite().all())
 
 
-def save(run: Run, store: Store, step: int, scored: bool, state: TrainState) -> None:
-    """Writes the state, and the EMA weights where the step is scored; deletes the oldest states.
+def save(run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState) -> None:
+    """Writes the state, and these kinds of weights to be scored; deletes the oldest states.
 
     The state comes first: weights can be written again from it, but not the other way round.
     """
     save_tensors(store.state(run, step), tensors_of(state), {"checkpoint": f"{run.id}@{step}"})
-    if scored:
-        save_weights(run, store, step, state)
+    save_weights(run, store, step, kinds, state)
     for path in store.stale_states(run, step):
         path.unlink()
         with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
             path.parent.rmdir()
 
 
-def save_weights(run: Run, store: Store, step: int, state: TrainState) -> None:
-    """Writes the weights that are scored."""
+def save_weights(
+    run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState
+) -> None:
+    """Writes the weights that are scored: of `kinds` "raw" and "ema"."""
     metadata = {"checkpoint": f"{run.id}@{step}"}
-    save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
+    if "raw" in kinds:
+        save_tensors(store.raw(run, step), state.net.state_dict(), metadata)
+    if "ema" in kinds:  # last: a step counts as saved by its EMA
+        save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
 
 
 def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:

@@ -58,7 +58,7 @@ def train(
     # The newest whole state, if any.
     start = resume(task, store, state, rank)
     if start in task.steps and rank.is_main:  # the state is whole, the scored weights were not
-        save_weights(run, store, start, state)
+        save_weights(run, store, start, task.weights, state)
     optimise = stepper(run, state, cluster, rank)
     log = begin_log(run, store, start, rank)
 
@@ -94,7 +94,7 @@ def train(
             if rank.any(not is_finite(tensors_of(state).values())):
                 raise diverged(run, store, f"a weight is not finite {span}")
             if rank.is_main:
-                save(run, store, step, step in task.steps, state)
+                save(run, store, step, task.weights if step in task.steps else (), state)
             rank.wait()
             saved = time.perf_counter()
         if stopping and step < last:

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import curve, do, only_training, tiny_sweep, train_all
+from helpers import (
+    curve,
+    do,
+    only_training,
+    score_all,
+    tiny_protocol,
+    tiny_sweep,
+    train_all,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.base.errors import UserError
-from harness.base.files import is_whole, read_lines
+from harness.base.files import is_whole, read_json, read_lines
 from harness.base.tensors import load_tensors, save_tensors
 from harness.data.digits import Digits
 from harness.spec import Run
@@ -171,3 +179,18 @@ def test_what_a_killed_writer_left_goes_when_training_goes_on(begun: tuple[Store
     train_all(only_training((60,)), store)
     assert not any(path.exists() for path in left) and evaluation.exists()
     assert sorted(os.listdir(store.run(run) / "checkpoints")) == ["0000020", "0000040", "0000060"]
+
+
+def test_a_protocol_of_raw_weights_is_finished(tmp_path: Path) -> None:
+    """More steps than states are kept; what is scored is what was trained, not its average."""
+    protocols = (tiny_protocol(), tiny_protocol(name="raw", weights="raw"))
+    sweep, store = tiny_sweep(steps=(1, 2, 3, 4), protocols=protocols), Store(tmp_path)
+    (run,) = sweep.runs
+    train_all(sweep, store)
+    assert not store.state(run, 1).exists()
+    raw, state = load_tensors(store.raw(run, 4)), load_tensors(store.state(run, 4), prefix="net.")
+    assert all(torch.equal(x, state[f"net.{name}"]) for name, x in raw.items())
+    score_all(sweep, store)
+    assert missing(sweep, store) == []
+    ema, other = (read_json(store.record(run, 4, p)) for p in protocols)
+    assert ema["checkpoint"] != other["checkpoint"] and ema["values"] != other["values"]
