@@ -25,8 +25,8 @@ from harness.study import cost, memory
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 from harness.study.speed import Work
-from harness.training.loop import draw
-from harness.training.step import new_learner, parts, stepper
+from harness.training.loop import make_batch
+from harness.training.step import microbatches, new_state, stepper
 
 SAMPLER_STEPS = 4  # that are timed; a protocol's time follows from its number of forwards
 AUTOENCODER_BATCH, IMAGES = (
@@ -102,11 +102,11 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
 
     def make(batch: int, part: int) -> Call:
         mine, alone = settings(batch, part)
-        optimise = stepper(mine, new_learner(mine, device), alone, Rank(0, 1, device))
-        dataset, cuts = RandomLatents(run, device), parts(mine, alone, Rank(0, 1, device))
+        optimise = stepper(mine, new_state(mine, device), alone, Rank(0, 1, device))
+        dataset, cuts = RandomLatents(run, device), microbatches(mine, alone, Rank(0, 1, device))
         drawn = prefetch(
             (
-                draw(mine, dataset, device, step, *cut)
+                make_batch(mine, dataset, device, step, *cut)
                 for step in itertools.count(1)
                 for cut in cuts
             ),

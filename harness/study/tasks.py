@@ -19,12 +19,13 @@ Progress = Callable[[str, float], None]  # a line of news, and the share of the 
 
 @dataclass(frozen=True)
 class Train:
-    """Train `run` until the last of `steps`, leaving a checkpoint at each."""
+    """Train `run` until the last of `steps`, leaving these `weights` at each to be scored."""
 
     run: Run
     steps: tuple[int, ...]
     start: int
     reason: str
+    weights: tuple[str, ...] = ("ema",)
 
     @property
     def id(self) -> str:
@@ -43,7 +44,11 @@ class Train:
         return store.train_claim(self.run)
 
     def is_done(self, store: Store) -> bool:
-        return all(is_whole(store.ema(self.run, step)) for step in self.steps)
+        return all(self.is_saved(store, step) for step in self.steps)
+
+    def is_saved(self, store: Store, step: int) -> bool:
+        """Whether all weights that are scored at `step` are there."""
+        return all(is_whole(store.weights(self.run, step, kind)) for kind in self.weights)
 
     def position(self, store: Store) -> int:
         """Where the next attempt begins: a step."""
@@ -147,6 +152,6 @@ def from_json(fields: dict[str, Any]) -> Task:
         given["run"] = Run(**given["run"])
     if "protocol" in given:
         given["protocol"] = Protocol(**given["protocol"])
-    if "steps" in given:
-        given["steps"] = tuple(given["steps"])
+    for name in {"steps", "weights"} & given.keys():
+        given[name] = tuple(given[name])
     return kind(**given)
