@@ -28,7 +28,7 @@ from harness.models.autoencoder import (
 from harness.models.decoders import PUBLISHED_DECODERS, Published
 from harness.scoring import features, reference
 from harness.scoring.features import Extractor
-from harness.scoring.metrics import NEIGHBOURS
+from harness.scoring.neighbours import NEIGHBOURS
 from harness.scoring.reference import Reference
 from harness.scoring.sample import load_network
 from harness.spec import Protocol, Run
