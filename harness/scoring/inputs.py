@@ -158,7 +158,7 @@ def refuse_mixed_decoders(name: str, digest: str, store: Store) -> None:
 
 
 def recorded_decoders(store: Store) -> dict[str, str]:
-    """Digests of decoders by name. One record of a protocol tells: each was compared when scored."""
+    """Digests of decoders by name, from one record of each protocol: all were compared before."""
     found: dict[str, str] = {}
     protocols: set[str] = set()
     for path in sorted(store.records()):

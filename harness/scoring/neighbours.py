@@ -56,7 +56,7 @@ def by_blocks(
 
 
 def radii(features: Tensor, distances: Distances, block: int) -> Tensor:
-    """Squared distance of every row to its third nearest neighbour; the nearest of all is itself."""
+    """Squared distance of every row to its third nearest neighbour, after itself."""
     found = []
     for rows in torch.split(features, block):
         blocks = (distances(rows, columns) for columns in torch.split(features, block))

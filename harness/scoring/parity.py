@@ -17,7 +17,7 @@ def precision_recall_fp16(generated: Tensor, real: Tensor) -> tuple[float, float
 
 
 def fp16_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances [len(a), len(b)] as ADM takes them: a block in fp16, or fp32 on overflow."""
+    """Squared distances [len(a), len(b)] as ADM takes them: fp16, a block in fp32 on overflow."""
     u, v = a.half(), b.half()
     products = (u.float() @ v.float().T).half()  # fp16 in and out, summed in fp32
     distances = (fp16_norms(u)[:, None] - products.mul_(2)).add_(fp16_norms(v)).clamp_min_(0)
@@ -27,7 +27,7 @@ def fp16_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 def fp16_norms(x: Tensor) -> Tensor:
-    """Squared norms [N] in the order of TensorFlow on a CPU, which rounds to fp16 at every addition.
+    """Squared norms [N] in TensorFlow's order on a CPU, which rounds to fp16 at every addition.
 
     Halves of a row; in each four interleaved sums of eight lanes, joined in turn, then the lanes in
     fp32. Read off TensorFlow 2.21 by probing. Summed in another order, 273 of 2,000 samples changed

@@ -21,7 +21,7 @@ from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
-# The code between a seed and its features: a change there changes them, a change elsewhere does not.
+# The code between a seed and its features.
 CODE: tuple[ModuleType, ...] = (rng, dit, ddpm, autoencoder, sample, features)
 
 

@@ -1,4 +1,4 @@
-"""What scoring will need, checked before training starts: reference, extractor, decoder. No torch."""
+"""What scoring will need, checked before training: reference, extractor, decoder. No torch."""
 
 from __future__ import annotations
 

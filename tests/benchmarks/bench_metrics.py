@@ -1,4 +1,4 @@
-"""What the metrics cost in seconds and memory: `python tests/benchmarks/bench_metrics.py [rows]`."""
+"""What the metrics cost in seconds and GB: `python tests/benchmarks/bench_metrics.py [rows]`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def pairs(rows: int, others: int = 10_000, width: int = 2048) -> None:
     for compute in (precision_recall, precision_recall_fp16):
         took, value = seconds(lambda compute=compute: compute(generated, real))  # type: ignore[misc]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{compute.__name__:<22}{rows} x {others}   {took:.0f} s   peak {peak:.2f} GB   {value}")
+        name = f"{compute.__name__:<22}{rows} x {others}"
+        print(f"{name}   {took:.0f} s   peak {peak:.2f} GB   {value}")
 
 
 if __name__ == "__main__":

@@ -202,7 +202,7 @@ def test_swapped_sets_swap_precision_and_recall() -> None:
 
 
 def test_fp16_distances_are_those_of_tensorflow() -> None:
-    """Values of tf.reduce_sum(tf.square(h), 1) - 2 h g' + ... in float16, TensorFlow 2.21 on a CPU."""
+    """tf.reduce_sum(tf.square(h), 1) - 2 h g' + … in float16, TensorFlow 2.21 on a CPU."""
     x = torch.from_numpy(
         np.abs(np.random.RandomState(0).standard_normal((4, 2048))).astype(np.float32)
     )
@@ -233,7 +233,7 @@ def test_kid_is_that_of_torch_fidelity_and_unbiased() -> None:
 
 
 def test_fid_infinity_removes_the_bias_of_few_samples() -> None:
-    """Against the true Gaussian, FID of N samples is about tr(sigma)(D + 1) / 4N too large, and its limit is 0."""
+    """By the true Gaussian, FID of N samples is about tr(sigma)(D + 1) / 4N, and its limit is 0."""
     x, mu, sigma = normal(4000, 32), np.zeros(32), np.eye(32)
     value, low, high = metrics.fid_infinity(x, mu, sigma)
     assert low < value < high
