@@ -16,7 +16,7 @@ from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train
+from harness.study.tasks import Evaluate, Task, Train, from_json, to_json
 
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
@@ -108,6 +108,38 @@ def test_weights_deleted_after_every_score_are_not_missed(store: Store) -> None:
     assert told(missing(more, store))[0].startswith("train (10, 20) from 0"), (
         "a new protocol asks for them again"
     )
+
+
+RAW = tiny_protocol(name="raw", weights="raw")
+
+
+def test_raw_weights_are_kept_where_a_protocol_scores_them(store: Store) -> None:
+    sweep = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, RAW))
+    train, *_ = missing(sweep, store)
+    assert isinstance(train, Train) and train.weights == ("ema", "raw")
+    assert from_json(to_json(train)) == train
+    for step in SWEEP.steps:
+        weights(store.ema(RUN, step))
+        weights(store.raw(RUN, step))
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
+    weights(store.raw(RUN, 20), cut=3)
+    lines = told(missing(sweep, store))
+    assert lines[0] == "train (20,) from 0: no raw weights at 20; starts over"
+    assert lines[3:5] == ["score 20 True: not scored", "score 20 False: no checkpoint yet"]
+
+
+def test_without_a_file_of_raw_weights_the_state_is_scored_while_it_is_there(store: Store) -> None:
+    sweep = tiny_sweep(steps=SWEEP.steps, protocols=(RAW,))
+    for step in SWEEP.steps:
+        checkpoint(store, step)
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
+    store.state(RUN, 10).unlink()
+    assert told(missing(sweep, store))[:2] == [
+        "train (10,) from 0: no raw weights at 10; starts over",
+        "score 10 False: no checkpoint yet",
+    ]
+    write_json(store.record(RUN, 10, RAW), {})
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
 
 
 def test_a_deleted_record_is_the_only_thing_redone(store: Store) -> None:
