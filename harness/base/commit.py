@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.base.errors import UserError
@@ -13,9 +14,10 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def git(*words: str) -> bytes:
-    """
+    """The output of a git command in this package's folder.
+
     Raises:
-        ValueError: git is not there or refuses, in its own words.
+        UserError: git is not there or refuses, in its own words.
     """
     try:
         return subprocess.run(
@@ -31,19 +33,17 @@ def head() -> str:
     """The commit of this code, with "+dirty" where it differs from it.
 
     Raises:
-        ValueError: there is none, with git's reason.
+        UserError: there is none, with git's reason.
     """
     try:
-        git(
-            "ls-files", "--error-unmatch", "__init__.py"
-        )  # an installed copy may lie within another repository
-        name, changes = (
-            git("rev-parse", "HEAD").decode().strip(),
-            git("status", "--porcelain", "--", "."),
-        )
+        # An installed copy may lie within another repository.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        name = git("rev-parse", "HEAD").decode().strip()
+        changes = git("status", "--porcelain", "--", ".")
     except UserError as error:
         raise UserError(
-            f"the code at {PACKAGE} has no commit ({error}): commit it, or copy it as it is with --dirty"
+            f"the code at {PACKAGE} has no commit ({error}):"
+            " commit it, or copy it as it is with --dirty"
         ) from None
     return name + ("+dirty" if changes.strip() else "")
 
@@ -57,3 +57,9 @@ def commit() -> str:
         return head()
     except UserError:
         return "unknown"
+
+
+def code_environment(variables: Mapping[str, str], code: Path = PACKAGE.parent) -> dict[str, str]:
+    """Variables for a Python process that imports the package in `code`."""
+    path = os.pathsep.join(filter(None, (str(code), variables.get("PYTHONPATH"))))
+    return {**variables, "PYTHONPATH": path}

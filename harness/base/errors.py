@@ -1,4 +1,4 @@
-"""UserError: what a person can fix, reported in one line. Everything else is a bug and keeps its traceback."""
+"""UserError: what a person can fix, in one line. All else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ REMEDIES = {
     errno.ENOLCK: "mount that file system with locks (flock), or choose another folder",
     errno.EOPNOTSUPP: "choose a folder on a file system with locks (flock)",
     errno.ENOSYS: "choose a folder on a file system with locks (flock)",
+    errno.ELOOP: "remove that symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOENT: "name one that is there",
     errno.ENOTDIR: "name a folder",
@@ -30,11 +31,15 @@ REMEDIES = {
 
 
 class UserError(ValueError):
-    """Something a person can fix: the message names the thing, its value and the remedy, in one line."""
+    """What a person can fix: the message names the thing, its value and the remedy, in one line."""
 
 
 class Locked(UserError):
     """Another process is doing the same task."""
+
+
+class EnvironmentProblem(UserError):
+    """A fault of the machine a task runs on, such as a node without GPUs: no fault of the task."""
 
 
 def as_user_error(error: BaseException) -> UserError | None:

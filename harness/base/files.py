@@ -1,29 +1,45 @@
-"""Files that appear whole or not at all, JSON lines that survive a torn end, and locks. No torch."""
+"""Files that appear whole or not at all, JSON that shows its damage, and locks. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
+import secrets
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from harness.base.checksums import (
+    decode_lines,
+    decode_object,
+    encode_lines,
+    encode_object,
+    is_whole_text,
+)
 from harness.base.errors import UserError
 
 BLOCK = 1 << 24  # bytes hashed at a time
+# What a header that is JSON and no header of safetensors raises.
+CRAFTED = (LookupError, TypeError, AttributeError, RecursionError)
+LOCK_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC  # a link in a shared folder may lead to any file of ours
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path to write beside; what was written takes the place of `path` at the end, or nothing does."""
+    """Yields a path to write beside `path`, which takes its place at the end or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two hosts may share a file system and have equal pids, and others may write into the folder.
+    writer = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+    beside = path.with_name(f".{path.name}.{writer}")
     try:
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
@@ -35,98 +51,176 @@ def atomic_write(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=1, allow_nan=False)
+def remove_leftovers(folder: Path, pattern: str = ".*") -> None:
+    """Removes the temporary files that killed writers left in `folder`; an empty folder goes too.
+
+    Only for the holder of the lock over these files: those of a writer at work match as well.
+    """
+    for path in folder.glob(pattern):
+        if not path.is_dir() and not path.name.startswith(".nfs"):  # the file system's own
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is not empty, or not there
+        folder.rmdir()
+
+
+def write_json(path: Path, value: Mapping[str, Any], checksum: bool = False) -> None:
+    """Writes a JSON object; with a checksum, no flipped digit becomes another number."""
+    data = encode_object(value, checksum)
     with atomic_write(path) as beside:
-        beside.write_text(text + "\n")
+        beside.write_bytes(data)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """
+    """Reads a JSON object, and checks its checksum where it has one.
+
     Raises:
-        ValueError: the file is no JSON object.
+        UserError: the file is damaged, or no JSON object.
     """
+    data = path.read_bytes()
     try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not JSON ({error}): move it away and run the same command again"
-        ) from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object: move it away and run the same command again")
-    return value
+        return decode_object(data)
+    except ValueError as error:
+        raise UserError(f"{path} {error}: move it away and run the same command again") from None
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a JSON file is there and as it was written, without parsing it."""
+    try:
+        return is_whole_text(path.read_bytes())
+    except FileNotFoundError:
+        return False
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """JSON lines at the end of a file, on the disk before this returns."""
+    """Appends JSON lines with their checksums; on the disk before it returns.
+
+    One file may have several writers. What a killed one left without an end stays a line of its
+    own.
+    """
+    if not (data := encode_lines(lines)):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write("".join(json.dumps(line) + "\n" for line in lines))
-        file.flush()
+    with path.open("ab+", buffering=0) as file:
+        if not ends_in_newline(file):
+            data = b"\n" + data
+        while data:  # a single write, unless the disk is full: others' lines do not mix with it
+            data = data[file.write(data) :]
         os.fsync(file.fileno())
 
 
+def ends_in_newline(file: io.FileIO) -> bool:
+    """Whether a file is empty or ends in a newline."""
+    if not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The whole lines of a file of JSON lines, and what is to be said of the others: a kill can tear a line."""
-    lines, said = [], []
-    for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            line = None
-        if isinstance(line, dict):  # the end of a torn line may be a number
-            lines.append(line)
-        else:
-            said.append(f"{path}:{number}: torn line skipped")
-    return lines, said
+    """Reads JSON lines. Returns (lines, warnings); a killed writer may leave a torn line."""
+    lines, damaged = decode_lines(path.read_bytes())
+    return lines, [f"{path}:{span}: damaged line skipped" for span in damaged]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says: seen without reading the tensors."""
+    """Whether a safetensors file is as long as its header says: seen without reading the tensors.
+
+    safetensors' own safe_open is no faster, and imports numpy.
+    """
     try:
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
+            if length > size:
                 return False
             header = json.loads(file.read(length))
         ends = [
             entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
         ]
-        return path.stat().st_size == 8 + length + max(ends, default=0)
-    except (OSError, struct.error, ValueError, KeyError, TypeError):
+        return bool(size == 8 + length + max(ends, default=0))
+    except (OSError, struct.error, ValueError, *CRAFTED):
         return False
 
 
 @contextlib.contextmanager
 def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bool]:
-    """Whether this process now holds `path`, after `patience` seconds at most; the kernel lets go when it ends."""
+    """Locks `path`. Yields whether this process has it, after `patience` seconds at most.
+
+    The kernel unlocks it when the process ends; the empty or one-line file stays, since removing it
+    would let two processes lock two files of one name. It names the holder's host and pid.
+
+    Raises:
+        OSError: the file system has no locks, or the file is a link.
+    """
     if not wanted:  # the other ranks leave it to rank 0
         yield True
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        deadline = (
-            time.monotonic() + patience
-        )  # never 0: whoever asks is_claimed() holds it for an instant too
-        while not (mine := lock(file)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield mine
-
-
-def lock(file: IO[str]) -> bool:
-    """Whether the kernel gave this process the file for itself; it knows of other machines on a shared file system."""
+    deadline = time.monotonic() + patience
+    while (file := locked(path)) is None:
+        # Those who only ask is_claimed() hold it for an instant: they do not count.
+        if time.monotonic() >= deadline and is_claimed(path):
+            break
+        time.sleep(0.02)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file is not None
+    finally:
+        if file is not None:
+            file.close()
+
+
+def locked(path: Path) -> IO[bytes] | None:
+    """Opens `path` and locks it for this process alone; None where another has it.
+
+    The kernel knows of other machines on a shared file system.
+    """
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | LOCK_FLAGS, 0o666), "r+b", 0)
+    if not (flock(file, fcntl.LOCK_EX, path) and is_at(file, path)):
+        file.close()
+        return None
+    with contextlib.suppress(OSError):  # a full disk: the name is for messages alone
+        file.truncate()
+        file.write(f"{socket.gethostname()} {os.getpid()}\n".encode())
+    return file
+
+
+def flock(file: IO[bytes], kind: int, path: Path) -> bool:
+    """Whether the kernel gave the lock; its errors get the name of the file."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        error.filename = str(path)
+        raise
     return True
 
 
-def is_claimed(path: Path) -> bool:
-    if not path.exists():
+def is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether the open file is still the one of that name: it may have been removed meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except FileNotFoundError:
         return False
-    with path.open("w") as file:
-        return not lock(file)
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether a process has locked `path`. Only reads; False of a file that may not be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | LOCK_FLAGS)
+    except (FileNotFoundError, PermissionError):
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        return not flock(file, fcntl.LOCK_SH, path)
+
+
+def holder(path: Path) -> str:
+    """The host and pid of whoever locked `path` last; "" where nobody can tell."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | LOCK_FLAGS), "rb") as file:
+            return " ".join(file.read(200).decode(errors="replace").split())
+    except OSError:
+        return ""
 
 
 def sha256(path: Path, progress: Callable[[int], object] = int) -> str:

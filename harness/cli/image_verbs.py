@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.base.errors import UserError
 from harness.base.validation import one_of, refuse, within
-from harness.cli.sweep_verbs import settled
+from harness.cli.verb import cluster_from
 from harness.data import DATASETS
 from harness.data.index import damaged, read_index, refuse_unreadable, wrong_sizes
 from harness.spec import ENCODERS
@@ -37,7 +37,7 @@ def sample(args: argparse.Namespace) -> int:
     from harness.scoring.evaluate import write_samples
     from harness.study.tasks import Evaluate
 
-    cluster, sweep = settled(args), load_sweep(args.sweep)
+    cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     runs = [r for r in sweep.runs if args.run in (r.model, r.id)]
     protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
     if len(runs) != 1 or len(protocols) != 1:
@@ -73,7 +73,8 @@ def parity(args: argparse.Namespace) -> int:
 
 def encode(args: argparse.Namespace) -> int:
     from harness.base.commit import PACKAGE
-    from harness.launch.run import with_bar
+    from harness.launch.executors import executor
+    from harness.launch.run import run_one
     from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
     from harness.study.tasks import Encode
@@ -81,18 +82,19 @@ def encode(args: argparse.Namespace) -> int:
     if args.verify:
         return verify(args.images)
     refuse("encode", encode_faults(args))
-    cluster, out = settled(args), args.out.resolve()
+    cluster, out = cluster_from(args), args.out.resolve()
     store = Store(Path(cluster.store))
     task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
     if not task.is_done(store) and cluster.executor != "local":
-        code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
-        tasks, held, _ = submit(task.name, lambda: [task], store, cluster, code, args.retry)
+        code = snapshot(store, args.dirty) if executor(cluster).REMOTE else PACKAGE.parent
+        done = submit(task.name, lambda: [task], store, cluster, code, args.retry)
         print(
-            f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it"
+            f"{len(done.submitted)} jobs submitted, {len(done.held)} from before;"
+            f" harness logs {task.name} shows it"
         )
         return 0
     if not task.is_done(store):
-        with_bar(task, store, cluster)
+        run_one(task, store, cluster)
     if os.environ.get("RANK", "0") == "0":
         refuse_unreadable(out)
         index = read_index(out)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import UserError
 from harness.base.text import in_units
-from harness.cli.tables import plan_json, plan_text
+from harness.cli.plan import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing

@@ -1,43 +1,44 @@
-"""Following a sweep until nothing is missing: in this terminal, or as a small job of its own. No torch."""
+"""Following a sweep until nothing is missing, in this terminal or in a job. No torch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shlex
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from harness.base.commit import PACKAGE
 from harness.base.errors import UserError, user_errors
-from harness.launch import slurm
-from harness.launch.jobs import alone, look
-from harness.launch.ledger import given, last_error
-from harness.launch.slurm import Ticket
-from harness.launch.submit import Job, Order, hand_in, submit
-from harness.spec import Protocol, Run, Sweep
+from harness.launch.executors import EXECUTORS, executor
+from harness.launch.hooks import run_hook
+from harness.launch.jobs import query_jobs
+from harness.launch.ledger import given
+from harness.launch.logs import log_files, silence
+from harness.launch.submit import FOLLOWER, Reconciled, submit
+from harness.launch.tickets import Line, Ticket
+from harness.spec import Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
-# Shell: a follower whose Python was killed goes back into the queue. It does not where it ended in
-# good order, was cancelled or is requeued already, nor after the third end in a row within ten
-# minutes: then it is broken.
-AGAIN = """again() {
-  [ $? != 0 ] && [ "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%T)" = RUNNING ] || return
-  deaths=FOLDER/deaths.$SLURM_JOB_ID
-  [ $SECONDS -lt 600 ] || rm -f "$deaths"
-  echo >> "$deaths"
-  [ $(wc -l < "$deaths") -gt 3 ] || scontrol requeue $SLURM_JOB_ID
-}
-trap again EXIT"""
+HOURLY_S = 3600  # a follower with nothing new to report says so that often
+
+
+class Reporter:
+    """Passes on what is new: a line that repeats is counted, and reported again after an hour."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.last, self.count, self.since = say, "", 0, time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        self.count += 1
+        hour = time.monotonic() - self.since > HOURLY_S
+        if line != self.last or hour:
+            repeats = f" (the {self.count}th time)" if line == self.last else ""
+            self.last, self.since = line, time.monotonic()
+            self.count = self.count if repeats else 1
+            self.say(line + repeats)
 
 
 def follow(
@@ -50,115 +51,76 @@ def follow(
     asked: bool = True,
     stopped: Sequence[int] = (),
 ) -> list[str]:
-    """Submits until nothing is missing, each checkpoint being scored as soon as it is there; the tasks left alone.
+    """Submits until nothing is missing; each checkpoint is scored as soon as it is there.
+
+    Returns the tasks that are left alone.
 
     Raises:
-        ValueError, OSError: the first time a person asks; later, and unasked, it is said and tried
-        again.
+        UserError: the first time a person asks; later, and unasked, it is reported and tried again.
     """
+    problems, failed = Reporter(say), set[str]()
+    if not executor(cluster).REMOTE:  # the next task is the best one when a worker is free
+        most = min(cluster.workers, cluster.max_jobs or cluster.workers)
+        cluster = replace(cluster, max_jobs=most)
     while not stopped:
         try:
             with user_errors():
-                found = submit(
+                done = submit(
                     sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
                 )
+                end_silent(store, cluster, say)
                 tasks = missing(sweep, store)
         except UserError as error:
             if asked:
                 raise
-            say(f"{error}: tried again in {cluster.poll_seconds:g} s")
+            problems(f"{error}: tried again every {cluster.poll_seconds:g} s")
         else:
-            for task in found.submitted:
-                say(f"submitted {task.id}: {task.reason}")
+            report(done, failed, sweep, cluster, say)
             retry = asked = False
             names = {task.id for task in tasks}
             waiting = {task.id for task in tasks if isinstance(task, Evaluate) and not task.ready}
-            in_hand = names & (found.held | {task.id for task in found.submitted})
-            if not in_hand and names <= found.left | waiting:
+            taken = {task.id for task in done.submitted}
+            problems(f"{len(done.held | taken)} jobs wait or run, {len(names)} tasks are missing")
+            if not names & (done.held | taken | done.postponed) and names <= done.left | waiting:
+                if not names:
+                    run_hook(cluster.on_done, sweep, cluster)
                 return sorted(names)
-        if cluster.executor != "debug":
+        if executor(cluster).DETACHED:
             pause(cluster.poll_seconds, stopped)
     return []
+
+
+def report(
+    done: Reconciled, failed: set[str], sweep: Sweep, cluster: Cluster, say: Callable[[str], None]
+) -> None:
+    """Says what was submitted and what is given up, each of these once; runs `on_failure`."""
+    for task in done.submitted:
+        say(f"submitted {task.id}: {task.reason}")
+    for name in sorted(done.exhausted - failed):
+        say(f"given up {name}")
+        run_hook(cluster.on_failure, sweep, cluster, name)
+    failed |= done.exhausted
+
+
+def end_silent(store: Store, cluster: Cluster, say: Callable[[str], None]) -> None:
+    """Ends jobs that run and have written nothing for `hang_minutes`: the next round submits anew."""
+    if cluster.hang_minutes is None:
+        return
+    last = given(store)
+    for task, ticket in query_jobs(store).by_task.items():
+        if hangs(last[task], ticket, 60 * cluster.hang_minutes):
+            say(f"ended {task}: job {ticket.job} has written nothing for too long")
+            EXECUTORS[ticket.executor].cancel([ticket])
+
+
+def hangs(line: Line, ticket: Ticket, seconds: float) -> bool:
+    """Whether a running job, and no follower, is silent for longer than that."""
+    if ticket.state != "RUNNING" or ticket.seconds < seconds or line["task"].startswith(FOLLOWER):
+        return False
+    return (silence(log_files(line)) or 0) > seconds
 
 
 def pause(seconds: float, stopped: Sequence[int]) -> None:
     until = time.monotonic() + seconds
     while not stopped and (left := until - time.monotonic()) > 0:
         time.sleep(min(1, left))
-
-
-class Follower(Job):
-    """A job that follows a sweep: what it does is in the ledger and the store, so that it may die at any time."""
-
-    def __call__(self) -> None:
-        """
-        Raises:
-            SystemExit: it was told to stop; where Slurm is to run it again, it is in the queue.
-        """
-        told, cluster = self.told()
-        stopped: list[
-            int
-        ] = []  # a signal waits for the end of a round, so that no submission is cut in two
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, lambda number, _: stopped.append(number))
-        left = follow(
-            from_json(told["sweep"]),
-            Store(Path(cluster.store)),
-            cluster,
-            PACKAGE.parent,
-            say,
-            asked=False,
-            stopped=stopped,
-        )
-        if stopped:
-            raise SystemExit("requeued" if cluster.executor == "slurm" and slurm.requeue() else 0)
-        say(f"given up: {', '.join(left)}" if left else "nothing is missing")
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def from_json(fields: dict[str, Any]) -> Sweep:
-    runs, protocols = (
-        [Run(**x) for x in fields["runs"]],
-        [Protocol(**x) for x in fields["protocols"]],
-    )
-    return Sweep(**fields | {"runs": runs, "protocols": protocols})
-
-
-def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[str, bool]:
-    """The job that follows this sweep, and whether it is new: asked twice, submitted once.
-
-    Raises:
-        ValueError: another launch does not let go of the ledger, or the scheduler refuses.
-    """
-    fields = asdict(sweep)
-    name = f"{prefix(sweep)}{hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]}"
-    with alone(store):
-        if ticket := look(store, sweep.name if cluster.executor == "slurm" else None).jobs.get(
-            name
-        ):
-            return ticket.job, False
-        small = cluster.for_follower()
-        folder = shlex.quote(str(store.submissions().resolve()))
-        small = replace(small, setup=[*small.setup, AGAIN.replace("FOLDER", folder)])
-        order = Order(name, {"sweep": fields}, small, 0)
-        return hand_in([order], Follower, sweep.name, store, cluster, False, code)[0], True
-
-
-def prefix(sweep: Sweep) -> str:
-    """What the names of a sweep's followers begin with; what comes then tells its versions apart."""
-    return f"follower:{sweep.name}:"
-
-
-def followers(sweep: Sweep, store: Store, jobs: dict[str, Ticket]) -> list[dict[str, str]]:
-    """The jobs that follow a sweep, or where there is none any more the last that did; and their last words."""
-    lines = [line for task, line in given(store).items() if task.startswith(prefix(sweep))]
-    there = [line for line in lines if line["task"] in jobs]
-    return [tell(line, jobs.get(line["task"])) for line in there or lines[-1:]]
-
-
-def tell(line: dict[str, Any], ticket: Ticket | None) -> dict[str, str]:
-    said = ticket.reason if ticket and ticket.state == "PENDING" else last_error(line["log"])
-    return {"job": line["job"], "state": ticket.state if ticket else "ended", "said": said}

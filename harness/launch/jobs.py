@@ -1,96 +1,119 @@
-"""The jobs of a store: which wait or run, by the queue, by accounting, by this machine; and their end. No torch."""
+"""The jobs of a store: which are pending or running, by their executors; and their end. No torch."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from harness.base.errors import UserError
 from harness.base.files import claim
-from harness.launch import local, slurm
-from harness.launch.ledger import given, ledger, mark
-from harness.launch.slurm import Down, Ticket
+from harness.launch.executors import EXECUTORS
+from harness.launch.ledger import given, ledger, set_cancelled
+from harness.launch.tickets import Line, SchedulerUnavailable, Ticket
 from harness.study.store import Store
 
 LEASE_S = 120  # how long a launch waits for another one into the same store
 
 
-class Seen(NamedTuple):
-    """What waits or runs; what nobody knows of is lost, and not among it."""
+class Jobs(NamedTuple):
+    """Pending and running jobs. A job that its scheduler does not know is lost and left out."""
 
-    jobs: dict[str, Ticket]  # by task
-    strays: list[Ticket]  # of launches that died before they wrote down what they had submitted
+    tickets: list[Ticket]  # also ended ones, as long as the scheduler remembers them
+    by_task: dict[str, Ticket]
+    untracked: list[Ticket]  # of launches that died before they wrote down what they submitted
 
 
-def look(store: Store, name: str | None = None) -> Seen:
-    """The jobs of the ledger that are not over, and strays of its sweeps and of the sweep of that name on Slurm.
+def query_jobs(store: Store, executor: str = "") -> Jobs:
+    """The jobs of the ledger that are not over, and untracked ones of its executors and of that one.
 
     Raises:
-        Down: there may be Slurm jobs, and the scheduler does not answer.
+        SchedulerUnavailable: there may be jobs, and the scheduler does not answer.
     """
     last, launches = given(store), {line["launch"] for line in ledger(store) if "job" in line}
-    here = local.living([line["job"] for line in last.values() if line["executor"] == "local"])
-    alive = {("local", job): ticket for job, ticket in here.items()}
-    names = {line["name"] for line in last.values() if line["executor"] == "slurm"}
-    strays = []
-    for ticket, launch in slurm.queue(names | ({name} if name else set())):
-        if launch in launches:
-            alive[launch, ticket.job] = ticket
-        elif (store.submissions() / launch / "launch.json").exists():
-            strays.append(ticket)
-    keys = {
-        task: (x["launch"] if x["executor"] == "slurm" else "local", x["job"])
-        for task, x in last.items()
-    }
-    return Seen({task: alive[key] for task, key in keys.items() if key in alive}, strays)
+    tickets = [
+        ticket
+        for name, lines in by_executor(last.values(), executor).items()
+        for ticket in EXECUTORS[name].query(lines)
+    ]
+    untracked = [
+        ticket
+        for ticket in tickets
+        if not ticket.ended
+        and ticket.launch not in launches
+        and (store.submissions() / ticket.launch / "launch.json").exists()
+    ]
+    tracked = [ticket for ticket in tickets if ticket.launch in launches]
+    return Jobs(tracked, by_task(last, tracked), untracked)
 
 
-def known(store: Store) -> tuple[dict[str, Ticket], str]:
-    """The jobs by task; while the scheduler is away, what accounting heard of them; and what is to be said of it."""
+def by_executor(lines: Collection[Line], also: str = "") -> dict[str, list[Line]]:
+    names = {line["executor"] for line in lines} | ({also} if also else set())
+    return {name: [line for line in lines if line["executor"] == name] for name in sorted(names)}
+
+
+def by_task(last: dict[str, Line], tickets: Collection[Ticket]) -> dict[str, Ticket]:
+    alive = {(t.executor, t.launch, t.job): t for t in tickets if not t.ended}
+    keys = {task: (line["executor"], line["launch"], line["job"]) for task, line in last.items()}
+    return {task: alive[key] for task, key in keys.items() if key in alive}
+
+
+def jobs_or_last_known(store: Store) -> tuple[dict[str, Ticket], str]:
+    """The jobs by task; while the scheduler is away, as last known; and a warning then."""
     try:
-        return look(store).jobs, ""
-    except Down as error:
+        return query_jobs(store).by_task, ""
+    except SchedulerUnavailable as error:
         away = f"the scheduler does not answer ({error})"
-    tasks = {
-        line["job"]: task for task, line in given(store).items() if line["executor"] == "slurm"
-    }
+    last = given(store)
     try:
-        heard = {tasks[job]: ticket for job, ticket in slurm.accounts(tasks).items()}
-    except Down:
+        tickets = [
+            ticket
+            for name, lines in by_executor(last.values()).items()
+            for ticket in EXECUTORS[name].last_known(lines)
+        ]
+    except SchedulerUnavailable:
         return {}, f"{away}: this is the store only"
-    return heard, f"{away}: jobs are as accounting last heard of them"
+    return by_task(last, tickets), f"{away}: jobs are as accounting last heard of them"
 
 
 @contextlib.contextmanager
-def alone(store: Store) -> Iterator[None]:
-    """While this lasts, nobody else submits or cancels.
+def launch_lock(store: Store) -> Iterator[None]:
+    """Within, nobody else submits or cancels.
 
     Raises:
-        ValueError: another launch does not let go.
+        UserError: another launch holds the lock.
     """
     with claim(store.submissions() / "launch.lock", patience=LEASE_S) as mine:
         if not mine:
             raise UserError(
-                f"another launch into {store.root} is at work: run this again when it has ended"
+                f"{store.submissions() / 'launch.lock'} is locked by another launch:"
+                " run this again when it has ended"
             )
         yield
 
 
-def cancel(tasks: Collection[str], store: Store, name: str | None) -> list[Ticket]:
-    """Ends the jobs of these tasks, and strays; no follower submits them again. What they have done stays.
+def cancel(tasks: Collection[str], store: Store, executor: str = "") -> list[Ticket]:
+    """Ends the jobs of these tasks, and untracked ones; no follower submits them again.
 
     Raises:
-        Down: the scheduler does not answer, or refuses: nothing is written down.
+        SchedulerUnavailable: the scheduler does not answer, or refuses: nothing is written down.
     """
-    with alone(store):
-        seen = look(store, name)
-        tickets = [seen.jobs[task] for task in tasks if task in seen.jobs] + seen.strays
-        withdraw(tickets)
-        mark(tasks, store, True)
-    return tickets
+    with launch_lock(store):
+        seen = query_jobs(store, executor)
+        tickets = [seen.by_task[task] for task in tasks if task in seen.by_task]
+        withdraw(tickets + seen.untracked)
+        set_cancelled(tasks, store, True)
+    return tickets + seen.untracked
+
+
+def stop(tasks: Collection[str], store: Store, executor: str) -> None:
+    """Cancels the jobs of these tasks, and returns when they have saved and ended."""
+    cancel(tasks, store, executor)
+    while query_jobs(store, executor).by_task.keys() & set(tasks):
+        time.sleep(0.2)
 
 
 def withdraw(tickets: Collection[Ticket]) -> None:
-    for executor, cancel_jobs in (("slurm", slurm.cancel), ("local", local.cancel)):
-        cancel_jobs([ticket.job for ticket in tickets if ticket.executor == executor])
+    for name in sorted({ticket.executor for ticket in tickets}):
+        EXECUTORS[name].cancel([ticket for ticket in tickets if ticket.executor == name])

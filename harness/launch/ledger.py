@@ -1,95 +1,107 @@
-"""The ledger: which job was given which task, how often, what was cancelled, and what a log says. No torch."""
+"""The ledger: the jobs that tasks were given, how they ended, and what was cancelled. No torch."""
 
 from __future__ import annotations
 
 import datetime
 import getpass
-import time
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import append_lines, read_lines
+from harness.launch.tickets import Line
 from harness.study.store import Store
 
+# The kinds of lines, each by the field that marks it: a job of a task, how it ended, a withdrawal.
+KINDS: Mapping[str, Mapping[str, type]] = {
+    "job": {
+        "task": str,
+        "executor": str,
+        "launch": str,
+        "name": str,
+        "log": str,
+        "at": int,
+        "retry": bool,
+        "job": str,
+    },
+    "ended": {"task": str, "ended": str, "of": str, "node": str, "seconds": int, "error": str},
+    "cancelled": {"task": str, "cancelled": bool},
+}
 
-def ledger(store: Store) -> list[dict[str, Any]]:
-    return read_lines(store.ledger())[0] if store.ledger().exists() else []
+
+def read_ledger(store: Store) -> tuple[list[Line], list[str]]:
+    """The lines of the ledger, and a warning for each that is torn or no line of a ledger."""
+    if not store.ledger().exists():
+        return [], []
+    lines, warnings = read_lines(store.ledger())
+    foreign = [line for line in lines if not is_known(line)]
+    warnings += [
+        f"{store.ledger()}: skipped what is no line of a ledger: {json.dumps(line)[:60]}"
+        for line in foreign
+    ]
+    return [line for line in lines if is_known(line)], warnings
 
 
-def given(store: Store) -> dict[str, dict[str, Any]]:
+def is_known(line: Line) -> bool:
+    kind = next((kind for kind in KINDS if kind in line), None)
+    return kind is not None and all(type(line.get(k)) is t for k, t in KINDS[kind].items())
+
+
+def ledger(store: Store) -> list[Line]:
+    return read_ledger(store)[0]
+
+
+def given(store: Store) -> dict[str, Line]:
     """The line of each task's latest job."""
     return {line["task"]: line for line in ledger(store) if "job" in line}
 
 
+def endings(store: Store) -> dict[tuple[str, str], Line]:
+    """How jobs ended that did not finish their task, by launch and job."""
+    return {(line["of"], line["task"]): line for line in ledger(store) if "ended" in line}
+
+
 def cancelled(store: Store) -> set[str]:
     """Tasks that a person withdrew, and that nobody has asked for since."""
-    last = {line["task"]: line for line in ledger(store)}
+    last = {line["task"]: line for line in ledger(store) if "ended" not in line}
     return {task for task, line in last.items() if line.get("cancelled")}
 
 
-def mark(tasks: Iterable[str], store: Store, withdrawn: bool) -> None:
+def set_cancelled(tasks: Iterable[str], store: Store, withdrawn: bool) -> None:
     """Writes down that a person withdraws tasks, or asks for them again."""
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    line = {"cancelled": withdrawn, "user": getpass.getuser(), "date": date}
+    line = {"cancelled": withdrawn, "user": getpass.getuser(), "date": now()}
     append_lines(store.ledger(), ({"task": task, **line} for task in tasks))
 
 
-def tries(store: Store) -> dict[str, tuple[int, int]]:
-    """Of each task: its jobs in a row that began no further than the one before, and where the last one began.
-
-    Progress, --retry and being cancelled make the count begin anew.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    for line in ledger(store):
-        count, at = found.get(line["task"], (0, -1))
-        if "job" not in line:
-            found[line["task"]] = 0, -1
-        else:
-            found[line["task"]] = 1 if line["retry"] or line["at"] > at else count + 1, line["at"]
-    return found
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def find(task: str, store: Store) -> dict[str, Any]:
+def find(task: str, store: Store) -> Line:
     """The line of a task's latest job, by its id or the beginning of it.
 
     Raises:
-        ValueError: none, or several.
+        UserError: none, or several.
     """
-    last = given(store)
-    names = [task] if task in last else [name for name in last if name.startswith(task)]
-    if len(names) != 1:
-        known = ", ".join(names or last) or "none"
-        raise UserError(
-            f"task {task!r} is {'several' if names else 'not'} in {store.ledger()}: name one of: {known}"
-        )
-    return last[names[0]]
+    return find_all(task, store)[-1]
 
 
-def log_text(path: Path, ended: Callable[[], bool], every: float) -> Iterator[str]:
-    """What a log holds and what comes to it, until the job has ended: asked every so many seconds."""
-    over, due = False, 0.0
-    with path.open(errors="replace") as file:
-        while True:
-            if time.monotonic() >= due:
-                over, due = (
-                    ended(),
-                    time.monotonic() + every,
-                )  # before reading: what comes later is read the next time
-            while text := file.read(1 << 16):
-                yield text
-            if over:
-                return
-            time.sleep(min(1, every))
+def find_all(task: str, store: Store) -> list[Line]:
+    """The lines of all jobs of one task, by its id or the beginning of it.
+
+    Raises:
+        UserError: no such task, or several.
+    """
+    jobs = [line for line in ledger(store) if "job" in line]
+    names = {line["task"]: None for line in jobs}
+    fits = [task] if task in names else [name for name in names if name.startswith(task)]
+    if len(fits) != 1:
+        listed = ", ".join(fits or names) or "none"
+        problem = "several" if fits else "not"
+        raise UserError(f"task {task!r} is {problem} in {store.ledger()}: name one of: {listed}")
+    return [line for line in jobs if line["task"] == fits[0]]
 
 
-def last_error(path: str) -> str:
-    """The last line a job wrote to its log that is no progress."""
-    try:
-        lines = [
-            line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()
-        ]
-    except OSError:
-        return "no log: it never began, or its node does not see the store"
-    return next((line for line in reversed(lines) if not line.split()[0].endswith("%")), "")
+def as_line(task: str, **fields: Any) -> Line:
+    return {"task": task, **fields, "date": now()}

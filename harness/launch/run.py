@@ -1,206 +1,154 @@
-"""One task from claim to result, and many tasks side by side on this machine."""
+"""`harness run`: every missing task on this machine, here or in worker processes. No torch."""
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
+import pickle
 import signal
+import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from typing import cast
 
-from tqdm import tqdm
-
-from harness.base.errors import Locked, UserError, user_errors
-from harness.base.files import is_claimed
-from harness.launch.perform import perform, set_threads
+from harness.base.commit import code_environment
+from harness.base.errors import EnvironmentProblem
+from harness.base.signals import interrupt, on_stop
+from harness.launch.failures import record
+from harness.launch.perform import perform
+from harness.launch.progress import Bar
+from harness.launch.worker import STOPPED, Share, work
 from harness.spec import Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Progress, Task
-
-
-class Bar:
-    """One progress bar over all tasks, in operations; lines every ten seconds where there is no terminal."""
-
-    def __init__(self, tasks: list[Task]) -> None:
-        tty = sys.stderr.isatty()
-        self.shares: dict[str, float] = {}
-        self.sizes = {task.id: task.size for task in tasks}
-        self.bar = tqdm(
-            total=100.0,
-            mininterval=0.2 if tty else 10,
-            file=sys.stderr,
-            dynamic_ncols=tty,
-            ascii=not tty,
-            bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} elapsed, {remaining} to go  {desc}",
-        )
-        self.told = time.monotonic()
-
-    def tell(self, task: str, news: str, share: float) -> None:
-        self.shares[task] = share
-        self.bar.set_description_str(news, refresh=False)
-        done = sum(self.shares.get(name, 0.0) * size for name, size in self.sizes.items())
-        self.bar.update(100 * done / max(1e-9, sum(self.sizes.values())) - self.bar.n)
-
-    def say(self, line: str) -> None:
-        self.bar.write(line, file=sys.stderr)
+from harness.study.tasks import Task
 
 
 def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
-    """Does every missing task here; the error lines of those that failed."""
-    bar, failed, errors = Bar(missing(sweep, store)), set[str](), list[str]()
+    """Performs every missing task here. Returns the error lines of those that failed.
 
-    def ready(mine: set[str]) -> list[Task]:
-        """What can begin, the longest first: the last worker then ends soonest. [] when only waiting is left."""
-        while True:
-            left = [t for t in missing(sweep, store) if t.id not in failed and t.ready]
-            free = [t for t in left if t.id not in mine and not is_claimed(t.claim(store))]
-            if free or mine or not left:
-                return sorted(free, key=lambda task: task.size, reverse=True)
-            time.sleep(
-                1
-            )  # another process is at what is left: wait for it rather than call it a failure
-
-    def ended(task: Task, error: str | None) -> None:
-        bar.tell(task.id, "", 1.0)
-        if error:
-            failed.add(task.id)
-            errors.append(error)
-            bar.say(f"failed: {error}")
-
-    alone = cluster.workers == 1 or "RANK" in os.environ
-    try:
-        (one_by_one if alone else side_by_side)(ready, store, cluster, bar, ended)
-    finally:
-        bar.bar.close()
-    return errors
+    Raises:
+        EnvironmentProblem: this machine cannot perform any of them.
+        KeyboardInterrupt: a signal came; what was done is in the store.
+    """
+    job = Share(sweep, store, replace(cluster, workers=1), uuid.uuid4().hex)
+    tasks = missing(sweep, store)
+    with Bar(tasks) as bar, on_stop(interrupt):
+        if cluster.workers == 1 or "RANK" in os.environ:
+            work(job, bar)
+        else:
+            supervise(job, min(cluster.workers, len(tasks)), cluster.retries, bar)
+    return list(bar.failed.values())
 
 
-def with_bar(task: Task, store: Store, cluster: Cluster) -> None:
-    """One task here, with a progress bar on the first rank; raises what `perform` raises."""
+def run_one(task: Task, store: Store, cluster: Cluster) -> None:
+    """Performs one task here, with a progress bar on rank 0; raises what `perform` raises."""
     if os.environ.get("RANK", "0") != "0":
         perform(task, store, cluster, lambda *_: None)
         return
-    bar = Bar([task])
-    try:
-        perform(task, store, cluster, partial(bar.tell, task.id))
-    finally:
-        bar.bar.close()
+    with Bar([task]) as bar:
+        perform(task, store, cluster, partial(bar.show, task.id))
 
 
-Ready = Callable[[set[str]], list[Task]]
-Ended = Callable[[Task, str | None], None]
+class Worker:
+    """A child process at work. Its reports move the bar; the end of its stdin stops it."""
 
+    def __init__(self, job: Share, bar: Bar) -> None:
+        self.bar, self.task, self.problem = bar, "", ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "harness.launch.worker"],
+            env=code_environment(os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the parent, which then stops all
+        )
+        assert self.process.stdin
+        with suppress(BrokenPipeError):  # it has died already
+            pickle.dump(job, self.process.stdin)
+            self.process.stdin.flush()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
 
-def one_by_one(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: Ended) -> None:
-    set_threads(cluster)
-    while tasks := ready(set()):
-        task = tasks[0]
-        ended(task, attempt(task, store, cluster, partial(bar.tell, task.id)))
+    def listen(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            kind, *words = json.loads(line)
+            if kind == "environment":
+                (self.problem,) = words
+                continue
+            if kind in ("show", "end"):
+                self.task = words[0] if kind == "show" else ""
+            getattr(self.bar, kind)(*words)
 
+    def stop(self) -> None:
+        """Asks it to save and end."""
+        assert self.process.stdin
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
 
-def attempt(task: Task, store: Store, cluster: Cluster, tell: Progress) -> str | None:
-    """The error line of a task that failed for a reason a person can mend."""
-    try:
-        with user_errors():
-            perform(task, store, cluster, tell)
-    except Locked:
-        return None  # another process was quicker: the task is done by it, or missing again
-    except UserError as error:
-        return str(error)
-    return None
+    def died(self) -> str:
+        """How the ended process died; "" if it ended well.
 
-
-def side_by_side(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: Ended) -> None:
-    """A scheduler of `cluster.workers` processes: whenever one is free, the longest ready task goes to it."""
-    with workers(cluster.workers, store, cluster) as idle:
-        busy: dict[Connection, Task] = {}
-        while True:
-            if idle:
-                for task in ready({task.id for task in busy.values()})[: len(idle)]:
-                    connection = idle.pop()
-                    connection.send(task)
-                    busy[connection] = task
-            if not busy:
-                return
-            for spoken in wait(list(busy), timeout=1.0):
-                listen(cast(Connection, spoken), busy, idle, bar, ended)
-
-
-def listen(
-    connection: Connection,
-    busy: dict[Connection, Task],
-    idle: list[Connection],
-    bar: Bar,
-    ended: Ended,
-) -> None:
-    """One message of one worker: news, or the end of its task, or its own end."""
-    task = busy[connection]
-    try:
-        kind, *content = connection.recv()
-    except EOFError:
-        kind, content = "died", [f"{task.id}: its process died; run the same command to go on"]
-    if kind == "news":
-        bar.tell(task.id, *content)
-        return
-    del busy[connection]
-    if kind == "interrupted":
-        raise KeyboardInterrupt
-    if kind == "ended":
-        idle.append(connection)
-    ended(task, content[0])
+        Raises:
+            EnvironmentProblem: this machine cannot perform any task.
+            KeyboardInterrupt: it was signalled.
+        """
+        self.listener.join()
+        status = self.process.returncode
+        if self.problem:
+            raise EnvironmentProblem(self.problem)
+        if status == STOPPED:
+            raise KeyboardInterrupt
+        return signal.Signals(-status).name if status < 0 else f"status {status}" * bool(status)
 
 
 @contextmanager
-def workers(count: int, store: Store, cluster: Cluster) -> Iterator[list[Connection]]:
-    """Connections to `count` fresh processes. At the end they are told to stop, save, and are waited for."""
-    context = multiprocessing.get_context("spawn")
-    processes, ours = [], []
-    signal.signal(
-        signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)
-    )  # the same end, in good order
-    for _ in range(count):
-        here, there = context.Pipe()
-        process = context.Process(target=serve, args=(there, store, cluster), daemon=True)
-        process.start()
-        there.close()  # so that the death of the worker is the end of the pipe
-        processes.append(process)
-        ours.append(here)
+def workers(job: Share, count: int, bar: Bar) -> Iterator[list[Worker]]:
+    """Starts `count` workers. At the end they are stopped, and waited for while they save."""
+    crew: list[Worker] = []
     try:
-        yield ours
+        for _ in range(count):
+            crew.append(Worker(job, bar))
+        yield crew
     finally:
-        for process in processes:
-            process.terminate()  # a flag to a task, the end of an idle worker
-        for process in processes:
-            process.join()
+        with on_stop(second_interrupt):
+            for worker in crew:
+                worker.stop()
+            for worker in crew:
+                worker.process.wait()
 
 
-def serve(connection: Connection, store: Store, cluster: Cluster) -> None:
-    """A worker's life: a task, its news, its end, and again, until the pipe ends."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a Ctrl-C reaches the parent too, and it knows what to do
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(0)
-    )  # while idle; a task has its own way to stop
+def second_interrupt(number: int, frame: object) -> None:
+    """Ends the wait for workers at a second Ctrl-C; they save all the same."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
 
-    def tell(*news: object) -> None:
-        try:
-            connection.send(("news", *news))
-        except BrokenPipeError:  # the parent is gone: save and end
-            os.kill(os.getpid(), signal.SIGTERM)
 
-    set_threads(cluster)
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            try:
-                connection.send(("ended", attempt(connection.recv(), store, cluster, tell)))
-            except KeyboardInterrupt:
-                connection.send(("interrupted",))
-                return
+def supervise(job: Share, count: int, spare: int, bar: Bar) -> None:
+    """Waits for workers that share the tasks, and replaces those that die.
+
+    `spare` workers may die before they have begun a task. Raises what Worker.died() raises.
+    """
+    with workers(job, count, bar) as crew:
+        while crew:
+            time.sleep(0.1)
+            for worker in [w for w in crew if w.process.poll() is not None]:
+                crew.remove(worker)
+                if not (how := worker.died()):
+                    continue
+                if worker.task:
+                    error = f"{worker.task}: its process ended with {how}; run again to go on"
+                    record(worker.task, job.store, job.batch, error)
+                    bar.fail(worker.task, error)
+                    bar.end(worker.task)
+                else:
+                    bar.write(f"a worker ended with {how} before it began a task")
+                    spare -= 1
+                if spare >= 0:
+                    crew.append(Worker(job, bar))

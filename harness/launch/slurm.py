@@ -1,31 +1,26 @@
-"""Slurm: arrays submitted through submitit, one question for the state of all jobs, a job's own requeue. No torch."""
+"""The executor "slurm": one squeue for all jobs, scancel, and a job's own requeue and ranks. No torch."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import math
 import os
+import pwd
 import re
-import shlex
-import shutil
-import signal
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-from harness.base.errors import UserError
-from harness.study.cluster import RESOURCES, Cluster
+from harness.launch.sbatch import cancel_jobs, submit
+from harness.launch.slurm_commands import SAVE_S, ask
+from harness.launch.tickets import Line, SchedulerUnavailable, Ticket
+from harness.study.cluster import Cluster
+from harness.study.store import Store
 
-Work = Callable[[], None]
-# What a shell or an outer job leaves behind and would override what is asked for, or hide what is
-# asked about.
-LEAKS = ("SBATCH_", "SLURM_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
-RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+__all__ = ["DETACHED", "REMOTE", "cancel", "last_known", "query", "requeue", "running", "submit"]
+
+REMOTE = True
+DETACHED = True
 ENDED = (
     "COMPLETED",
     "FAILED",
@@ -38,92 +33,75 @@ ENDED = (
     "PREEMPTED",
     "REVOKED",
 )
-ANSWER_S = 60  # the longest wait for an answer of the scheduler
-SAVE_S = 120  # a job is told so long before its time is up
-FOREVER = (
-    1_000_000  # time limits that submitit's handler survives; what is left to do is in the store
-)
+STALE_S = 300  # how long a job waits for an old writer that a node still runs
 
 
-class Down(ValueError):
-    """The scheduler does not answer."""
+def query(lines: Collection[Line]) -> list[Ticket]:
+    """The jobs of these users, by the launch that their script lies in: one question for all.
 
-
-@dataclass(frozen=True)
-class Ticket:
-    """A job that waits or runs."""
-
-    executor: str
-    job: str
-    state: str
-    reason: str
-
-
-def clean() -> dict[str, str]:
-    """This environment without what would steer Slurm behind our back."""
-    return {
-        x: y
-        for x, y in os.environ.items()
-        if x == "SLURM_CONF" or (not x.startswith(LEAKS) and x not in RANKS)
-    }
-
-
-def ask(*command: str) -> str:
-    """
-    Raises:
-        Down: the command is not there, fails, or does not answer in time; with its last words.
-    """
-    try:
-        done = subprocess.run(
-            command, env=clean(), capture_output=True, text=True, timeout=ANSWER_S
-        )
-    except FileNotFoundError:
-        raise Down(f"no Slurm here: {command[0]} is not on the path") from None
-    except subprocess.TimeoutExpired:
-        raise Down(f"{command[0]} did not answer in {ANSWER_S} s") from None
-    if done.returncode:
-        raise Down(
-            " ".join(done.stderr.split()) or f"{command[0]} failed with status {done.returncode}"
-        )
-    return done.stdout
-
-
-def queue(names: Collection[str]) -> list[tuple[Ticket, str]]:
-    """The jobs of these names that wait or run, each with the comment it was submitted with: one question for all.
-
-    slurmctld knows every job that is not over, so one unknown to it is lost.
+    A comment can be changed by the site, and a job id is given out again after slurmctld lost its
+    state; the path of the script stays. slurmctld knows every job that is not over, and ended ones
+    for MinJobAge (5 minutes by default).
 
     Raises:
-        Down: it does not answer.
+        SchedulerUnavailable: it does not answer.
     """
-    text = (
-        ask("squeue", "-h", "-r", f"--name={','.join(sorted(names))}", "--format=%i|%T|%r|%k")
-        if names
-        else ""
+    users = ",".join(sorted({str(os.getuid()), *map(str, uids(lines))}))
+    fields = "%i|%T|%N|%M|%r|%k|%o"
+    text = ask("squeue", "-h", "-r", "--states=all", f"--user={users}", f"--format={fields}")
+    return [ticket(line.split("|", 5)) for line in text.splitlines()]
+
+
+def ticket(row: list[str]) -> Ticket:
+    job, state, node, used, why, marks = row
+    return Ticket(
+        "slurm", launch_of(marks), job, state, why, node, in_seconds(used), state in ENDED
     )
-    rows = (line.split("|", 3) for line in text.splitlines())
-    return [
-        (Ticket("slurm", job, state, why), comment)
-        for job, state, why, comment in rows
-        if state not in ENDED
-    ]
 
 
-def accounts(jobs: Collection[str]) -> dict[str, Ticket]:
-    """Which of the jobs wait or run as far as accounting knows: it hears of them seconds later than slurmctld.
+def in_seconds(used: str) -> int:
+    """1-02:03:04 → 93,784; Slurm writes days-hours:minutes:seconds, and leaves out what is 0."""
+    days, _, clock = used.rpartition("-")
+    if not re.fullmatch(r"[\d:]+", clock):  # INVALID, of a clock that was set back
+        return 0
+    parts = [int(part) for part in clock.split(":")]
+    return int(days or 0) * 86400 + sum(n * 60**i for i, n in enumerate(reversed(parts)))
+
+
+def uids(lines: Collection[Line]) -> Iterator[int]:
+    """The users of ledger lines that this machine knows: squeue refuses a question about others."""
+    for name in {line["user"] for line in lines}:
+        with contextlib.suppress(KeyError):
+            yield pwd.getpwnam(name).pw_uid
+
+
+def launch_of(marks: str) -> str:
+    """The launch of a job with this "comment|command"."""
+    comment, _, command = marks.rpartition("|")
+    script = Path(command.split(" ")[0])
+    return script.parent.name if script.name.startswith("submission") else comment
+
+
+def last_known(lines: Collection[Line]) -> list[Ticket]:
+    """What accounting knows of the jobs of these lines: it hears of them seconds later than slurmctld.
 
     Raises:
-        Down: there is no accounting, or it does not answer.
+        SchedulerUnavailable: there is no accounting, or it does not answer.
     """
-    ids = ",".join(sorted({job.split("_")[0] for job in jobs}))
-    text = ask("sacct", "-X", "-n", "-P", f"--jobs={ids}", "--format=JobID,State")
+    ids = ",".join(sorted({line["job"].split("_")[0] for line in lines}))
+    fields = "JobID,State,NodeList,ElapsedRaw"
+    text = ask("sacct", "-X", "-n", "-P", f"--jobs={ids}", f"--format={fields}") if ids else ""
     rows = (line.split("|") for line in text.splitlines())
-    states = {job: state.split(" ")[0] for ids, state in rows for job in elements(ids)}
-    tickets = {
-        job: Ticket("slurm", job, states.get(job, "UNKNOWN"), "as accounting knows it")
-        for job in jobs
-    }
-    return {job: ticket for job, ticket in tickets.items() if ticket.state not in ENDED}
+    known = {job: row for packed, *row in rows for job in elements(packed)}
+    return [accounted(line, *known.get(line["job"], ("UNKNOWN", "", "0"))) for line in lines]
+
+
+def accounted(line: Line, states: str, node: str, seconds: str) -> Ticket:
+    state, why = states.split(" ")[0], "as accounting knows it"
+    node = "" if node.startswith("None") else node
+    return Ticket(
+        "slurm", line["launch"], line["job"], state, why, node, int(seconds or 0), state in ENDED
+    )
 
 
 def elements(ids: str) -> list[str]:
@@ -137,142 +115,18 @@ def elements(ids: str) -> list[str]:
     ]
 
 
-def parameters(cluster: Cluster, name: str, launch: str, code: Path) -> dict[str, Any]:
-    """What submitit is told for tasks with these resources."""
-    minutes, cpus = math.ceil(60 * cluster.hours), cluster.cpus_per_task or cluster.threads
-    variables = {**cluster.environment, "HARNESS_COMMIT": code.name}
-    here = shlex.quote(str(code))
-    given = {
-        "name": name,
-        "timeout_min": minutes,
-        "nodes": cluster.nodes,
-        "tasks_per_node": max(1, cluster.gpus_per_node),
-        "cpus_per_task": cpus,
-        "gpus_per_node": cluster.gpus_per_node or None,
-        "mem_gb": cluster.memory_gb,
-        "slurm_partition": cluster.partition,
-        "slurm_account": cluster.account,
-        "slurm_qos": cluster.qos,
-        "slurm_constraint": cluster.constraint,
-        "slurm_array_parallelism": cluster.throttle,
-        "slurm_comment": launch,
-        "slurm_signal_delay_s": min(SAVE_S, 15 * minutes),
-        "slurm_additional_parameters": {"requeue": True},
-        # A rank that fails ends the others; and since 22.05 srun does not take over sbatch's CPUs.
-        "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"],
-        "slurm_setup": [
-            *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()),
-            *cluster.setup,
-            f"cd {here}",
-            f"export PYTHONPATH={here}${{PYTHONPATH:+:$PYTHONPATH}}",
-        ],
-    }
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def hand_in(
-    jobs: Sequence[Work], clusters: Sequence[Cluster], name: str, folder: Path, code: Path
-) -> list[Any]:
-    """Submits every job with its resources, as arrays where they are the same; submitit's handles, in order.
-
-    Raises:
-        ValueError: sbatch refuses, in its own words; nothing stays submitted, and no file.
-    """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for i, cluster in enumerate(clusters):
-        groups.setdefault(tuple(getattr(cluster, key) for key in RESOURCES), []).append(i)
-    handles: dict[int, Any] = {}
-    try:
-        longest = longest_array()
-        for group in groups.values():
-            told = parameters(clusters[group[0]], name, folder.name, code)
-            for low in range(0, len(group), longest):
-                part = group[low : low + longest]
-                handles |= zip(
-                    part, hand_in_array([jobs[i] for i in part], folder, told), strict=True
-                )
-    except BaseException:
-        cancel([handle.job_id for handle in handles.values()])
-        shutil.rmtree(folder)
-        raise
-    return [handles[i] for i in range(len(jobs))]
-
-
-def hand_in_array(jobs: Sequence[Work], folder: Path, told: dict[str, Any]) -> list[Any]:
-    import submitit
-
-    words = io.StringIO()
-    with (
-        leakless(),
-        contextlib.redirect_stderr(words),
-    ):  # submitit prints sbatch's words, and raises them too
-        executor = submitit.AutoExecutor(
-            str(folder), cluster="slurm", slurm_max_num_timeout=FOREVER
-        )
-        executor.update_parameters(**told)
-        try:
-            with deadline(ANSWER_S + len(jobs)), executor.batch():  # a second for each job's files
-                handles = [executor.submit(job) for job in jobs]
-        except submitit.core.utils.FailedJobError as error:
-            if isinstance(error.__cause__, Down):
-                raise error.__cause__ from None
-            raise UserError(
-                " ".join(str(error).split()) + ": mend the cluster file; nothing was submitted"
-            ) from None
-    return handles
-
-
-@contextlib.contextmanager
-def deadline(seconds: int) -> Iterator[None]:
-    """
-    Raises:
-        Down: within, when the time is up: submitit waits for sbatch without end.
-    """
-
-    def late(*_: object) -> None:
-        raise Down(f"sbatch did not answer in {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextlib.contextmanager
-def leakless() -> Iterator[None]:
-    """While this lasts, os.environ is clean()."""
-    kept, before = clean(), dict(os.environ)
-    for name in before.keys() - kept.keys():
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(before)
-
-
-def longest_array() -> int:
-    """
-    Raises:
-        Down: no Slurm, or it does not answer.
-    """
-    lines = (line.split("=") for line in ask("scontrol", "show", "config").splitlines())
-    return next(int(words[1]) for words in lines if words[0].strip() == "MaxArraySize")
-
-
-def cancel(jobs: Collection[str]) -> None:
-    if jobs:
-        ask("scancel", "--quiet", *jobs)  # quiet: one that has just ended is no error
+def cancel(tickets: Collection[Ticket]) -> None:
+    cancel_jobs([ticket.job for ticket in tickets])
 
 
 def requeue() -> bool:
-    """Puts this job back into the queue, unless Slurm is ending it, or runs it elsewhere already: it lost this node.
+    """Puts this job back into the queue: its first rank does, unless Slurm ends it or runs it elsewhere already.
 
     Raises:
-        Down: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
+        SchedulerUnavailable: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
     """
+    if os.environ["SLURM_PROCID"] != "0":
+        return False
     job, until = os.environ["SLURM_JOB_ID"], time.monotonic() + SAVE_S / 2
     here = f"RUNNING {os.environ['SLURM_JOB_NODELIST']}"
     while True:
@@ -281,23 +135,27 @@ def requeue() -> bool:
                 return False
             ask("scontrol", "requeue", job)
             return True
-        except Down:
+        except SchedulerUnavailable:
             if time.monotonic() > until:
                 raise
             time.sleep(2)
 
 
-def export_ranks() -> bool:
-    """Tells torch of its ranks what Slurm tells of its tasks; whether this is the first."""
+@contextlib.contextmanager
+def running(store: Store, cluster: Cluster) -> Iterator[float]:
+    """Gives torch Slurm's ranks. An old writer that a lost node still runs is waited for."""
+    export_ranks()
+    yield STALE_S
+
+
+def export_ranks() -> None:
     from submitit.helpers import TorchDistributedEnvironment
 
-    place = TorchDistributedEnvironment()
-    if place.world_size > 1:
-        place.export(
-            set_cuda_visible_devices=False, overwrite=True
-        )  # process_group() chooses by the local rank
+    ranks = TorchDistributedEnvironment()
+    if ranks.world_size > 1:
+        # process_group() chooses the device by the local rank
+        ranks.export(set_cuda_visible_devices=False, overwrite=True)
         try:
-            socket.gethostbyname(place.master_addr)
+            socket.gethostbyname(ranks.master_addr)
         except OSError:  # a name of Slurm's alone; srun runs on the first node, where rank 0 is
             os.environ["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-    return int(place.rank) == 0

@@ -1,105 +1,43 @@
-"""Missing tasks → submitit jobs, one job a task at a time; asked twice, submitted once. No torch."""
+"""Missing tasks → jobs, one job a task at a time; asked twice, submitted once. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import getpass
-import sys
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.base.commit import commit
-from harness.base.errors import UserError, user_errors
-from harness.base.files import append_lines, is_claimed, read_json, write_json
-from harness.launch import local, slurm
-from harness.launch.jobs import alone, look, withdraw
-from harness.launch.ledger import cancelled, mark, tries
-from harness.launch.perform import perform, set_threads
-from harness.launch.slurm import Down
+from harness.base.files import append_lines, is_claimed, write_json
+from harness.launch import snapshot
+from harness.launch.executors import executor
+from harness.launch.job import Job
+from harness.launch.jobs import Jobs, launch_lock, query_jobs, withdraw
+from harness.launch.ledger import cancelled, given, set_cancelled
+from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
+from harness.launch.tickets import SchedulerUnavailable
 from harness.study.cluster import Cluster
 from harness.study.store import Store
-from harness.study.tasks import Task, from_json, to_json
+from harness.study.tasks import Encode, Evaluate, Task, to_json
 
-STALE_S = 300  # how long a job waits for an old writer that a node still runs
-
-
-class Job:
-    """What submitit pickles: a task's id and the folder that says the rest. It does the task when called."""
-
-    def __init__(self, folder: str, task: str) -> None:
-        self.folder, self.task = folder, task
-
-    def told(self) -> tuple[dict[str, Any], Cluster]:
-        """What launch.json says of the task, and the cluster."""
-        told = read_json(Path(self.folder) / "launch.json")
-        return told["tasks"][self.task], Cluster(**told["cluster"])
-
-    def __call__(self) -> None:
-        """
-        Raises:
-            SystemExit: the task failed for a reason a person can mend, or was stopped; the line is
-            the job's last.
-        """
-        fields, cluster = self.told()
-        task = from_json(fields)
-        cluster = task.resources(cluster)
-        store = Store(Path(cluster.store))
-        if cluster.executor == "slurm":
-            do(task, store, cluster, slurm.export_ranks(), STALE_S)
-            return
-        with local.place(store, cluster):
-            do(task, store, cluster)
-
-    def checkpoint(self) -> Any:
-        """What submitit's own handler requeues, should its signal come before ours is there: the same."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-
-def do(
-    task: Task, store: Store, cluster: Cluster, requeues: bool = False, patience: float = 0.1
-) -> None:
-    """One task; where a signal stops it, this job goes back into Slurm's queue, from which it resumes."""
-    from harness.base.distributed import Interrupted
-
-    set_threads(cluster)
-    try:
-        try:
-            with user_errors():
-                perform(task, store, cluster, tell, patience)
-        except Interrupted as stopped:
-            print(stopped, file=sys.stderr, flush=True)
-            again = requeues and slurm.requeue()
-            raise SystemExit(
-                "requeued" if again else 0
-            ) from None  # 1 of a rank would end the first before its turn
-    except UserError as error:
-        raise SystemExit(str(error)) from None
-
-
-def tell(news: str, share: float) -> None:
-    print(f"{share:4.0%} {news}", file=sys.stderr, flush=True)
-
-
-def worn_out(tasks: Collection[Task], store: Store, cluster: Cluster) -> set[str]:
-    """Those of the tasks whose last jobs ended without result or progress, `retries` times in a row."""
-    count = tries(store)
-    often = [
-        task for task in tasks if count.get(task.id, (0, 0))[0] >= task.resources(cluster).retries
-    ]
-    return {task.id for task in often if task.position(store) <= count[task.id][1]}
+FOLLOWER = "follower:"  # begins the names of followers, which are no tasks
 
 
 class Reconciled(NamedTuple):
     """What a launch found and did."""
 
     submitted: list[Task]
-    held: set[str]  # tasks that jobs from before have in hand
-    left: set[str]  # tasks that are left alone: worn out, or cancelled
+    held: set[str]  # tasks with jobs from before
+    exhausted: set[str]  # tasks left alone: they failed `retries` times in a row
+    cancelled: set[str]  # tasks left alone: a person withdrew them
+    postponed: set[str]  # tasks left for a later round: a limit on jobs, or they have just failed
+
+    @property
+    def left(self) -> set[str]:
+        return self.exhausted | self.cancelled
 
 
 def submit(
@@ -114,65 +52,126 @@ def submit(
     """Submits a job for each wanted task that is ready and has no job yet; asked twice, once.
 
     `wanted_now` lists the missing tasks; it is called under the lock.
-    `asked`: by a person, so that what was cancelled is wanted again.
+    `asked`: by a person, so that what was cancelled is wanted again, and nothing is postponed for
+    having just failed.
 
     Raises:
-        ValueError: another launch does not let go of the ledger, or the scheduler refuses.
+        UserError: another launch holds the lock, or the scheduler refuses.
     """
-    with alone(store):
-        seen = look(store, name if cluster.executor == "slurm" else "")
-        with contextlib.suppress(
-            Down
-        ):  # another person's, which only that person may end: the claim protects the task
-            withdraw(seen.strays)
+    with launch_lock(store):
+        seen = query_jobs(store, cluster.executor)
+        # Another person's job only that person may end: the claim protects the task.
+        with contextlib.suppress(SchedulerUnavailable):
+            withdraw(seen.untracked)
         wanted = wanted_now()
-        ready = [t for t in wanted if t.id not in seen.jobs and t.ready]
-        left = set() if retry else worn_out(ready, store, cluster)
+        held = {t.id for t in wanted if t.id in seen.by_task}
+        ready = [t for t in wanted if t.id not in held and t.ready]
+        record_endings([t.id for t in ready], given(store), seen.tickets, store)
+        tried = tries(store)
+        worn = set() if retry else exhausted(ready, tried, store, cluster)
         withdrawn = cancelled(store) & {task.id for task in wanted}
         if asked and withdrawn:
-            mark(withdrawn, store, False)
-        left |= set() if asked else withdrawn
-        tasks = [t for t in ready if t.id not in left and not is_claimed(t.claim(store))]
-        if tasks:
-            orders = [
-                Order(t.id, to_json(t), t.resources(cluster), t.position(store)) for t in tasks
-            ]
-            hand_in(orders, Job, name, store, cluster, retry, code)
-        return Reconciled(tasks, {t.id for t in wanted if t.id in seen.jobs}, left)
+            set_cancelled(withdrawn, store, False)
+        off = set() if asked else withdrawn
+        tasks = [t for t in ready if t.id not in worn | off and not is_claimed(t.claim(store))]
+        backs_off = executor(cluster).DETACHED and not asked
+        early = too_early(tasks, tried, cluster) if backs_off else set()
+        free = room(name, seen, store, cluster)
+        chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)[:free]
+        orders = [order(task, store, cluster, tried) for task in chosen]
+        jobs = submit_jobs(orders, Job, name, store, cluster, retry, code) if orders else {}
+        taken = [task for task in tasks if task.id in jobs]
+        later = {task.id for task in tasks} - set(jobs)
+        return Reconciled(taken, held, worn, off, later)
 
 
-class Order(NamedTuple):
-    """A job to be: the task's id, what launch.json says of it, what it asks for, and where it begins."""
+def size(task: Task) -> float:
+    return task.size
+
+
+def exhausted(
+    tasks: Collection[Task], tried: Mapping[str, Tries], store: Store, cluster: Cluster
+) -> set[str]:
+    """The tasks whose last jobs ended without result or progress, `retries` times in a row."""
+    return {
+        task.id
+        for task in tasks
+        if (before := tried.get(task.id))
+        and before.is_exhausted(task.resources(cluster).retries)
+        and task.position(store) <= before.at
+    }
+
+
+def too_early(tasks: Collection[Task], tried: Mapping[str, Tries], cluster: Cluster) -> set[str]:
+    return {
+        task.id
+        for task in tasks
+        if task.id in tried and waits(tried[task.id], cluster.poll_seconds, cluster.latency_seconds)
+    }
+
+
+def room(name: str, seen: Jobs, store: Store, cluster: Cluster) -> int | None:
+    """How many jobs of the sweep may be submitted beside those that wait or run; None is any."""
+    if cluster.max_jobs is None:
+        return None
+    last = given(store)
+    alive = sum(
+        last[task]["name"] == name and not task.startswith(FOLLOWER) for task in seen.by_task
+    )
+    return max(0, cluster.max_jobs - alive)
+
+
+class Submission(NamedTuple):
+    """A job to be submitted."""
 
     task: str
-    told: dict[str, Any]
-    cluster: Cluster
-    at: int
+    label: str  # its name in the queue
+    launch_spec: dict[str, Any]  # what launch.json holds of it
+    resources: Cluster
+    at: int  # where it begins
 
 
-def hand_in(
-    orders: Sequence[Order],
+def order(task: Task, store: Store, cluster: Cluster, tried: Mapping[str, Tries]) -> Submission:
+    resources = task.resources(cluster)
+    ooms = tried[task.id].memory_faults if task.id in tried else 0
+    if resources.memory_gb and ooms:
+        more = resources.memory_gb * resources.memory_growth**ooms
+        resources = replace(resources, memory_gb=more)
+    return Submission(task.id, label(task), to_json(task), resources, task.position(store))
+
+
+def label(task: Task) -> str:
+    """What the queue shows: the model first, as squeue cuts after eight characters."""
+    if isinstance(task, Encode):
+        return task.name
+    model = task.run.model.replace("/", "-")
+    return f"{model}.score" if isinstance(task, Evaluate) else f"{model}.train"
+
+
+def submit_jobs(
+    orders: Sequence[Submission],
     kind: type[Job],
     name: str,
     store: Store,
     cluster: Cluster,
     retry: bool,
     code: Path,
-) -> list[str]:
-    """Job ids, from a fresh folder, since submitit reads old results in an old one; lines in the ledger."""
-    now = datetime.datetime.now(datetime.UTC)
-    folder = (store.submissions() / now.strftime("%Y%m%dT%H%M%S%f")).resolve()
-    told = {"cluster": asdict(cluster), "tasks": {order.task: order.told for order in orders}}
-    told["cluster"]["store"] = str(store.root.resolve())
-    told["cluster"]["paths"] = {
-        key: str(Path(path).expanduser().resolve()) for key, path in cluster.paths.items()
-    }
-    write_json(folder / "launch.json", told)
-    jobs = [kind(str(folder), order.task) for order in orders]
-    if cluster.executor == "slurm":
-        handles = slurm.hand_in(jobs, [order.cluster for order in orders], name, folder, code)
-    else:
-        handles = local.hand_in(jobs, name, folder, cluster)
+) -> dict[str, str]:
+    """Submits jobs and writes them to the ledger. Returns ids by task, of those that were accepted."""
+    bad = excluded(store)
+    resources = [
+        replace(o.resources, exclude=list(dict.fromkeys([*o.resources.exclude, *bad])))
+        for o in orders
+    ]
+    folder = launch_folder(store)
+    write_launch(folder, orders, store, cluster, code)
+    handles = executor(cluster).submit(
+        [kind(str(folder), o.task) for o in orders],
+        resources,
+        [f"{o.label}.{name}" for o in orders],
+        folder,
+        code,
+    )
     shared = {
         "executor": cluster.executor,
         "launch": folder.name,
@@ -180,21 +179,42 @@ def hand_in(
         "commit": commit(),
         "user": getpass.getuser(),
         "retry": retry,
-        "date": now.isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    lines = (
-        {
-            "task": order.task,
-            "job": str(handle.job_id),
-            "log": str(handle.paths.stderr),
-            "at": order.at,
-            **shared,
-        }
-        for order, handle in zip(orders, handles, strict=True)
+    taken = [(o, handle) for o, handle in zip(orders, handles, strict=True) if handle]
+    append_lines(
+        store.ledger(),
+        [
+            {"task": o.task, "job": handle.job, "log": str(handle.log), "at": o.at, **shared}
+            for o, handle in taken
+        ],
     )
-    append_lines(store.ledger(), lines)
-    if cluster.executor == "debug":  # runs in this process, when it is asked for its result
-        for handle in handles:
-            with contextlib.suppress(SystemExit):
-                handle.result()
-    return [str(handle.job_id) for handle in handles]
+    return {o.task: handle.job for o, handle in taken}
+
+
+def launch_folder(store: Store) -> Path:
+    """A fresh folder, since submitit reads old results in an old one; its owner's alone.
+
+    What lies there is code to a job, and its script holds the values of `environment`.
+    """
+    name = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
+    folder = (store.submissions() / name).resolve()
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def write_launch(
+    folder: Path, orders: Sequence[Submission], store: Store, cluster: Cluster, code: Path
+) -> None:
+    """What the jobs read when they begin. Values of `environment` are in theirs, not in a file."""
+    paths = {key: str(Path(path).expanduser().resolve()) for key, path in cluster.paths.items()}
+    fields = asdict(cluster) | {"store": str(store.root.resolve()), "paths": paths}
+    spec = {
+        "cluster": fields | {"environment": {}},
+        "environment": sorted(cluster.environment),
+        "tasks": {o.task: o.launch_spec for o in orders},
+    }
+    if executor(cluster).REMOTE:
+        spec["code"] = snapshot.describe(code)
+    write_json(folder / "launch.json", spec)
+    (folder / "launch.json").chmod(0o600)

@@ -11,16 +11,23 @@ from harness.data.index import checked, index_path, read_index
 from harness.spec import ENCODERS, Protocol, Run, Sweep, even_parts
 from harness.study import memory
 from harness.study.cluster import Cluster
-from harness.study.tasks import Task, Train
+from harness.study.requirements import scoring_problems
+from harness.study.store import Store
+from harness.study.tasks import Evaluate, Task, Train
 
 
 def faults(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]:
     """What keeps these tasks of the sweep from being done on this cluster, each with its remedy."""
+    tasks = list(tasks)
     trainings = [task for task in tasks if isinstance(task, Train)]
+    scores = [task for task in tasks if isinstance(task, Evaluate)]
+    pixels = {DATASETS[task.run.data].pixels for task in scores}
+    protocols, store = dict.fromkeys(task.protocol for task in scores), Store(Path(cluster.store))
     return [
         *latent_problems([task.run for task in trainings], sweep.protocols, cluster.path),
         *memory.unfit(sweep, cluster),
         *uneven(trainings, cluster),
+        *scoring_problems(protocols, cluster, store, pixels),
     ]
 
 

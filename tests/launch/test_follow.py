@@ -14,7 +14,8 @@ from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
 
 from harness.base.errors import UserError
 from harness.launch import follow as module
-from harness.launch.follow import AGAIN, follow, from_json, prefix
+from harness.launch.follow import follow
+from harness.launch.follower import REQUEUE_TRAP, from_json, prefix
 from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
 from harness.launch.submit import Reconciled
@@ -81,7 +82,8 @@ def test_a_detached_follower_of_this_machine(
     assert told(capsys, "launch", *words, "--detach")[0] == 0
     name = next(task for task in given(store) if task.startswith(prefix(sweep)))
     assert "from before" in told(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
-    assert f"follower: job {given(store)[name]['job']} RUNNING" in told(capsys, "status", *words)[1]
+    line = f"follower: job {given(store)[name]['job']} RUNNING"
+    until(lambda: line in told(capsys, "status", *words)[1])
     until(lambda: not missing(sweep, store))
     until(lambda: "ended nothing is missing" in told(capsys, "status", *words)[1])
     assert set(Counter(line["task"] for line in ledger(store)).values()) == {1}
@@ -96,7 +98,7 @@ def test_a_follower_leaves_alone_what_was_cancelled(
 ) -> None:
     store, cluster = Store(tmp_path / "store"), Cluster(executor="debug")
     both = [task.id for task in missing(SWEEP, store)]
-    cancel([name for name in both if name.startswith(SWEEP.runs[0].id)], store, None)
+    cancel([name for name in both if name.startswith(SWEEP.runs[0].id)], store)
     left = follow(SWEEP, store, cluster, ROOT, str, asked=False)
     assert left == sorted(name for name in both if name.startswith(SWEEP.runs[0].id))
     words = (written(SWEEP, tmp_path), "--store", store.root)
@@ -126,7 +128,7 @@ def test_the_shell_puts_a_follower_back_that_was_killed(
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "deaths.7").write_text("\n" * deaths)
-    script = f"{AGAIN.replace('FOLDER', str(tmp_path))}\n({end})\n"
+    script = f"{REQUEUE_TRAP.replace('FOLDER', str(tmp_path))}\n({end})\n"
     subprocess.run(
         ["bash", "-c", script],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},

@@ -13,16 +13,26 @@ from helpers import tiny_run, tiny_sweep
 
 from harness.base.files import append_lines, claim, write_json
 from harness.launch import local, slurm
-from harness.launch.jobs import cancel, known, look
+from harness.launch.jobs import cancel, jobs_or_last_known, query_jobs
 from harness.launch.ledger import cancelled, find, last_error, log_text
-from harness.launch.submit import Job, position, worn_out
+from harness.launch.submit import Job, exhausted
+from harness.launch.tickets import SchedulerUnavailable
 from harness.study.checks import uneven
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Train
 
-LINE = {"executor": "slurm", "launch": "L1", "name": "tiny", "retry": False, "log": "", "at": 0}
+LINE = {
+    "executor": "slurm",
+    "launch": "L1",
+    "name": "tiny",
+    "retry": False,
+    "log": "",
+    "at": 0,
+    "user": "root",
+}
+SCRIPT = "/store/jobs/L1/submission_file_1.sh"
 
 
 def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> Path:
@@ -36,13 +46,13 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) 
 
 def test_one_question_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = (
-        "7_0|RUNNING|None|L1",
-        "7_1|PENDING|Resources|L1",
-        "7_2|FAILED|None|L1",
-        "8|RUNNING|None|a|b",
-        "9|COMPLETING|None|L1",
-        "11|RUNNING|None|L2",
-        "12|RUNNING|None|(null)",
+        f"7_0|RUNNING|None|L1|{SCRIPT}",
+        f"7_1|PENDING|Resources|L1|{SCRIPT}",
+        f"7_2|FAILED|None|L1|{SCRIPT}",
+        "8|RUNNING|None|a|b|/other/jobs/L9/submission_file_2.sh",  # the id of a lost job, reused
+        f"9|COMPLETING|None|a comment | of the site|{SCRIPT}",
+        "11|RUNNING|None|L2|(null)",
+        "12|RUNNING|None|(null)|/home/me/train.sh",
     )
     calls = fake(tmp_path, monkeypatch, "squeue", f"printf '%s\\n' {' '.join(map(repr, answer))}")
     store = Store(tmp_path / "store")
@@ -51,14 +61,14 @@ def test_one_question_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_json(
         store.submissions() / "L2" / "launch.json", {}
     )  # a launch that never got to the ledger
-    seen = look(store, "small")
-    assert {task: (ticket.state, ticket.reason) for task, ticket in seen.jobs.items()} == {
+    seen = query_jobs(store, "slurm")
+    assert {task: (ticket.state, ticket.reason) for task, ticket in seen.by_task.items()} == {
         "t7_0": ("RUNNING", "None"),
         "t7_1": ("PENDING", "Resources"),
         "t9": ("COMPLETING", "None"),
     }
-    assert [ticket.job for ticket in seen.strays] == ["11"]
-    assert calls.read_text().count("\n") == 1 and "--name=small,tiny " in calls.read_text()
+    assert [ticket.job for ticket in seen.untracked] == ["11"]
+    assert calls.read_text().count("\n") == 1 and "--user=0 " in calls.read_text()
 
 
 def test_accounting_answers_where_the_queue_does_not(
@@ -67,17 +77,17 @@ def test_accounting_answers_where_the_queue_does_not(
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(5)])
     fake(tmp_path, monkeypatch, "squeue", "echo down >&2; exit 1")
-    jobs, said = known(store)
+    jobs, said = jobs_or_last_known(store)
     assert jobs == {} and said == "the scheduler does not answer (down): this is the store only"
-    with pytest.raises(slurm.Down, match="down"):  # nothing is submitted on hearsay
-        look(store)
+    with pytest.raises(SchedulerUnavailable, match="down"):  # nothing is submitted on hearsay
+        query_jobs(store)
     fake(
         tmp_path,
         monkeypatch,
         "sacct",
         "echo '7_0|CANCELLED by 0'; echo '7_[1-2,9%1]|PENDING'; echo '7_3|RUNNING'",
     )
-    jobs, said = known(store)
+    jobs, said = jobs_or_last_known(store)
     assert {task: ticket.state for task, ticket in jobs.items()} == {
         "t1": "PENDING",
         "t2": "PENDING",
@@ -94,26 +104,26 @@ def test_a_thousand_jobs_are_asked_about_at_once(
         tmp_path,
         monkeypatch,
         "squeue",
-        'for i in $(seq 0 999); do echo "7_$i|RUNNING|None|L1"; done',
+        'for i in $(seq 0 999); do echo "7_$i|RUNNING|None|L1|(null)"; done',
     )
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(1000)])
-    assert len(look(store).jobs) == 1000 and calls.read_text().count("\n") == 1
+    assert len(query_jobs(store).by_task) == 1000 and calls.read_text().count("\n") == 1
 
 
 def test_what_is_cancelled_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(tmp_path, monkeypatch, "squeue", "echo '7_0|RUNNING|None|L1'")
+    fake(tmp_path, monkeypatch, "squeue", "echo '7_0|RUNNING|None|L1|(null)'")
     calls = fake(tmp_path, monkeypatch, "scancel", "")
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
-    assert [ticket.job for ticket in cancel(["t", "u"], store, None)] == ["7_0"]
+    assert [ticket.job for ticket in cancel(["t", "u"], store)] == ["7_0"]
     assert calls.read_text() == "--quiet 7_0\n" and cancelled(store) == {"t", "u"}
     append_lines(store.ledger(), [{"task": "t", "job": "7_1", **LINE}])
     assert cancelled(store) == {"u"} and find("t", store)["job"] == "7_1"
     fake(tmp_path, monkeypatch, "scancel", "echo Access denied >&2; exit 1")
     append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
-    with pytest.raises(slurm.Down, match="Access denied"):
-        cancel(["t"], store, None)
+    with pytest.raises(SchedulerUnavailable, match="Access denied"):
+        cancel(["t"], store)
     assert cancelled(store) == {"u"}, "what could not be ended is not called cancelled"
 
 
@@ -151,7 +161,7 @@ def test_the_environment_is_clean_while_submitting(monkeypatch: pytest.MonkeyPat
     )
     for name in leaks | kept:
         monkeypatch.setenv(name, "x")
-    with slurm.leakless():
+    with slurm.slurm_free_env():
         assert os.environ.keys() & (leaks | kept) == kept
     assert leaks | kept <= os.environ.keys()
 
@@ -165,17 +175,17 @@ def test_only_a_name_and_a_folder_are_pickled() -> None:
     assert vars(job.checkpoint().function) == vars(job)
 
 
-def test_a_task_is_worn_out_until_it_is_retried_gets_on_or_is_cancelled(tmp_path: Path) -> None:
+def test_a_task_is_exhausted_until_it_is_retried_gets_on_or_is_cancelled(tmp_path: Path) -> None:
     store, cluster, run = Store(tmp_path), Cluster(retries=2), tiny_run()
 
     def worn(start: int, **line: object) -> bool:
         append_lines(store.ledger(), [{"task": run.id, **line}])
-        return bool(worn_out([Train(run, (10,), start, "")], store, cluster))
+        return bool(exhausted([Train(run, (10,), start, "")], store, cluster))
 
     line = {"job": "1", **LINE}
     assert not worn(0, **line) and worn(0, **line)
     assert not worn(5), "its last job got on"
-    assert not worn_out([Train(run, (10,), 5, "")], store, cluster), "its last job got on"
+    assert not exhausted([Train(run, (10,), 5, "")], store, cluster), "its last job got on"
     assert [worn(0, **line | {"retry": True}), worn(0, **line)] == [False, True]
     assert [worn(0, cancelled=True), worn(0, **line), worn(0, **line)] == [False, False, True]
     assert [worn(5, **line | {"at": 5}), worn(5, **line | {"at": 5})] == [False, True], (
@@ -188,13 +198,13 @@ def test_evaluations_have_retries_of_their_own(tmp_path: Path) -> None:
     tasks = missing(sweep, store)
     append_lines(store.ledger(), [{"task": task.id, "job": "1", **LINE} for task in tasks])
     cluster = Cluster(retries=1, evaluate={"retries": 2})
-    assert worn_out(tasks, store, cluster) == {tasks[0].id}
+    assert exhausted(tasks, store, cluster) == {tasks[0].id}
     append_lines(store.ledger(), [{"task": tasks[1].id, "job": "2", **LINE}])
-    assert worn_out(tasks, store, cluster) == {task.id for task in tasks}
+    assert exhausted(tasks, store, cluster) == {task.id for task in tasks}
     shard = store.shards(sweep.runs[0], 10, sweep.protocols[0]) / "00000.safetensors"
     shard.parent.mkdir(parents=True)
     shard.touch()
-    assert position(tasks[1], store) == 1 and worn_out(tasks, store, cluster) == {tasks[0].id}
+    assert tasks[1].position(store) == 1 and exhausted(tasks, store, cluster) == {tasks[0].id}
 
 
 def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
@@ -231,7 +241,10 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
 
 
 def test_a_silent_sbatch_is_not_waited_for_without_end() -> None:
-    with pytest.raises(slurm.Down, match="sbatch did not answer in 1 s"), slurm.deadline(1):
+    with (
+        pytest.raises(SchedulerUnavailable, match="sbatch did not answer in 1 s"),
+        slurm.deadline(1),
+    ):
         time.sleep(60)
     with slurm.deadline(1):
         pass

@@ -24,7 +24,7 @@ from harness.spec import Protocol, Run, Sweep
 from harness.study import memory
 from harness.study.cluster import Cluster
 from harness.study.compute import network, parameters
-from harness.training.step import new_learner, parts, stepper
+from harness.training.step import microbatches, new_state, stepper
 
 CPU = torch.device("cpu")
 
@@ -107,9 +107,9 @@ def test_the_peak_of_a_whole_step_is_the_estimate(size: int, precision: str) -> 
         Run(model="DiT-S/8", batch_size=size, precision=precision),
         Cluster(microbatch=16),
     )
-    learner, here = new_learner(run, CPU), Rank(0, 1, CPU)
+    learner, here = new_state(run, CPU), Rank(0, 1, CPU)
     optimise = stepper(run, learner, cluster, here)
-    drawn = (batch(run, *cut) for cut in itertools.cycle(parts(run, cluster, here)))
+    drawn = (batch(run, *cut) for cut in itertools.cycle(microbatches(run, cluster, here)))
     optimise(drawn)  # the moments come with the first step
     with Peak() as peak:
         optimise(drawn)

@@ -10,7 +10,7 @@ import pytest
 from helpers import refused, tiny_protocol, tiny_run, tiny_sweep, told, written
 
 from harness.base.files import write_json
-from harness.cli.tables import plan_json, plan_text
+from harness.cli.plan import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
 from harness.study import compute, cost
 from harness.study.cluster import Cluster

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import ROOT, environment, tiny_protocol, tiny_run, tree
-from safetensors.torch import save_file
+from helpers import tiny_protocol, tiny_run, tree
 
-from harness.base.files import (
-    append_lines,
-    atomic_write,
-    claim,
-    is_claimed,
-    is_whole,
-    read_json,
-    read_lines,
-    write_json,
-)
+from harness.base.files import append_lines, read_json, write_json
 from harness.study import store as files
 from harness.study.store import Store
 
@@ -33,78 +19,43 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
     return Store(tmp_path / request.param)
 
 
-def test_a_file_appears_whole_or_not_at_all(store: Store) -> None:
-    path = store.root / "value.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), atomic_write(path) as beside:
-        print(beside.write_text("half") / 0)
-    assert read_json(path) == {"a": 1} and os.listdir(store.root) == ["value.json"]
-
-
-def test_a_value_json_cannot_hold_leaves_the_old_file(store: Store) -> None:
-    write_json(store.root / "value.json", {"a": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(store.root / "value.json", {"a": float("nan")})
-    assert read_json(store.root / "value.json") == {"a": 1}
-
-
-@pytest.mark.parametrize("text", ["", '{"a": ', "[1]", "\xff"])
-def test_what_is_no_json_object_is_refused_by_name(store: Store, text: str) -> None:
-    store.root.mkdir()
-    (store.root / "x.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"x\.json .*: move it away") as error:
-        read_json(store.root / "x.json")
-    assert "\n" not in str(error.value)
-
-
-def test_a_torn_line_is_skipped_and_said(store: Store) -> None:
+def test_a_torn_line_is_skipped_and_reported(store: Store) -> None:
     run = tiny_run()
     first, second = store.run(run) / "log.000.jsonl", store.run(run) / "log.001.jsonl"
     append_lines(first, [{"start": 0}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}])
     with first.open("a") as file:
         file.write('{"step": 3, "lo')
     append_lines(second, [{"start": 1}, {"step": 2, "loss": 2.5}])
-    assert store.next_log(run).name == "log.002.jsonl"
-    lines, said = store.read_log(run)
-    assert [(line["step"], line["loss"]) for line in lines] == [
-        (1, 3.0),
-        (2, 2.5),
-    ]  # the latest attempt's
-    assert said == [f"{first}:4: torn line skipped"]
-    assert read_lines(second)[1] == []
+    lines, warnings = store.read_log(run)
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 3.0), (2, 2.5)]
+    assert warnings == [f"{first}:5: damaged line skipped"]
 
 
-def test_a_safetensors_file_is_whole_or_seen_to_be_cut(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    save_file({"a": torch.arange(10.0), "b": torch.ones(2, 3)}, path, {"step": "1"})
-    data = path.read_bytes()
-    assert is_whole(path)
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        assert not is_whole(path), length
-    path.write_bytes(data + b"x")
-    assert not is_whole(path) and not is_whole(tmp_path / "absent")
+def test_lines_that_are_no_log_are_skipped_and_reported(store: Store) -> None:
+    path = store.next_log(tiny_run())
+    foreign: list[dict[str, object]] = [
+        {"note": "hello"},
+        {"start": "0"},
+        {"loss": 1.0},
+        {"step": "1", "loss": 1.0},
+        {"step": 1, "loss": [1.0]},
+        {"step": 1, "loss": None},
+        {"step": 1, "loss": 1.0, "1oss": 2.0},
+    ]
+    append_lines(path, [*foreign, {"step": 2, "loss": 1}, {"step": 3, "loss": 1.0, "mfu": None}])
+    lines, warnings = store.read_log(tiny_run())
+    assert [line["step"] for line in lines] == [2, 3]
+    assert warnings == [f"{path}: 7 lines that are no log of a training skipped"]
 
 
-def test_a_claim_is_one_process_and_ends_with_it(store: Store) -> None:
-    path = store.train_claim(tiny_run())
-    assert not is_claimed(path)
-    with claim(path) as mine:
-        assert mine and is_claimed(path)
-        with claim(path) as second, claim(path, wanted=False) as other_rank:
-            assert not second and other_rank
-    assert not is_claimed(path)
-    code = (
-        "import sys; from harness.base.files import *\n"
-        "with claim(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(path)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment(), cwd=ROOT, stdin=pipe, stdout=pipe) as holder:
-        assert holder.stdout and holder.stdout.readline() == b"held\n" and is_claimed(path)
-        holder.kill()
-        holder.wait()
-        assert not is_claimed(path)
+def test_the_latest_attempt_counts_and_a_new_one_has_a_file_of_its_own(store: Store) -> None:
+    run = tiny_run()
+    for number in (998, 999, 1000):
+        append_lines(store.run(run) / f"log.{number}.jsonl", [{"step": 1, "loss": float(number)}])
+    (store.run(run) / "log.1.old.jsonl").touch()
+    assert store.read_log(run)[0] == [{"step": 1, "loss": 1000.0}]
+    store.logs(run)[0].unlink()
+    assert store.next_log(run).name == "log.1001.jsonl"
 
 
 def test_a_run_is_registered_once_and_another_under_its_id_is_refused(store: Store) -> None:

@@ -1,16 +1,21 @@
-"""The whole life of a sweep by its commands: planned, run, mended, made longer, launched, collected."""
+"""A sweep's life by its commands: planned, run, repaired, extended, launched, collected; its faults."""
 
 from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import (
     ROOT,
     cluster_file,
@@ -25,10 +30,12 @@ from helpers import (
     written,
 )
 
-from harness.base.files import read_json, read_lines, write_json
+from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
+from harness.launch.failures import failures
+from harness.scoring.metrics import METRICS
 from harness.spec import Sweep
 from harness.study.collect import COLUMNS, LOG_COLUMNS
-from harness.study.plan import missing
+from harness.study.plan import missing, newest
 from harness.study.store import Store
 from harness.study.tasks import Train
 
@@ -139,15 +146,14 @@ def test_a_torn_log_line_is_said_and_the_rest_collected(
     (log,) = store.logs(tiny_run())
     log.write_text(log.read_text()[:-20])
     status, _, said = told(capsys, "collect", *words, "--out", tmp_path)
-    assert (
-        status == 0 and said == f"{log}:21: torn line skipped\n" and len(tables(tmp_path)[1]) == 19
-    )
+    lost = f"{tiny_run().id}: no log of steps 20: a log was lost"
+    assert status == 0 and said == f"{log}:24: damaged line skipped\n{lost}\n"
+    assert len(tables(tmp_path)[1]) == 19
 
 
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (lambda path: path.write_text("{"), "is not JSON"),
         (
             lambda path: write_json(path, read_json(path) | {"schema": 99}),
             "has schema 99, this harness reads up to",
@@ -204,15 +210,15 @@ def test_two_runs_at_once_do_the_work_once(tmp_path: Path) -> None:
 def test_workers_do_the_same_work_side_by_side(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep, alone, beside = tiny_sweep(runs=BOTH), Store(tmp_path / "1"), Store(tmp_path / "2")
+    sweep, single, several = tiny_sweep(runs=BOTH), Store(tmp_path / "1"), Store(tmp_path / "2")
     path = written(sweep, tmp_path)
-    assert told(capsys, "run", path, "--store", alone.root)[0] == 0
-    status, out, err = finished(started("run", path, "--store", beside.root, "--workers", 2))
+    assert told(capsys, "run", path, "--store", single.root)[0] == 0
+    status, out, err = finished(started("run", path, "--store", several.root, "--workers", 2))
     assert status == 0 and "6 of 6 tasks done" in out and "100%" in err
     for run in BOTH:
-        assert curve(alone, run) == curve(beside, run)
+        assert curve(single, run) == curve(several, run)
         values = [
-            read_json(s.record(run, 20, sweep.protocols[0]))["values"] for s in (alone, beside)
+            read_json(s.record(run, 20, sweep.protocols[0]))["values"] for s in (single, several)
         ]
         assert values[0] == pytest.approx(values[1], rel=1e-4)
 
@@ -268,6 +274,88 @@ def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(
     assert status == 1 and "3 of 5 tasks done" in out and "Traceback" not in err
     failed = [line for line in err.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2 and all("reference 'nowhere' is not at" in line for line in failed)
+
+
+def until(check: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 90
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    tasks = Path(f"/proc/{pid}/task")
+    return [int(x) for path in tasks.glob("*/children") for x in path.read_text().split()]
+
+
+def test_a_bug_ends_its_task_alone_with_its_traceback_in_a_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> float:
+        raise KeyError("sigma\nof another line")
+
+    monkeypatch.setitem(METRICS, "fid", broken)
+    sweep, store = tiny_sweep(), Store(tmp_path / "store")
+    words = (written(sweep, tmp_path), "--store", store.root)
+    status, out, err = told(capsys, "run", *words)
+    assert status == 1 and "1 of 3 tasks done" in out and "Traceback" not in err
+    failed = [line for line in err.splitlines() if line.startswith("failed: ")]
+    log = store.root / "failures.log"
+    assert len(failed) == 2 and all("KeyError" in line and str(log) in line for line in failed)
+    assert log.read_text().count("Traceback") == 2 and "in broken" in log.read_text()
+    found = failures(store)
+    assert found.keys() == {task.id for task in missing(sweep, store)}
+    assert all(
+        line["node"] and line["date"] and "KeyError" in line["error"] for line in found.values()
+    )
+    monkeypatch.undo()
+    assert told(capsys, "run", *words)[0] == 0, "run again, it tries again"
+
+
+def test_running_out_of_memory_names_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_: object) -> float:
+        return float(torch.empty(1 << 60).sum())
+
+    monkeypatch.setitem(METRICS, "fid", greedy)
+    words = (written(tiny_sweep(steps=(10,)), tmp_path), "--store", tmp_path / "store")
+    status, _, err = told(capsys, "run", *words)
+    assert status == 1 and "set a smaller microbatch (training) or sampling_batch" in err
+    assert "in greedy" in (tmp_path / "store" / "failures.log").read_text()
+
+
+def test_a_worker_that_is_killed_costs_its_task_one_attempt_and_no_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = (tiny_run(), tiny_run(seed=1))
+    sweep, store = tiny_sweep(runs=runs, steps=(600,), protocols=()), Store(tmp_path / "store")
+    words = ("run", written(sweep, tmp_path), "--store", store.root)
+    process = started(*words, "--workers", 2)
+    until(lambda: len(children(process.pid)) == 2)
+    os.kill(children(process.pid)[0], signal.SIGKILL)  # before it has begun a task
+    until(lambda: any(store.logs(run) for run in runs))
+    begun = next(run for run in runs if store.logs(run))
+    os.kill(int(holder(store.train_claim(begun)).split()[1]), signal.SIGKILL)
+    status, out, err = finished(process)
+    assert status == 1 and "1 of 2 tasks done" in out, (out, err)
+    assert "a worker ended with SIGKILL before it began a task" in err
+    assert f"failed: {begun.id}: its process ended with SIGKILL" in err
+    assert failures(store).keys() == {begun.id} == {task.id for task in missing(sweep, store)}
+    assert told(capsys, *words)[0] == 0 and missing(sweep, store) == []
+
+
+def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path) -> None:
+    sweep, store = tiny_sweep(steps=(10_000_000,), protocols=()), Store(tmp_path / "store")
+    (run,) = sweep.runs
+    words = ("run", written(sweep, tmp_path), "--store", store.root, "--workers", 2)
+    process = started(*words)
+    until(lambda: any(log.read_bytes().count(b"\n") > 1 for log in store.logs(run)))
+    process.kill()
+    until(lambda: not is_claimed(store.train_claim(run)))
+    assert newest(run, store) > 0
+    finished(process)  # nobody holds its output open
 
 
 def test_scores_survive_the_loss_of_their_weights(

@@ -1,0 +1,56 @@
+"""`harness prune`: frees what a store no longer needs, after asking. No torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.base.text import in_units
+from harness.cli.verb import Verb, add_sweep, cluster_from
+from harness.launch.jobs import query_jobs
+from harness.launch.prune import Item, prunable, prune
+from harness.study.store import Store
+from harness.study.sweep_file import load_sweep
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    parser.add_argument(
+        "--states",
+        action="store_true",
+        help="also the states of finished runs: a longer sweep then trains them anew",
+    )
+    parser.add_argument("--yes", action="store_true", help="does not ask")
+
+
+def run(args: argparse.Namespace) -> int:
+    sweep, cluster = load_sweep(args.sweep), cluster_from(args)
+    store = Store(Path(cluster.store))
+    items = prunable(sweep, store, query_jobs(store, cluster.executor), args.states)
+    print(prune_text(items, store))
+    if items and (args.yes or input("remove them? [y/N] ").lower() == "y"):
+        gone = prune(sweep, store, cluster.executor, args.states)
+        print(f"{in_units(sum(item.bytes for item in gone))}B freed")
+    return 0
+
+
+def prune_text(items: Sequence[Item], store: Store) -> str:
+    if not items:
+        return f"{store.root.resolve()}: nothing to remove"
+    counts, sizes = Counter[str](), Counter[str]()
+    for item in items:
+        counts[item.kind] += 1
+        sizes[item.kind] += item.bytes
+    lines = [f"{in_units(sizes[kind]):>8}B  {count} {kind}" for kind, count in counts.items()]
+    return "\n".join([*lines, f"in {store.root.resolve()}"])
+
+
+PRUNE = Verb(
+    "prune",
+    "Removes old launches, unused code copies and leftovers of killed writers, after asking.",
+    "digits --yes",
+    add_options,
+    run,
+)

@@ -1,0 +1,29 @@
+"""Jobs of tasks that a sweep no longer asks for: a model was removed, or a protocol changed. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.launch.follower import prefix
+from harness.launch.ledger import given
+from harness.launch.tickets import Ticket
+from harness.spec import Sweep
+from harness.study.store import Store
+
+
+def removed(sweep: Sweep, store: Store, jobs: Mapping[str, Ticket]) -> list[dict[str, str]]:
+    """The pending and running jobs that were submitted for this sweep, and for no task of it now."""
+    asked = {run.id for run in sweep.runs} | {
+        f"{run.id}@{step}:{protocol.id}"
+        for run in sweep.runs
+        for step in sweep.steps
+        for protocol in sweep.protocols
+    }
+    last = given(store)
+    return [
+        {"task": task, "job": ticket.job, "state": ticket.state}
+        for task, ticket in jobs.items()
+        if last[task]["name"] == sweep.name
+        and task not in asked
+        and not task.startswith(prefix(sweep))
+    ]
