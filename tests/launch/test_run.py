@@ -256,7 +256,9 @@ def test_a_task_that_failed_three_times_is_given_up_until_retried(
     store = Store(tmp_path / "store")
 
     def tries() -> int:
-        return sum("@10" in line["task"] for line in read_lines(store.ledger())[0])
+        return sum(
+            "job" in line and "@10" in line["task"] for line in read_lines(store.ledger())[0]
+        )
 
     status, _, err = told(capsys, "launch", *words, "--follow")
     assert status == 1 and tries() == 3 and f"given up: {sweep.runs[0].id}@10:tiny_" in err
