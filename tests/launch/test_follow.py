@@ -1,4 +1,4 @@
-"""The follower without a cluster: what it survives, what it leaves alone, and its life as a local job."""
+"""The follower without a cluster: what it leaves alone, and its life as a local job."""
 
 from __future__ import annotations
 

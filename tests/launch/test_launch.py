@@ -1,4 +1,4 @@
-"""The launcher without a cluster: what it asks Slurm for, how it reads its answers, and the code it copies."""
+"""The launcher without a cluster: what it asks Slurm for, and how it reads its answers."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def test_accounting_answers_where_the_queue_does_not(
         tmp_path,
         monkeypatch,
         "sacct",
-        "echo '7_0|CANCELLED by 0|node1|5'; echo '7_[1-2,9%1]|PENDING|None assigned|0'; echo '7_3|RUNNING|node1|5'",
+        "echo '7_0|CANCELLED by 0|node1|5'; echo '7_[1-2,9%1]|PENDING|None assigned|0'\n"
+        "echo '7_3|RUNNING|node1|5'",
     )
     jobs, said = jobs_or_last_known(store)
     assert {task: ticket.state for task, ticket in jobs.items()} == {

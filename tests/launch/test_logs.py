@@ -8,7 +8,7 @@ import pytest
 
 from harness.launch.logs import NEVER_BEGAN, last_error, log_files
 
-PYTHON = """submitit INFO (2026-11-21 16:00:00,000) - Starting with JobEnvironment(job_id=75, hostname=n)
+PYTHON = """submitit INFO (2026-11-21 16:00:00,000) - Starting with JobEnvironment(job_id=75)
 submitit INFO (2026-11-21 16:00:00,000) - Loading pickle: /s/jobs/L/75_submitted.pkl
  10% mini-DiT-S/8 step 10/100
 submitit ERROR (2026-11-21 16:00:03,000) - Submitted job triggered an exception
@@ -33,7 +33,7 @@ slurmstepd: error: *** STEP 75.0 ON node4 CANCELLED AT 2026-11-21T16:00:04 ***
             "exceeded memory limit",
         ),
         (
-            " 10% step 1\nslurmstepd: error: *** STEP 75.0 ON node1 CANCELLED AT 2026-11-21T16:00:04"
+            " 10% step 1\nslurmstepd: error: *** STEP 75.0 ON node1 CANCELLED AT 2026-11-21T16:00"
             " DUE TO TIME LIMIT ***\nsrun: Job step aborted: Waiting up to 7 seconds\n",
             "DUE TO TIME LIMIT",
         ),

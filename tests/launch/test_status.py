@@ -173,7 +173,6 @@ def test_prune_frees_what_no_job_and_no_verb_needs(study: Study) -> None:
     study.slurm.write("QUEUE", "")
     before = tree(study.store.root)
     study.capsys.readouterr()
-    path = written(SWEEP, study.folder)
     out = study.tell("prune", "--yes")
     assert "1 launches" in out and "1 snapshots" in out and "1 temporary files" in out
     gone = before - tree(study.store.root)

@@ -20,7 +20,7 @@ from helpers import ROOT, tiny_run, tiny_sweep, train_all
 from harness.base.errors import UserError
 from harness.base.files import append_lines
 from harness.launch import snapshot
-from harness.launch.follow import follow
+from harness.launch.follow import Reporter, follow
 from harness.launch.job import Job
 from harness.launch.ledger import given, ledger, read_ledger
 from harness.launch.outcomes import bad_nodes, tries
@@ -266,6 +266,14 @@ def test_a_follower_reports_and_tries_again_what_was_refused(
     assert said[0].endswith("tried again every 0.01 s") and said[-1].startswith("6 jobs wait")
 
 
+def test_a_follower_says_the_same_thing_once() -> None:
+    said: list[str] = []
+    report = Reporter(said.append)
+    for line in ("refused", "refused", "refused", "2 jobs", "refused"):
+        report(line)
+    assert said == ["refused", "2 jobs", "refused"]
+
+
 def test_silent_jobs_are_ended_where_that_is_asked_for(slurm: FakeSlurm, store: Store) -> None:
     launched(SWEEP, store)
     first, second = list(slurm.jobs)[:2]
@@ -302,9 +310,9 @@ def test_commands_of_the_user_are_run(slurm: FakeSlurm, store: Store, tmp_path: 
     one = tiny_sweep(runs=SWEEP.runs[:1], steps=(10,), protocols=())
     launched(one, store)
     ended(slurm, list(slurm.jobs), "node1")
-    assert follow(one, store, cluster, code_of(store), str, asked=False) == [one.runs[0].id]
+    assert follow(one, store, cluster, code_of(store), print, asked=False) == [one.runs[0].id]
     train_all(one, store)
-    assert follow(one, store, cluster, code_of(store), str, asked=False) == []
+    assert follow(one, store, cluster, code_of(store), print, asked=False) == []
     assert notes.read_text() == f"tiny {one.runs[0].id}\ntiny \n"
 
 
