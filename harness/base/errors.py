@@ -1,4 +1,4 @@
-"""UserError: what a person can fix, reported in one line. Everything else is a bug and keeps its traceback."""
+"""UserError: what a person can fix, in one line. All else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REMEDIES = {
 
 
 class UserError(ValueError):
-    """Something a person can fix: the message names the thing, its value and the remedy, in one line."""
+    """What a person can fix: the message names the thing, its value and the remedy, in one line."""
 
 
 class Locked(UserError):

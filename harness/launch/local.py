@@ -1,4 +1,4 @@
-"""The executor "local": processes of this machine, `workers` at a time, in no terminal. No torch."""
+"""The executor "local": processes of this machine, in a session of their own. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of the executor "local": a queue for each launch, and a process for each job. No torch."""
+"""The processes of the executor "local": a queue per launch, and one per job. No torch."""
 
 from __future__ import annotations
 

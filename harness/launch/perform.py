@@ -25,7 +25,7 @@ def perform(
 
     with (
         stop_on_signal() as stop,
-        process_group(cluster.device, cluster.gpus_per_node) as rank,
+        process_group(cluster.device, cluster.gpus_per_node, cluster.hang_minutes) as rank,
         claim(task.claim(store), rank.is_main, patience) as mine,
     ):
         if rank.any(not mine):

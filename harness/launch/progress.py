@@ -36,7 +36,7 @@ class Reporter(Protocol):
 
 
 class Bar:
-    """One bar over all tasks, in operations; a line every ten seconds where there is no terminal."""
+    """One bar over all tasks, in operations; without a terminal, a line every ten seconds."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         tty = sys.stderr.isatty()
