@@ -1,4 +1,4 @@
-"""A sweep's life by its commands: planned, run, repaired, extended, launched, collected; its faults."""
+"""A sweep by its commands: planned, run, repaired, extended, launched, collected; its faults."""
 
 from __future__ import annotations
 
