@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
-from harness.base.files import atomic_write, is_whole, read_json, sha256, write_json
+from harness.base.files import atomic_write, is_whole, sha256, write_json
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete, read_index
+from harness.data.origin import read_origin
 from harness.models.autoencoder import Decoder, decoder_of, encoder_digest, load_vae, to_uint8
 from harness.scoring import features, metrics, reference
 from harness.scoring.features import Extractor
@@ -190,7 +191,7 @@ def score_shard(
 def few_images(run: Run, store: Store) -> list[str]:
     """What is to be said of a run that was trained on a part of its dataset."""
     path = store.data(run)
-    notice = incomplete(run.data, read_json(path)["images"]) if path.exists() else ""
+    notice = incomplete(run.data, read_origin(path).images) if path.exists() else ""
     return [f"trained on {notice}"] if notice else []
 
 
