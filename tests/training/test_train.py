@@ -318,3 +318,21 @@ def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
     ):
         train_all(sweep, store)
     assert not store.logs(run)
+
+
+BROKEN = """
+from harness.models import MODELS, Model
+from harness.spec import Run, Sweep
+
+MODELS["broken"] = Model("S", depth=1, width=30, heads=4, patch=8)  # 30 is not divided by 4
+run = Run(model="broken", data="digits", batch_size=8)
+SWEEP = Sweep(name="broken", runs=[run], steps=[1], protocols=[])
+"""
+
+
+def test_a_shape_error_in_a_model_keeps_its_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    status, _, err = finished(started("run", file, "--store", tmp_path / "store"))
+    assert status != 0 and "Traceback (most recent call last)" in err
+    assert re.search(r'models/dit\.py", line \d+, in forward', err) and "RuntimeError: " in err
