@@ -1,4 +1,4 @@
-"""DiT with the paper's four conditioning blocks, its weights named as in the released checkpoints."""
+"""DiT with the paper's four conditioning blocks; weights are named as in the released files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.models.dit_rows import MLP_RATIO, MODULATION, TIME_FEATURES, Model
 
 
 def sincos_2d(width: int, side: int) -> Tensor:
-    """Returns fixed positions [1, side², width]: half of the channels for the column, half the row."""
+    """Returns fixed positions [1, side², width]: half the channels for the column, half the row."""
     frequency = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row, column = torch.meshgrid(*2 * [torch.arange(side, dtype=torch.float64)], indexing="ij")
     angles = [axis.reshape(-1, 1) * frequency for axis in (column, row)]  # in the released order
@@ -146,7 +146,7 @@ class Block(nn.Module):
             self.norm_cross = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x: tokens [N, T, width]; c: the conditioning, [N, width] for adaLN, [N, 2, width] else."""
+        """x: tokens [N, T, width]; c: the condition, [N, width] for adaLN, [N, 2, width] else."""
         if self.chunks == 6:
             shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
             x = torch.addcmul(x, gate1[:, None], self.attn(modulate(self.norm1(x), shift1, scale1)))

@@ -43,8 +43,3 @@ def macs(net: nn.Module, channels: int, size: int) -> Counter[str]:
     return Counter(
         {name or "total": int(count) for name, count in by_module.items() if "." not in name}
     )
-
-
-def gflops(net: nn.Module, channels: int, size: int) -> float:
-    """Forward multiply-adds of one image / 1e9: what the paper calls Gflops."""
-    return macs(net, channels, size)["total"] / 1e9
