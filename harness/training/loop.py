@@ -83,9 +83,9 @@ def train(
         now = time.perf_counter()
         stopping = stop.asked(rank)
         speed = len(window) * run.batch_size / (now - looked)
-        span = f"between steps {step - len(window) + 1} and {step}"
+        where = f"between steps {step - len(window) + 1} and {step}"
         if not log_steps(run, step, rows, speed, now - began, rank, log):
-            raise diverged(run, store, f"the loss or the gradient is not finite {span}")
+            raise diverged(run, store, f"the loss or the gradient is not finite {where}")
         progress(
             f"{run.model} step {step}/{last}, {speed:.0f} images/s", (step - start) / (last - start)
         )
@@ -93,7 +93,7 @@ def train(
         overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
         if step in task.steps or overdue or stopping:
             if rank.any(not is_finite(tensors_of(state).values())):
-                raise diverged(run, store, f"a weight is not finite {span}")
+                raise diverged(run, store, f"a weight is not finite {where}")
             if rank.is_main:
                 save(run, store, step, task.weights if step in task.steps else (), state)
             rank.wait()
