@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from drawings import TINY, autoencoder
 from helpers import do, ranks, refused, told, tree
 from PIL import Image
 
-from harness.base.distributed import Interrupted
-from harness.base.errors import as_user_error
+from harness.base.distributed import Interrupted, Stop
+from harness.base.errors import UserError, as_user_error
 from harness.base.files import claim, read_json, read_lines
-from harness.data import DATASETS, Data, shards
+from harness.data import DATASETS, Data
 from harness.data.index import index_path, read_index, shard_path
 from harness.encoding.images import center_crop
-from harness.launch import run as work
+from harness.encoding.shards import Batch, write_shard
+from harness.launch.perform import perform
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.study.cluster import Cluster
-from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Encode, from_json, to_json
 
@@ -115,33 +115,41 @@ def test_what_is_lost_is_made_again_and_nothing_else(
     (out / "shards" / ".00002.npy.123").write_bytes(b"of a killed writer")
     encode(task, vae)
     assert written(out) == whole and unchanged(out) == kept
-    assert {name for name in tree(out) if "/." in name} == set() and missing(task, Store(out)) == []
+    assert {name for name in tree(out) if "/." in name} == set() and task.is_done(Store(out))
     now = index_path(out).stat().st_mtime_ns
     encode(task, vae)
     assert index_path(out).stat().st_mtime_ns == now, "asked twice, done once"
 
 
 def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
-    task: Encode, undisturbed: Path, vae: Path, monkeypatch: pytest.MonkeyPatch
+    task: Encode, undisturbed: Path, vae: Path
 ) -> None:
-    out, header = Path(task.out), shards.header
+    out, cluster = Path(task.out), Cluster(device="cpu", paths={"ft-mse": str(vae)})
 
-    def second(*shape: Any) -> bytes:  # the signal comes while the second shard is being written
-        if shard_path(out, 0).exists():
-            os.kill(os.getpid(), signal.SIGUSR2)
-        return header(*shape)
+    def stop(line: str, share: float) -> None:  # the first line comes with the first shard
+        os.kill(os.getpid(), signal.SIGUSR2)
 
-    monkeypatch.setattr(shards, "header", second)
     with pytest.raises(Interrupted, match="run the same command to go on"):
-        encode(task, vae)
-    monkeypatch.setattr(shards, "header", header)
-    assert (
-        set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
-        and task.start == 1
-    )
+        perform(task, Store(out), cluster, stop)
+    assert set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
+    assert task.position(Store(out)) == 1
     kept = unchanged(out)
     encode(task, vae)
     assert written(out) == written(undisturbed) and unchanged(out) == kept
+
+
+def test_a_signal_within_a_shard_leaves_nothing_of_it(tmp_path: Path) -> None:
+    stop, rows = Stop(), np.zeros((2, 2, 2, 4, 4, 4), np.float16)
+
+    def batches() -> Iterator[Batch]:
+        yield Batch(rows, {})
+        stop.signals.append(signal.SIGUSR2)
+        yield Batch(rows, {})
+
+    made = {"shape": [2, 2, 4, 4, 4]}
+    with pytest.raises(Interrupted):
+        write_shard(tmp_path, 0, range(6), batches(), made, stop, lambda share: None)
+    assert tree(tmp_path) == {"shards"}
 
 
 RANK = """
@@ -209,16 +217,12 @@ def test_what_does_not_fit_is_told_first(
     assert "\n" not in str(error.value) and tree(Path(task.out)) <= {"encode.lock"}
 
 
-def test_weights_that_are_broken_are_told(
-    task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from harness.encoding import encode as loop
-
+def test_broken_weights_are_refused(task: Encode, vae: Path, tmp_path: Path) -> None:
     broken = load_vae("ft-mse", vae)
     broken.quant_conv.bias.fill_(torch.nan)
-    monkeypatch.setattr(loop, "load_vae", lambda *_: broken)
-    with pytest.raises(ValueError, match="numbers that are not finite"):
-        encode(task, vae)
+    broken.save_pretrained(tmp_path / "broken")
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        encode(task, tmp_path / "broken")
     assert written(Path(task.out)) == {}
 
 
@@ -266,7 +270,7 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(
 
     cluster = Cluster(device="cpu", paths={"ft-mse": str(vae)})
     with pytest.raises(OSError, match=str(disk)) as error:
-        work.perform(task, Store(disk), cluster, fill)
+        perform(task, Store(disk), cluster, fill)
     assert "free some space and run the same command again" in str(as_user_error(error.value))
     kept = len(written(Path(task.out)))
     assert 0 < kept < 14 and not [name for name in tree(disk) if "/." in name]
@@ -337,7 +341,7 @@ def test_the_verb_encodes_here_with_a_bar(
     with claim(Path(task.out) / "encode.lock"):
         shard_path(Path(task.out), 0).unlink()
         status, _, err = told(capsys, *command)
-    assert status == 1 and "is being worked on by another process" in err
+    assert status == 1 and "is locked by another process: wait until" in err
 
 
 def test_the_verb_submits_once(

@@ -7,19 +7,16 @@ import io
 import json
 import sys
 import tarfile
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from drawings import CLASSES
 from PIL import Image
 
-from harness.base.prefetch import prefetch
 from harness.encoding.images import Source, center_crop, decoded, open_source
 
 Array = np.ndarray[Any, Any]
@@ -282,23 +279,3 @@ def test_a_hugging_face_dataset_on_disk(pictures: Path, tmp_path: Path) -> None:
     assert [found.read(i) for i in range(14)] == [known.read(i) for i in range(14)]
     with pytest.raises(ValueError, match="has columns of ClassLabel, none of Image, or"):
         open_source(saved(tmp_path / "other", {"label": [0] * 9}, {"label": label}))
-
-
-def test_the_next_item_is_made_before_it_is_asked_for() -> None:
-    begun = [threading.Event() for _ in range(3)]
-
-    def items() -> Iterator[int]:
-        for i in range(3):
-            begun[i].set()
-            yield i
-        raise ValueError("the last")
-
-    found = prefetch(items(), torch.device("cpu"))
-    assert next(found) == 0 and begun[1].wait(10) and not begun[2].is_set()
-    assert [next(found), next(found)] == [1, 2]
-    with pytest.raises(ValueError, match="the last"):
-        next(found)
-    before, early = threading.active_count(), prefetch(items(), torch.device("cpu"))
-    assert next(early) == 0
-    early.close()  # type: ignore[attr-defined]  # a generator
-    assert threading.active_count() == before
