@@ -19,8 +19,8 @@ from PIL import Image
 
 from harness.base.errors import UserError
 from harness.base.files import read_json
+from harness.base.images import SUFFIXES, open_image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 IN_HAND = 4  # images decoded or waiting, a thread
 
 Pixels = np.ndarray[Any, Any]  # uint8 [side, side, 3]
@@ -177,7 +177,7 @@ def decoded(source: Source, rows: Iterable[int], side: int, threads: int) -> Ite
 
     def load(row: int) -> Pixels | str:
         try:
-            with Image.open(io.BytesIO(source.read(row))) as image:
+            with open_image(io.BytesIO(source.read(row))) as image:
                 return center_crop(image, side)
         except Exception as error:  # a damaged file makes Pillow raise anything
             # The disk's or the memory's: of no file could be said that it is damaged.

@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 from tqdm import tqdm
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
+from harness.base.images import JPEG, SUFFIXES, open_image
 from harness.scoring import features, metrics, reference
 
 BATCH = 64  # images read at a time
 SCORES = (*metrics.DEFAULT_METRICS, "precision_fp16", "recall_fp16")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names by number of channels
-JPEG = (".jpg", ".jpeg")
-SUFFIXES = (".png", ".webp", ".bmp", ".tif", ".tiff", *JPEG)
 PARITY = Path(__file__).with_name("adm_parity.json")
 
 
@@ -113,7 +112,7 @@ def _checked(folder: Path, files: list[Path], channels: int) -> int:
         raise UserError(
             f"{len(faults)} of {len(files)} images in {folder} cannot be used ({named}): replace them"
         )
-    sizes = {Image.open(file).size for file in files}
+    sizes = {open_image(file).size for file in files}
     if len(sizes) > 1 or len(set(*sizes)) > 1:
         raise UserError(
             f"images in {folder} have sizes {sorted(sizes)[:5]}: bring them to one square size"
@@ -124,16 +123,16 @@ def _checked(folder: Path, files: list[Path], channels: int) -> int:
 def _fault(file: Path, mode: str) -> str:
     """What is wrong with a file, seen without decoding it where its format has checksums."""
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             image.verify() if image.format == "PNG" else image.load()
             return "" if image.mode == mode else f"is {image.mode}, not {mode}"
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, DecompressionBombError) as error:
         return f"is unreadable: {error}"
 
 
 def _decoded(files: list[Path], batch: int) -> Iterator[Tensor]:
     for start in range(0, len(files), batch):
-        images = np.stack([np.asarray(Image.open(file)) for file in files[start : start + batch]])
+        images = np.stack([np.asarray(open_image(file)) for file in files[start : start + batch]])
         yield torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2)
 
 
