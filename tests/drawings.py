@@ -33,6 +33,24 @@ def draw(folder: Path, count: int = TINY.images) -> Path:
     return folder
 
 
+def mutated(data: bytes, random: np.random.Generator) -> bytes:
+    """A file with a few bytes changed, a part removed, repeated or replaced, or its end cut off."""
+    start, end = sorted(random.integers(0, len(data) + 1, 2))
+    match random.integers(5):
+        case 0:
+            return data[:start]
+        case 1:
+            return data[:start] + data[end:]
+        case 2:
+            return data[:end] + data[start:]
+        case 3:
+            return data[:start] + random.bytes(min(end - start, 16)) + data[start + 16 :]
+    spoiled = bytearray(data)
+    for place in random.integers(0, len(data), random.integers(1, 8)):
+        spoiled[place] = random.integers(256)
+    return bytes(spoiled)
+
+
 def autoencoder(folder: Path, seed: int = 0, **fields: Any) -> Path:
     """An AutoencoderKL of the released shape with random weights, narrow."""
     import harness.base.torchvision_ops  # noqa: F401, I001

@@ -20,7 +20,8 @@ from harness.base.provenance import provenance
 from harness.data import DATASETS
 from harness.data import index as files
 from harness.data.index import Index, refuse_unreadable
-from harness.encoding.images import Source, decoded, open_source
+from harness.encoding.images import decoded
+from harness.encoding.sources import Source, open_source
 from harness.encoding.shards import Note, encoder, write_shard
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.spec import ENCODERS

@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import DecompressionBombError
 from torch import Tensor
 from tqdm import tqdm
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
-from harness.base.images import JPEG, SUFFIXES, open_image
+from harness.base.images import JPEG, SUFFIXES, Unreadable, decode, inspect, read_file
 from harness.scoring import features, metrics, reference
 
 BATCH = 64  # images read at a time
@@ -56,7 +55,7 @@ def score(
     found = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
     width = found["pool"].shape[1]
     few = [f"reference: {text}" for text in metrics.warnings(target.n, width) if target.n]
-    warnings = [*network.warnings, *metrics.warnings(n, width), *few, *_lossy(samples)]
+    warnings = [*network.warnings, *metrics.warnings(n, width), *few, *lossy(samples)]
     origin = {
         "extractor": network.name,
         "extractor_digest": network.digest,
@@ -73,9 +72,9 @@ def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int
         the first named.
     """
     if path.is_dir():
-        files = _files(path)
-        side = _checked(path, files, channels)
-        return len(files), side, _decoded(files, batch)
+        files = files_of(path)
+        side = common_side(path, files, channels)
+        return len(files), side, decoded(files, batch)
     n, side, found = reference.array_shape(path)
     if found != channels:
         raise UserError(f"images of {path} have {found} channels, not {channels}: convert them")
@@ -95,7 +94,11 @@ def make_reference(images: Path, out: Path, network: features.Extractor, rank: R
     return count
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """
+    Raises:
+        UserError: there are none.
+    """
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
         raise UserError(
@@ -104,47 +107,59 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _checked(folder: Path, files: list[Path], channels: int) -> int:
-    """The side that all images share."""
-    faults = {file.name: fault for file in files if (fault := _fault(file, MODES[channels]))}
+def common_side(folder: Path, files: list[Path], channels: int) -> int:
+    """The side that all images share.
+
+    Raises:
+        UserError: some cannot be used, counted and the first named; or sizes differ.
+    """
+    sizes, faults = set[tuple[int, int]](), list[str]()
+    for file in files:
+        try:
+            mode, size = inspect(read_file(file))
+        except Unreadable as fault:
+            faults.append(f"{file.name} is unreadable: {fault}")
+            continue
+        sizes.add(size)
+        if mode != MODES[channels]:
+            faults.append(f"{file.name} is {mode}, not {MODES[channels]}")
     if faults:
-        named = "; ".join(f"{name} {fault}" for name, fault in list(faults.items())[:5])
         raise UserError(
-            f"{len(faults)} of {len(files)} images in {folder} cannot be used ({named}): replace them"
+            f"{len(faults)} of {len(files)} images in {folder} cannot be used"
+            f" ({'; '.join(faults[:5])}): replace them"
         )
-    sizes = {open_image(file).size for file in files}
     if len(sizes) > 1 or len(set(*sizes)) > 1:
         raise UserError(
             f"images in {folder} have sizes {sorted(sizes)[:5]}: bring them to one square size"
         )
-    return int(sizes.pop()[0])
+    return sizes.pop()[0]
 
 
-def _fault(file: Path, mode: str) -> str:
-    """What is wrong with a file, seen without decoding it where its format has checksums."""
-    try:
-        with open_image(file) as image:
-            image.verify() if image.format == "PNG" else image.load()
-            return "" if image.mode == mode else f"is {image.mode}, not {mode}"
-    except (OSError, SyntaxError, DecompressionBombError) as error:
-        return f"is unreadable: {error}"
+def decoded(files: list[Path], batch: int) -> Iterator[Tensor]:
+    """uint8 [N, C, side, side] of files that common_side() accepted.
 
-
-def _decoded(files: list[Path], batch: int) -> Iterator[Tensor]:
+    Raises:
+        UserError: one whose checksums are right cannot be decoded, or changed since.
+    """
     for start in range(0, len(files), batch):
-        images = np.stack([np.asarray(open_image(file)) for file in files[start : start + batch]])
+        images = np.stack([pixels(file) for file in files[start : start + batch]])
         yield torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2)
 
 
-def _lossy(samples: Path) -> list[str]:
-    count = (
-        sum(file.suffix.lower() in JPEG for file in samples.iterdir()) if samples.is_dir() else 0
-    )
-    return (
-        [f"{count} images are JPEG: its compression changes FID, store PNG or arrays"]
-        if count
-        else []
-    )
+def pixels(file: Path) -> reference.Array:
+    try:
+        return np.asarray(decode(read_file(file)))
+    except Unreadable as fault:
+        raise UserError(f"{file} is unreadable: {fault}: replace it") from None
+
+
+def lossy(samples: Path) -> list[str]:
+    """A warning where some of the images are JPEG."""
+    if not samples.is_dir():
+        return []
+    count = sum(file.suffix.lower() in JPEG for file in samples.iterdir())
+    text = f"{count} images are JPEG: its compression changes FID, store PNG or arrays"
+    return [text] if count else []
 
 
 def parity(

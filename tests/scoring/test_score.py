@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+from harness.base.errors import UserError
 from harness.scoring import external as score
 from harness.scoring import features, metrics, reference
 
@@ -107,6 +110,27 @@ def test_unreadable_images_are_named_and_counted(
     with pytest.raises(
         ValueError, match=r"3 of 31 images .*000003.png is unreadable.*000004.png.*000005.jpg"
     ):
+        score.score(folder, against, **DIGITS)
+
+
+def test_a_fifo_is_named_and_not_waited_for(tmp_path: Path, numbers: Tensor, against: Path) -> None:
+    folder = folder_of(numbers[:3], tmp_path / "images")
+    os.mkfifo(folder / "x.png")
+    with pytest.raises(UserError, match=r"1 of 4 images .*x.png is unreadable: is no regular file"):
+        score.score(folder, against, **DIGITS)
+
+
+def test_an_image_with_right_checksums_that_cannot_be_decoded_is_named(
+    tmp_path: Path, numbers: Tensor, against: Path
+) -> None:
+    folder = folder_of(numbers[:3], tmp_path / "images")
+    data, place = (folder / "000001.png").read_bytes(), b"IDAT"
+    start = data.index(place) + 4
+    size = int.from_bytes(data[start - 8 : start - 4], "big")
+    pixels = b"\0" * size
+    checksum = zlib.crc32(place + pixels).to_bytes(4, "big")
+    (folder / "000001.png").write_bytes(data[:start] + pixels + checksum + data[start + size + 4 :])
+    with pytest.raises(UserError, match=r"000001.png is unreadable: .*: replace it"):
         score.score(folder, against, **DIGITS)
 
 
