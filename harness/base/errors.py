@@ -34,6 +34,10 @@ class UserError(ValueError):
     """Something a person can fix: the message names the thing, its value and the remedy, in one line."""
 
 
+class Locked(UserError):
+    """Another process is doing the same task."""
+
+
 def as_user_error(error: BaseException) -> UserError | None:
     """The one-line form of an error that a person can fix, or None for a bug.
 

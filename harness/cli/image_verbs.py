@@ -92,12 +92,7 @@ def encode(args: argparse.Namespace) -> int:
         )
         return 0
     if not task.is_done(store):
-        try:
-            with_bar(task, store, cluster)
-        except BlockingIOError:
-            raise UserError(
-                f"{task.id} is locked by another process: wait until it has ended"
-            ) from None
+        with_bar(task, store, cluster)
     if os.environ.get("RANK", "0") == "0":
         refuse_unreadable(out)
         index = read_index(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.base.errors import Locked
 from harness.base.files import claim, is_whole
 from harness.study.cluster import Cluster
 from harness.study.store import Store
@@ -16,7 +17,7 @@ def perform(
     """Does one task in this process group; does nothing where it is done already.
 
     Raises:
-        BlockingIOError: another process has it locked, and did not end within `patience` seconds.
+        Locked: another process has it locked, and did not end within `patience` seconds.
         Interrupted: a signal came; run the same task again to go on.
     """
     from harness.base.distributed import process_group, stop_on_signal
@@ -27,7 +28,7 @@ def perform(
         claim(task.claim(store), rank.is_main, patience) as mine,
     ):
         if rank.any(not mine):
-            raise BlockingIOError(f"{task.id} is locked by another process: left to it")
+            raise Locked(f"{task.id} is locked by another process: left to it")
         if task.is_done(store):
             return
         match task:  # each room is imported when it is needed: torch and diffusers take seconds

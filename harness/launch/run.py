@@ -15,7 +15,7 @@ from typing import cast
 
 from tqdm import tqdm
 
-from harness.base.errors import UserError, user_errors
+from harness.base.errors import Locked, UserError, user_errors
 from harness.base.files import is_claimed
 from harness.launch.perform import perform, set_threads
 from harness.spec import Sweep
@@ -110,7 +110,7 @@ def attempt(task: Task, store: Store, cluster: Cluster, tell: Progress) -> str |
     try:
         with user_errors():
             perform(task, store, cluster, tell)
-    except BlockingIOError:
+    except Locked:
         return None  # another process was quicker: the task is done by it, or missing again
     except UserError as error:
         return str(error)

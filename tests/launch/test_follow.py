@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
 
+from harness.base.errors import UserError
 from harness.launch import follow as module
 from harness.launch.follow import AGAIN, follow, from_json, prefix
 from harness.launch.jobs import cancel
@@ -45,9 +46,9 @@ def test_errors_are_said_and_tried_again_after_the_first_time(
 ) -> None:
     store, cluster, said = Store(tmp_path), Cluster(poll_seconds=0.01), list[str]()
     ends: list[Exception | None] = [
-        ValueError("refused"),
+        UserError("refused"),
         None,
-        ValueError("too many jobs"),
+        UserError("too many jobs"),
         OSError(28, "full"),
         None,
     ]
@@ -63,7 +64,7 @@ def test_errors_are_said_and_tried_again_after_the_first_time(
         follow(SWEEP, store, cluster, ROOT, said.append)
     assert follow(SWEEP, store, cluster, ROOT, said.append) == sorted(left) and not ends
     assert [line.split(":")[0] for line in said] == ["too many jobs", "the system"]
-    ends[:] = [ValueError("the scheduler does not answer"), None]
+    ends[:] = [UserError("the scheduler does not answer"), None]
     assert follow(SWEEP, store, cluster, ROOT, said.append, asked=False) == sorted(left), (
         "a job asks nobody"
     )

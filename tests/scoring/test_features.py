@@ -165,7 +165,7 @@ def test_digits_extractor_is_registered_with_torch_fidelity(numbers: Tensor) -> 
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
-    ours, theirs = np.load(FROZEN.parent / "digits.npz"), load_digits()
+    ours, theirs = np.load(Path(digits.__file__).with_name("digits.npz")), load_digits()
     np.testing.assert_array_equal(ours["images"], theirs.images)
     np.testing.assert_array_equal(ours["labels"], theirs.target)
 

@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 
 from harness.base import rng
 from harness.base.distributed import Rank, Stop
-from harness.base.errors import UserError
+from harness.base.errors import Locked, UserError
 from harness.base.files import is_claimed, is_whole, read_json, read_lines
 from harness.data.digits import Digits
 from harness.spec import Run, Sweep
@@ -335,7 +335,7 @@ def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
     (run,) = sweep.runs
     with (
         claim(store.train_claim(run)),
-        pytest.raises(BlockingIOError, match="worked on by another process"),
+        pytest.raises(Locked, match="locked by another process"),
     ):
         train_all(sweep, store)
     assert not store.logs(run)
