@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
-from harness.base.validation import refuse
+from harness.base.validation import Mistakes, refuse
 from harness.data.rows import DATASETS
 
 SCHEMA = 1
@@ -103,25 +104,70 @@ def shape(name: str) -> list[int]:
 def read_index(folder: Path) -> Index:
     """
     Raises:
-        ValueError: no such file, or one that is no index.
+        UserError: no such file, one of a newer version, or one that is no index.
     """
     path = index_path(folder)
     try:
-        found = read_json(path)
-    except OSError:
+        fields = read_json(path)
+    except FileNotFoundError:
         raise UserError(
             f"{folder} holds no index.json: run harness encode, again until it has ended"
         ) from None
-    if found.get("schema", SCHEMA) > SCHEMA:
+    schema = fields.get("schema", SCHEMA)
+    if isinstance(schema, int) and schema > SCHEMA:
         raise UserError(
-            f"{path} has schema {found['schema']}, this version reads {SCHEMA}: take a newer version"
+            f"{path} has schema {schema}, this version reads {SCHEMA}: take a newer version"
         )
-    names = {field.name for field in dataclasses.fields(Index)}
-    if found.keys() != names:
-        raise UserError(
-            f"{path} is no index ({', '.join(sorted(found.keys() ^ names))}): run harness encode again"
-        )
-    return Index(**found)
+    if problems := wrong_fields(fields):
+        raise Mistakes(f"{path} is no index: delete it and run harness encode again", problems)
+    return Index(**fields)
+
+
+KINDS = {field.name: str(field.type) for field in dataclasses.fields(Index)}
+FILE = {"file": str, "bytes": int, "sha256": str}
+UNREADABLE = {"row": int, "name": str, "fault": str}
+VAE = {"name": str, "encoder": str, "digest": str}
+
+
+def wrong_fields(fields: Mapping[str, Any]) -> list[str]:
+    """What keeps JSON from being an Index, types and contents, in words."""
+    if differ := sorted(fields.keys() ^ KINDS.keys()):
+        return [f"the fields {', '.join(differ)}"]
+    wrong = [
+        name for name, kind in KINDS.items() if type(fields[name]).__name__ != kind.split("[")[0]
+    ]
+    if wrong:
+        return [f"{name} must be {KINDS[name]}" for name in wrong]
+    index = Index(**fields)
+    return [text for text, holds in requirements(index).items() if not holds]
+
+
+def requirements(index: Index) -> dict[str, bool]:
+    """What every index fulfils whose fields have the right types."""
+    files = [shard_path(Path(), i) for i in range(len(index.shards))]
+    entries = all(of_kind(entry, UNREADABLE) for entry in index.unreadable)
+    rows = [entry["row"] for entry in index.unreadable] if entries else []
+    return {
+        f"data must be one of {', '.join(DATASETS)}": index.data in DATASETS,
+        "rows and shard must be at least 1": min(index.rows, index.shard) > 0,
+        "scale must be finite and above 0": 0 < index.scale < math.inf,
+        "vae must hold name, encoder and digest": of_kind(index.vae, VAE),
+        "classes must be names": all(isinstance(name, str) for name in index.classes),
+        "shards must hold file, bytes and sha256 of each shard": [
+            entry["file"] for entry in index.shards if of_kind(entry, FILE)
+        ]
+        == [str(file) for file in files],
+        "labels must hold file, bytes and sha256 of labels.npy": of_kind(index.labels, FILE)
+        and index.labels["file"] == str(labels_path(Path())),
+        "unreadable must hold row, name and fault of each image": entries,
+        "rows of unreadable must ascend below the number of rows": rows == sorted(set(rows))
+        and all(0 <= row < index.rows for row in rows),
+    }
+
+
+def of_kind(value: object, kinds: Mapping[str, type]) -> bool:
+    """Whether a JSON object holds at least these keys with exactly these types."""
+    return isinstance(value, dict) and all(type(value.get(k)) is kind for k, kind in kinds.items())
 
 
 def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
