@@ -1,4 +1,4 @@
-"""The one reader of image files: five formats, bounded sizes, and every fault of a file in words."""
+"""The one reader of image files: five formats, bounded sizes, every fault in words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DISK = {
 
 
 class Unreadable(Exception):
-    """One file cannot be read; the message says why, and what to do about it where that is known."""
+    """One file cannot be read; the message says why, and the remedy where it is known."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Where images lie: a folder, a zip, a tar or a Hugging Face dataset, read by index. None is trusted."""
+"""Where images lie: a folder, zip, tar or Hugging Face dataset, read by index, none trusted."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def tarred(path: Path) -> Source:
 
 
 def members(path: Path, start: int, end: int, kind: str = "") -> Iterator[tuple[str, str, Place]]:
-    """Class, name and place of each file of the uncompressed tar in the bytes start … end of `path`.
+    """Class, name and place of each file of the plain tar in the bytes start … end of `path`.
 
     Raises:
         UserError: it is no tar.
@@ -159,7 +159,7 @@ def members(path: Path, start: int, end: int, kind: str = "") -> Iterator[tuple[
     with path.open("rb") as file:
         file.seek(start)
         try:
-            archive = tarfile.open(fileobj=file, mode="r:")
+            archive = tarfile.TarFile(fileobj=file)
         except tarfile.TarError:
             raise UserError(
                 f"{path} is no folder, no zip and no plain tar: unpack it, and name the folder"

@@ -1,4 +1,4 @@
-"""Encoding: right to the number, never twice, nothing half-written; and what does not fit is told before it begins."""
+"""Encoding: right to the number, never twice, nothing half-written; misfits refused first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from harness.base.distributed import Interrupted, Stop
 from harness.base.errors import UserError, as_user_error
 from harness.base.files import claim, read_json, read_lines
 from harness.data import DATASETS, Data
-from harness.data.index import index_path, read_index, shard_path
+from harness.data.index import index_path, note_path, read_index, shard_path
 from harness.encoding.images import center_crop
 from harness.encoding.shards import Batch, write_shard
 from harness.launch.perform import perform
@@ -150,6 +150,43 @@ def test_a_signal_within_a_shard_leaves_nothing_of_it(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         write_shard(tmp_path, 0, range(6), batches(), made, stop, lambda share: None)
     assert tree(tmp_path) == {"shards"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"unreadable": [{"row": 1}]},
+        {"unreadable": [{"row": 99, "fault": "x"}]},
+        {"unreadable": "none"},
+        {"made": []},
+        {"bytes": "2176"},
+        {"sha256": None},
+    ],
+)
+def test_a_damaged_note_is_named(
+    fields: dict[str, Any], task: Encode, undisturbed: Path, vae: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, task.out))
+    index_path(out).unlink()
+    note = note_path(out, 1)
+    note.write_text(json.dumps(read_json(note) | fields))
+    with pytest.raises(UserError, match=f"{note} is no note of a shard: delete it and run the"):
+        encode(task, vae)
+    note.unlink()
+    encode(task, vae)
+    assert written(out) == written(undisturbed)
+
+
+def test_leftovers_of_killed_writers_are_removed_and_other_files_kept(
+    task: Encode, undisturbed: Path, vae: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, task.out))
+    index_path(out).unlink()
+    for name in (".index.json.123", ".labels.npy.123", "shards/.00000.npy.123"):
+        (out / name).write_bytes(b"of a killed writer")
+    (out / ".gitignore").write_text("of a user")
+    encode(task, vae)
+    assert {name for name in tree(out) if "/." in f"/{name}"} == {".gitignore"}
 
 
 RANK = """

@@ -364,7 +364,7 @@ def test_a_tar_that_was_cut_is_refused(
 def test_a_tar_cut_between_two_members_says_where(tmp_path: Path) -> None:
     path = plain({f"ant/{i}.png": bytes(512) for i in range(3)}, tmp_path)
     os.truncate(path, 2048)
-    with pytest.raises(UserError, match="no end mark at byte 2,048, it was cut there: fetch it"):
+    with pytest.raises(UserError, match=r"no end mark at byte 2,048, it was cut there: fetch it"):
         open_source(path)
 
 
@@ -372,7 +372,7 @@ def test_a_tar_within_a_tar_that_lacks_its_end_is_refused(tmp_path: Path) -> Non
     """What follows would be taken for images of its class."""
     inner = tar(tmp_path / "inner", {"0.png": bytes(512)}).read_bytes()[:1024]
     path = tar(tmp_path / "x.tar", {"ant.tar": inner, "bee.tar": inner})
-    with pytest.raises(UserError, match="is damaged: .*: fetch it or pack it again"):
+    with pytest.raises(UserError, match=r"is damaged: .*: fetch it or pack it again"):
         open_source(path)
 
 
