@@ -13,7 +13,6 @@ from harness.base.errors import UserError, user_errors
 from harness.cli import image_verbs
 from harness.cli import sweep_verbs as verbs
 from harness.cli.sweep_verbs import RESULTS
-from harness.data.index import SHARD
 
 
 def parser() -> argparse.ArgumentParser:
@@ -166,79 +165,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="for scripts")
     table_options(made)
 
-    made = sweep_verb(
-        image_verbs.sample,
-        "A protocol's images as an npz for ADM's evaluator.",
-        "digits --run mini-DiT-XL/2 --out s.npz",
-    )
-    made.add_argument("--run", required=True, help="a model of the sweep, or a run's id")
-    made.add_argument("--step", type=int, help="default: the sweep's last")
-    made.add_argument("--protocol", help="a protocol's name or id, where the sweep has several")
-    made.add_argument("--out", type=Path, required=True, help="the npz to write")
-    made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
-
-    made = verb(
-        image_verbs.evaluate,
-        "Scores images from anywhere.",
-        "--samples samples.npz --reference VIRTUAL_imagenet256.npz",
-    )
-    scoring_options(made, samples=True)
-    made.add_argument("--json", action="store_true", help="for scripts")
-
-    made = verb(
-        image_verbs.parity,
-        "Our numbers of ADM's published samples beside ADM's own.",
-        "--samples admnet.npz --reference ref.npz",
-    )
-    scoring_options(made, samples=True)
-
-    made = with_cluster(
-        verb(
-            image_verbs.encode,
-            "Images → latents of both mirror images, in shards; run it again to go on.",
-            "imagenet/train --out latents/imagenet256 --data imagenet256",
-        )
-    )
-    made.add_argument(
-        "images",
-        type=Path,
-        help="a folder of class folders, a tar or zip of one, or a saved dataset",
-    )
-    made.add_argument("--out", type=Path, help="the folder of latents")
-    made.add_argument("--data", help="imagenet256 (default), imagenet512", default="imagenet256")
-    made.add_argument(
-        "--vae",
-        default="ft-mse",
-        help="whose encoder: ft-mse (default), ft-ema and original share one",
-    )
-    made.add_argument(
-        "--shard", type=int, default=SHARD, help=f"images of a file (default: {SHARD:,})"
-    )
-    made.add_argument(
-        "--verify",
-        action="store_true",
-        help="IMAGES is a folder of latents: reads every byte of it",
-    )
-    made.add_argument("--device", help="auto, cpu or cuda (default: auto)")
-    made.add_argument(
-        "--dirty",
-        action="store_true",
-        help="on Slurm: run the code as it is, not as it is committed",
-    )
-    made.add_argument(
-        "--retry", action="store_true", help="on Slurm: also after three failures in a row"
-    )
-
-    made = verb(
-        image_verbs.reference,
-        "Reference statistics of a folder of images or an npz.",
-        "--images train/ --out imagenet256.npz",
-    )
-    made.add_argument(
-        "--images", type=Path, required=True, help="a folder of images, or an npz with arr_0"
-    )
-    made.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
-    scoring_options(made, samples=False)
+    for image_verb in image_verbs.VERBS:
+        image_verb.add_to(subparsers)
     return top
 
 
@@ -250,26 +178,6 @@ def table_options(made: argparse.ArgumentParser) -> None:
         help="where collect wrote the tables (default: results)",
     )
     made.add_argument("--protocol", help="the protocol's id, where a table holds several")
-
-
-def scoring_options(made: argparse.ArgumentParser, samples: bool) -> None:
-    if samples:
-        made.add_argument(
-            "--samples",
-            type=Path,
-            required=True,
-            help="an npz with arr_0, uint8 NHWC, or a folder of images",
-        )
-        made.add_argument("--reference", type=Path, required=True, help="an npz in ADM's format")
-    made.add_argument(
-        "--inception",
-        type=Path,
-        metavar="WEIGHTS",
-        help="Inception's weights (default: in torch's hub folder)",
-    )
-    made.add_argument(
-        "--extractor", default="inception", help="inception (default) or digits-cnn-1"
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Scoring anybody's images: the same from a folder as from an npz, and a clear refusal of what cannot be scored."""
+"""Scoring anybody's images: from a folder as from an npz; what cannot be scored is named."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import told
 from PIL import Image
 from torch import Tensor
 
@@ -157,8 +158,8 @@ def test_pickled_and_absent_samples_are_refused(tmp_path: Path, against: Path) -
             score.score(tmp_path / f"{name}.npz", against, **DIGITS)
 
 
-def test_parity_sets_ours_beside_the_known_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's public figures for ADM's files are within every bound; a precision further off is not."""
+def test_parity_sets_ours_beside_the_known_values() -> None:
+    """torch's public figures for ADM's files are in every bound; a precision further off is not."""
     ours = {
         "inception_score": 215.98,
         "fid": 3.9410,
@@ -166,9 +167,18 @@ def test_parity_sets_ours_beside_the_known_values(monkeypatch: pytest.MonkeyPatc
         "precision": 0.8255,
         "recall": 0.5285,
     }
-    monkeypatch.setattr(score, "score", lambda *_, **__: ours)
-    assert all(row["within"] for row in score.parity(Path("samples"), Path("reference")))
-    ours["precision"] = 0.8250
-    table = score.parity_table(score.parity(Path("samples"), Path("reference")))
+    assert all(row["within"] for row in score.compare(ours))
+    table = score.parity_table(score.compare(ours | {"precision": 0.8250}))
     (line,) = [line for line in table.splitlines() if "OUTSIDE" in line]
     assert line.split() == ["precision", "0.8250", "0.8265", "0.0010", "OUTSIDE"]
+
+
+def test_the_verb_prints_values_and_warnings(
+    tmp_path: Path, numbers: Tensor, against: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(numbers[:70], tmp_path / "images", "jpg")
+    words = ("score", "--samples", folder, "--reference", against, "--extractor", "digits-cnn-1")
+    status, text, _ = told(capsys, *words)
+    assert status == 0 and "fid     " in text and "Warning: 70 images are JPEG" in text
+    values = json.loads(told(capsys, *words, "--json")[1])
+    assert f"{values['fid']:.4f}" in text and len(values["warnings"]) == text.count("Warning: ")
