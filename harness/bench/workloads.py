@@ -182,7 +182,8 @@ def autoencoder() -> Any:
     import harness.base.torchvision_ops  # noqa: F401, I001  # diffusers imports torchvision
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(**AUTOENCODER).eval().requires_grad_(False)
+    vae: Any = AutoencoderKL(**AUTOENCODER)
+    return vae.eval().requires_grad_(False)
 
 
 def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Workload:

@@ -48,7 +48,7 @@ def read_note(out: Path, shard: int, span: range) -> Note:
     """
     path = files.note_path(out, shard)
     fields = read_json(path)
-    bad = fields["unreadable"] if of_kind(fields, NOTE) else [None]
+    bad: list[Any] = fields["unreadable"] if of_kind(fields, NOTE) else [None]
     if not all(of_kind(entry, UNREADABLE) and entry["row"] in span for entry in bad):
         raise UserError(
             f"{path} is no note of a shard: delete it and run the same command again, which makes"
