@@ -1,4 +1,4 @@
-"""A small dataset of drawn images, a small VAE, and the row that registers them: what tests of latents share."""
+"""A small dataset of drawn images, a small VAE, and damage: shared by tests of latents and images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of latents as its files tell it: where they lie, what index.json says, and what is wrong. No torch."""
+"""A folder of latents by its files: their paths, index.json, and what is wrong. No torch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Index:
 
     @property
     def notice(self) -> str:
-        """What is to be said of images that are not all of the dataset's."""
+        """A warning where images of the dataset are missing, else ""."""
         return incomplete(self.data, self.count)
 
 
@@ -174,17 +174,17 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
     """The folder of the dataset `name` and its index, checked without reading the latents.
 
     Raises:
-        ValueError: everything that keeps them from being that dataset, at once.
+        UserError: everything that keeps them from being that dataset, at once.
     """
     if folder is None:
         raise UserError(
-            f"{name} has no path: harness encode IMAGES --out DIR --data {name}, then paths.{name} = DIR"
-            " in the cluster file"
+            f"{name} has no path: harness encode IMAGES --out DIR --data {name}, then"
+            f" paths.{name} = DIR in the cluster file"
         )
     index, data = read_index(folder), DATASETS[name]
     if index.data != name:
         raise UserError(
-            f"{folder} holds {index.data}, not {name}: mend paths.{name} in the cluster file"
+            f"{folder} holds {index.data}, not {name}: fix paths.{name} in the cluster file"
         )
     wanted = {
         "shape": shape(name),
@@ -193,20 +193,20 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
         "pixels": data.pixels,
         "shards": -(-index.rows // index.shard),
     }
-    told = {
+    stored = {
         key: len(x) if isinstance(x := getattr(index, key), list) and key != "shape" else x
         for key in wanted
     }
-    found = [
-        f"{key} is {told[key]}, must be {wanted[key]}: encode it anew"
+    problems = [
+        f"{key} is {stored[key]}, must be {wanted[key]}: encode it again"
         for key in wanted
-        if told[key] != wanted[key]
+        if stored[key] != wanted[key]
     ]
     if len(index.classes) > data.classes:
-        found.append(
-            f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it anew"
+        problems.append(
+            f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it again"
         )
-    refuse(f"dataset {name} in {folder}", found + wrong_sizes(folder, index))
+    refuse(f"dataset {name} in {folder}", problems + wrong_sizes(folder, index))
     return folder, index
 
 
@@ -214,61 +214,68 @@ def is_complete(folder: Path, name: str, vae: str, shard: int) -> bool:
     """Whether the latents that are asked for are there, every file as long as it was written.
 
     Raises:
-        ValueError: others lie there.
+        UserError: others lie there.
     """
     if not index_path(folder).exists():
         return False
     index = read_index(folder)
-    found, asked = (index.data, index.vae["name"], index.shard), (name, vae, shard)
-    if found != asked:
+    stored, asked = (index.data, index.vae["name"], index.shard), (name, vae, shard)
+    if stored != asked:
         raise UserError(
-            f"{folder} holds (data, VAE, shard) = {found}, not {asked}: choose another --out"
+            f"{folder} holds (data, VAE, shard) = {stored}, not {asked}: choose another --out"
         )
     return not wrong_sizes(folder, index)
 
 
 def wrong_sizes(folder: Path, index: Index) -> list[str]:
-    said = []
-    for part in (*index.shards, index.labels):
-        path = folder / part["file"]
+    """Files that are absent or have another size than the index says, each with its remedy."""
+    problems = []
+    for entry in (*index.shards, index.labels):
+        path = folder / entry["file"]
         size = path.stat().st_size if path.exists() else None
-        if size != part["bytes"]:
-            is_now = "is not there" if size is None else f"has {size} bytes, not {part['bytes']}"
-            said.append(f"{path} {is_now}: {remedy(folder, index)}")
-    return said
+        if size != entry["bytes"]:
+            is_now = "is not there" if size is None else f"has {size} bytes, not {entry['bytes']}"
+            problems.append(f"{path} {is_now}: {remedy(folder, index)}")
+    return problems
 
 
 def remedy(folder: Path, index: Index) -> str:
-    more = f" --vae {index.vae['name']}" * (
-        index.vae["name"] != "ft-mse"
-    ) + f" --shard {index.shard}" * (index.shard != SHARD)
-    return f"harness encode {index.source} --out {folder} --data {index.data}{more} makes it anew, and nothing else"
+    """The command that makes a file of the folder again."""
+    command = f"harness encode {index.source} --out {folder} --data {index.data}"
+    if index.vae["name"] != "ft-mse":
+        command += f" --vae {index.vae['name']}"
+    if index.shard != SHARD:
+        command += f" --shard {index.shard}"
+    return f"{command} makes it again, and nothing else"
 
 
 def refuse_unreadable(folder: Path) -> None:
     """
     Raises:
-        ValueError: images were left out, with the first of them; index.json lists all.
+        UserError: images were left out, with the first of them; index.json lists all.
     """
     index = read_index(folder)
     if bad := index.unreadable:
-        lines = [
+        first = "; ".join(
             f"{x['name']} (in {shard_path(folder, x['row'] // index.shard).name}): {x['fault']}"
             for x in bad[:5]
-        ]
+        )
         raise UserError(
-            f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all: {'; '.join(lines)}:"
-            " mend them, delete those shards and encode again, or train without them"
+            f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all:"
+            f" {first}: fix them, delete those shards and encode again, or train without them"
         )
 
 
 def damaged(folder: Path, index: Index, progress: Callable[[int], object]) -> Iterator[str]:
-    """Every file whose bytes are not those that were written, with the remedy; `tell` hears of bytes read."""
-    for part in (*index.shards, index.labels):
-        path = folder / part["file"]
-        if (
-            path.exists()
-            and path.stat().st_size == part["bytes"]
-            and sha256(path, progress) != part["sha256"]
-        ):
-            yield f"{path} is damaged, its SHA-256 is not the index's: delete it, and {remedy(folder, index)}"
+    """Every file whose bytes are not those that were written, with the remedy.
+
+    `progress` is given the number of bytes of each block read.
+    """
+    for entry in (*index.shards, index.labels):
+        path = folder / entry["file"]
+        whole = path.exists() and path.stat().st_size == entry["bytes"]
+        if whole and sha256(path, progress) != entry["sha256"]:
+            yield (
+                f"{path} is damaged, its SHA-256 is not the index's: delete it, and"
+                f" {remedy(folder, index)}"
+            )

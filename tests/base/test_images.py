@@ -60,7 +60,7 @@ def png(width: int, height: int, pixels: bytes = b"") -> bytes:
 
 def test_a_file_of_postscript_starts_no_program(planted: Path) -> None:
     for read in (decode, inspect):
-        with pytest.raises(Unreadable, match="cannot identify image file$"):
+        with pytest.raises(Unreadable, match=r"cannot identify image file$"):
             read(EPS)
     assert not planted.exists()
     with pytest.raises(subprocess.CalledProcessError):  # Pillow by itself
@@ -118,7 +118,7 @@ def test_whatever_a_decoder_raises_is_the_files_fault(error: type[Exception]) ->
 
 def test_errors_of_the_disk_pass_with_the_files_name(tmp_path: Path) -> None:
     for number in DISK:
-        with pytest.raises(OSError, match="x.png") as error, reading(tmp_path / "x.png"):
+        with pytest.raises(OSError, match=r"x\.png") as error, reading(tmp_path / "x.png"):
             raise OSError(number, os.strerror(number))
         assert error.value.errno == number
     with pytest.raises(Unreadable, match="Invalid argument"), reading(tmp_path / "x.zip"):

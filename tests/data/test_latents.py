@@ -148,7 +148,10 @@ def both(folder: Path) -> None:
             lambda out: index_path(out).write_text('{"schema": 1, "data": "tiny"}'),
             "is no index: .*rows",
         ),
-        (changed(rows="14"), "is no index: delete it and run harness encode again: rows must be int"),
+        (
+            changed(rows="14"),
+            "is no index: delete it and run harness encode again: rows must be int",
+        ),
         (changed(shards=3, scale=1), "scale must be float; shards must be list"),
         (changed(shard=0), "rows and shard must be at least 1"),
         (changed(scale=float("inf")), "scale must be finite and above 0"),
@@ -162,12 +165,12 @@ def both(folder: Path) -> None:
             "rows of unreadable must ascend below the number of rows",
         ),
         (changed(schema=2), "has schema 2, this version reads 1"),
-        (changed(data="imagenet256"), "holds imagenet256, not tiny: mend paths.tiny"),
+        (changed(data="imagenet256"), "holds imagenet256, not tiny: fix paths.tiny"),
         (
             changed(shape=[2, 2, 4, 8, 8], crop="none"),
             r"shape is \[2, 2, 4, 8, 8\], must .*; crop is none, must be adm",
         ),
-        (changed(rows=16), "shards is 3, must be 4: encode it anew"),
+        (changed(rows=16), "shards is 3, must be 4: encode it again"),
         (changed(classes=["ant", "bee", "cat", "dog"]), "it has 4 classes, tiny has 3"),
         (
             both,

@@ -274,7 +274,7 @@ def test_unreadable_images_are_left_out_and_listed(
     task, out = replace(task, source=str(source)), Path(task.out)
     with pytest.raises(
         ValueError,
-        match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*mend them",
+        match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*fix them",
     ):
         encode(task, vae)
     index, found = read_index(out), rows(out)
@@ -336,7 +336,7 @@ def flip(path: Path) -> None:
     [
         (
             lambda out: flip(shard_path(out, 1)),
-            "00001.npy is damaged, .*: delete it, and harness encode .*anew",
+            "00001.npy is damaged, .*: delete it, and harness encode .*makes it again",
         ),
         (lambda out: flip(out / "labels.npy"), r"labels.npy is damaged"),
         (lambda out: shard_path(out, 0).unlink(), "00000.npy is not there: harness encode"),
