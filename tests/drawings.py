@@ -1,4 +1,4 @@
-"""A small dataset of drawn images, a small VAE, and the row that registers them: what tests of latents share."""
+"""A small dataset of drawn images, a small VAE, and damage: shared by tests of latents and images."""
 
 from __future__ import annotations
 
@@ -31,6 +31,24 @@ def draw(folder: Path, count: int = TINY.images) -> Path:
         coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), np.uint8))
         coarse.resize((int(width), int(height)), Image.Resampling.BICUBIC).save(path)
     return folder
+
+
+def mutated(data: bytes, random: np.random.Generator) -> bytes:
+    """A file with a few bytes changed, a part removed, repeated or replaced, or its end cut off."""
+    start, end = sorted(random.integers(0, len(data) + 1, 2))
+    match random.integers(5):
+        case 0:
+            return data[:start]
+        case 1:
+            return data[:start] + data[end:]
+        case 2:
+            return data[:end] + data[start:]
+        case 3:
+            return data[:start] + random.bytes(min(end - start, 16)) + data[start + 16 :]
+    spoiled = bytearray(data)
+    for place in random.integers(0, len(data), random.integers(1, 8)):
+        spoiled[place] = random.integers(256)
+    return bytes(spoiled)
 
 
 def autoencoder(folder: Path, seed: int = 0, **fields: Any) -> Path:

@@ -17,6 +17,7 @@ REMEDIES = {
     errno.ENFILE: "close files on this machine and run the same command again",
     errno.EIO: "check that disk, then run the same command again",
     errno.ESTALE: "check that the file system is mounted, then run the same command again",
+    errno.ENOTCONN: "check that the file system is mounted, then run the same command again",
     errno.ENOLCK: "mount that file system with locks (flock), or choose another folder",
     errno.EOPNOTSUPP: "choose a folder on a file system with locks (flock)",
     errno.ENOSYS: "choose a folder on a file system with locks (flock)",

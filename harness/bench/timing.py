@@ -1,4 +1,4 @@
-"""`harness bench`: how fast this device does every work of a sweep, timed and stored by the device's name."""
+"""`harness bench`: how fast this device does a sweep's workloads, timed and stored by device."""
 
 from __future__ import annotations
 
@@ -19,51 +19,55 @@ from harness.base.files import claim, write_json
 from harness.base.precision import matmul_precision
 from harness.base.provenance import device_name, peak_speed, provenance
 from harness.base.text import aligned, duration, in_units, pace
-from harness.bench.workloads import Call, Item, works
+from harness.bench.workloads import Call, Workload, workloads
 from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.speed import Speed, basis, measured
 from harness.study.store import Store
 
-WINDOWS = 5  # stretches of time whose median counts
-SIDE = {"cuda": 8192, "cpu": 1024}  # of the square product whose speed is called the matmul peak
+WINDOWS = 5  # timed stretches; their median counts
+SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices whose product is the matmul peak
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 Row = dict[str, Any]
 
 
 def bench(
-    sweep: Sweep, store: Store, cluster: Cluster, device: torch.device, seconds: float, say: Say
+    sweep: Sweep,
+    store: Store,
+    cluster: Cluster,
+    device: torch.device,
+    seconds: float,
+    report: Report,
 ) -> list[Row]:
-    """Measures every work of the sweep's runs and protocols, each stored as soon as it is known; the rows.
+    """Measures every workload of a sweep and stores each row at once; returns the rows.
 
-    seconds: how long each is timed, and the longest that one call of it may take.
+    Args:
+        seconds: how long each is timed, and the longest that one call may take.
     """
-    items, rows = works(sweep, cluster, device), []
+    items, rows = workloads(sweep, cluster, device), []
     precisions = dict.fromkeys(item.work.precision for item in items)
     peaks = {precision: matmul_peak(device, precision, seconds) for precision in precisions}
     for number, item in enumerate(items, 1):
-        found = attempt(item, device, peaks[item.work.precision], seconds)
-        if isinstance(found, str):
-            say(f"{number}/{len(items)} {item.work.key}: skipped: {found}")
+        row = attempt(item, device, peaks[item.work.precision], seconds)
+        if isinstance(row, str):
+            report(f"{number}/{len(items)} {item.work.key}: skipped: {row}")
             continue
-        keep(found, item.work.key, store, device)
-        rows.append(found)
-        say(f"{number}/{len(items)} {item.work.key}: {found['images_per_second']:.4g} images/s")
+        keep(row, item.work.key, store, device)
+        rows.append(row)
+        report(f"{number}/{len(items)} {item.work.key}: {row['images_per_second']:.4g} images/s")
     return rows
 
 
-def attempt(item: Item, device: torch.device, peak: float, seconds: float) -> Row | str:
-    """The row of a work, of the largest batch that memory and time allow; or why there is none."""
-    batch, once = (
-        item.batch,
-        2e9 * item.work.gmacs * item.forwards / peak,
-    )  # seconds of one image, at best
+def attempt(item: Workload, device: torch.device, peak: float, seconds: float) -> Row | str:
+    """The row of the largest batch that memory and time allow, or why there is none."""
+    batch, once = item.batch, 2e9 * item.work.gmacs * item.forwards / peak  # s an image, at best
     while batch > 1 and batch * once > seconds / WINDOWS:
         batch //= 2
     if batch * once > seconds:
-        return f"one image takes {once:.1f} s or more: --seconds {math.ceil(2 * once)} would measure it"
+        enough = math.ceil(2 * once)
+        return f"one image takes {once:.1f} s or more: --seconds {enough} would measure it"
     part = min(item.part, batch)
     while part and item.bytes(part) > room(device):
         part //= 2
@@ -72,7 +76,7 @@ def attempt(item: Item, device: torch.device, peak: float, seconds: float) -> Ro
             return measure(item, max(part, batch // part * part), part, device, peak, seconds)
         except torch.OutOfMemoryError:
             part //= 2
-        finally:  # what the last one left behind
+        finally:  # the next workload starts with free memory
             torch.compiler.reset()
             gc.collect()
             if device.type == "cuda":
@@ -81,17 +85,16 @@ def attempt(item: Item, device: torch.device, peak: float, seconds: float) -> Ro
 
 
 def room(device: torch.device) -> float:
-    """Bytes that may be asked for: a GPU refuses what it does not have, a machine ends whoever asks."""
-    return (
-        math.inf
-        if device.type == "cuda"
-        else 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    )
+    """Bytes that may be allocated: a GPU refuses more, a machine without them kills the process."""
+    if device.type == "cuda":
+        return math.inf
+    return 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def measure(
-    item: Item, batch: int, part: int, device: torch.device, peak: float, seconds: float
+    item: Workload, batch: int, part: int, device: torch.device, peak: float, seconds: float
 ) -> Row:
+    """Times one workload; the row that is stored."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = timed(item.make(batch, part), device, seconds)
@@ -117,14 +120,15 @@ def measure(
 
 
 def timed(call: Call, device: torch.device, seconds: float) -> list[float]:
-    """Seconds of one call in each window."""
-    clock(call, 1, device)  # compiles, chooses kernels, fills caches
+    """Seconds a call, of each window, after a call that compiles and fills caches."""
+    clock(call, 1, device)
     once = clock(call, 1, device)
     count = max(1, round(seconds / WINDOWS / once))
     return [clock(call, count, device) for _ in range(max(3, min(WINDOWS, round(seconds / once))))]
 
 
 def clock(call: Call, count: int, device: torch.device) -> float:
+    """Seconds a call, over `count` calls."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     began = time.perf_counter()
@@ -136,7 +140,7 @@ def clock(call: Call, count: int, device: torch.device) -> float:
 
 
 def matmul_peak(device: torch.device, precision: str, seconds: float) -> float:
-    """Operations a second of a plain square product in that precision: what the rest is compared with."""
+    """Operations a second of a square matrix product: what the workloads are compared with."""
     dtype, side = torch.bfloat16 if precision == "bf16" else torch.float32, SIDE[device.type]
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     with matmul_precision(precision):
@@ -144,7 +148,11 @@ def matmul_peak(device: torch.device, precision: str, seconds: float) -> float:
 
 
 def keep(row: Row, key: str, store: Store, device: torch.device) -> None:
-    """The row into the device's file; the others stay."""
+    """Puts the row into the device's file; its other rows stay.
+
+    Raises:
+        UserError: another process has the file locked.
+    """
     path = store.speed(device_name(device))
     with claim(path.with_suffix(".lock"), patience=30) as mine:
         if not mine:
@@ -158,12 +166,12 @@ def keep(row: Row, key: str, store: Store, device: torch.device) -> None:
 
 
 def bench_text(rows: Sequence[Row]) -> str:
-    """What was measured, a work a line."""
+    """The measured rows, a workload a line."""
     head = ("work", "batch", "images/s", "least … most", "TFLOP/s", "of matmul", "MFU", "memory")
     lines = [
         (
-            f"{r['what']} {r['subject']} {r['precision']}{' compiled' * r['compile']}",
-            f"{r['batch']}" + f" by {r['part']}" * (r["part"] < r["batch"]),
+            f"{r['what']} {r['subject']} {r['precision']}" + (" compiled" if r["compile"] else ""),
+            f"{r['batch']} by {r['part']}" if r["part"] < r["batch"] else f"{r['batch']}",
             pace(r["images_per_second"]),
             f"{pace(r['least'])} … {pace(r['most'])}",
             f"{r['tflops']:.3g}",
@@ -174,13 +182,14 @@ def bench_text(rows: Sequence[Row]) -> str:
         for r in rows
     ]
     return f"{aligned(head, lines)}\n" + (
-        "Medians; sampling counts forwards, of one image each. Of matmul: of a plain square product in that precision,"
-        " timed here. MFU: of the data sheet's dense bf16, as in the logs. Memory: peak of tensors, on a GPU."
+        "Medians; sampling counts forwards, of one image each. Of matmul: of a plain square"
+        " product in that precision, timed here. MFU: of the data sheet's dense bf16, as in the"
+        " logs. Memory: peak of tensors, on a GPU."
     )
 
 
 def evaluations_text(sweep: Sweep, store: Store, device: torch.device) -> str:
-    """What each protocol takes of each model on that device: the sampler's few timed steps, times their number."""
+    """Hours that each protocol takes of each model on that device, from the measured rows."""
     path = store.speed(device_name(device))
     speed = Speed(device_name(device), f"in {path}, for harness plan", rows=measured(path)["rows"])
     head = ("evaluation", "images", "steps", "images/s sampled", "sampling", "decoding", "features")

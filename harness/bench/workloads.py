@@ -1,12 +1,10 @@
-"""Every work of a sweep, set up on the code that does it: what `harness bench` times."""
+"""The workloads of a sweep, each set up on the code that does it: what `harness bench` times."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import torch
@@ -16,7 +14,7 @@ from harness.base.distributed import Rank
 from harness.base.prefetch import prefetch
 from harness.data import DATASETS
 from harness.data.origin import Origin
-from harness.models.autoencoder import decoder_of, load_vae, to_uint8
+from harness.models.autoencoder import decoder_of, to_uint8
 from harness.scoring import features
 from harness.scoring.features import Extractor
 from harness.scoring.sample import sample
@@ -28,11 +26,9 @@ from harness.study.speed import Work
 from harness.training.loop import make_batch
 from harness.training.step import microbatches, new_state, stepper
 
-SAMPLER_STEPS = 4  # that are timed; a protocol's time follows from its number of forwards
-AUTOENCODER_BATCH, IMAGES = (
-    16,
-    64,
-)  # images in one forward of the autoencoder, and in one call of what follows sampling
+SAMPLER_STEPS = 4  # timed; a protocol's time follows from its number of forwards
+AUTOENCODER_BATCH = 16  # images in one forward of the autoencoder
+IMAGES = 64  # in one call of what follows sampling
 # diffusers' AutoencoderKL as the published decoders are configured.
 AUTOENCODER: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -45,33 +41,38 @@ Call = Callable[[], object]
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
-    """A work and how to do it: `make(batch, part)` sets up a call that does `batch` images, `part` in one forward."""
+class Workload:
+    """Work and how to do it: `make(batch, part)` gives a call on `batch` images by `part`."""
 
     work: Work
     batch: int
     part: int
     make: Callable[[int, int], Call]
-    forwards: int = 1  # that one call does of each image
-    bytes: Callable[[int], float] = lambda part: 0.0
+    forwards: int = 1  # of each image in one call
+    bytes: Callable[[int], float] = lambda part: 0.0  # memory that a forward of `part` needs
     compile: bool = False
 
 
-def works(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Item]:
-    """Every work once, in the sweep's order."""
-    found: dict[str, Item] = {}
+def workloads(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Workload]:
+    """Every work of the sweep once, in its order."""
+    by_key: dict[str, Workload] = {}
     for run in sweep.runs:
-        items = [training(run, cluster.of(run.model, False), device)]
-        if run.data != "digits":
-            items.append(encoding(run, device))
-        for protocol in sweep.protocols:
-            scoring = cluster.of(run.model, True)
-            items += [sampling(run, protocol, scoring, device), extracting(run, protocol, device)]
-            if protocol.decoder != "identity":
-                items.append(decoding(run, device))
-        for item in items:
-            found.setdefault(item.work.key, item)
-    return list(found.values())
+        for workload in workloads_of(run, sweep.protocols, cluster, device):
+            by_key.setdefault(workload.work.key, workload)
+    return list(by_key.values())
+
+
+def workloads_of(
+    run: Run, protocols: Iterable[Protocol], cluster: Cluster, device: torch.device
+) -> Iterator[Workload]:
+    yield training_workload(run, cluster.of(run.model, False), device)
+    if DATASETS[run.data].latent:
+        yield encoding_workload(run, device)
+    for protocol in protocols:
+        yield sampling_workload(run, protocol, cluster.of(run.model, True), device)
+        yield features_workload(run, protocol, device)
+        if protocol.decoder != "identity":
+            yield decoding_workload(run, device)
 
 
 class RandomLatents:
@@ -92,8 +93,8 @@ class RandomLatents:
         return self.x[index.to(device)], self.y[index.to(device)]
 
 
-def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
-    """The real step and the real draw; of several GPUs each would do its share of the batch."""
+def training_workload(run: Run, cluster: Cluster, device: torch.device) -> Workload:
+    """The real step on really drawn batches, as one device does it."""
 
     def settings(batch: int, part: int) -> tuple[Run, Cluster]:
         one = dataclasses.replace(cluster, microbatch=part, nodes=1, gpus_per_node=0)
@@ -116,7 +117,7 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
     def needed(part: int) -> float:
         return memory.training(*settings(part, part))
 
-    return Item(
+    return Workload(
         cost.training(run),
         run.batch_size,
         cluster.microbatch,
@@ -126,15 +127,16 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
     )
 
 
-def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.device) -> Item:
+def sampling_workload(
+    run: Run, protocol: Protocol, cluster: Cluster, device: torch.device
+) -> Workload:
+    """A few steps of the real sampler, on a network with random weights."""
     short = dataclasses.replace(
         protocol, sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps)
     )
 
     def make(batch: int, part: int) -> Call:
-        with (
-            device
-        ):  # no seed's weights: their values change no time, and drawing them on the CPU takes long
+        with device:  # not a seed's weights: values change no time, drawing on the CPU takes long
             net: nn.Module = network(run).eval()
         if cluster.compile:
             net = cast(nn.Module, torch.compile(net))
@@ -142,48 +144,50 @@ def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.devic
 
     forwards = short.sampling_steps * protocol.forwards
     work, batch = cost.sampling(run, protocol), cluster.sampling_batch
-    return Item(work, batch, batch, make, forwards, compile=cluster.compile)
+    return Workload(work, batch, batch, make, forwards, compile=cluster.compile)
 
 
 def cut(batch: int, part: int) -> Iterator[tuple[int, int]]:
     return ((low, min(batch, low + part)) for low in range(0, batch, part))
 
 
-def decoding(run: Run, device: torch.device) -> Item:
-    """Through load_decoder, from random weights of the published configuration."""
+def decoding_workload(run: Run, device: torch.device) -> Workload:
+    """The real decoder, with random weights in the published configuration."""
     data = DATASETS[run.data]
 
     def make(batch: int, part: int) -> Call:
-        with tempfile.TemporaryDirectory() as folder:
-            autoencoder().save_pretrained(folder)
-            decode = decoder_of(load_vae("ft-mse", Path(folder)), device)
+        decode = decoder_of(autoencoder(), device)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
         return torch.inference_mode()(lambda: [to_uint8(decode(x)) for x in latents.split(part)])
 
-    return Item(cost.autoencoder("decoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
+    return Workload(cost.autoencoder("decoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
 
 
-def encoding(run: Run, device: torch.device) -> Item:
-    """The bare forward, in fp32; reading and cropping images is not in it."""
+def encoding_workload(run: Run, device: torch.device) -> Workload:
+    """The encoder's forward in fp32, without reading and cropping images."""
 
     def make(batch: int, part: int) -> Call:
-        vae = autoencoder().to(device).eval()
+        vae = autoencoder().to(device)
         pixels = torch.randn(batch, 3, *2 * [DATASETS[run.data].pixels], device=device)
         return torch.inference_mode()(
             lambda: [vae.encode(x).latent_dist.parameters for x in pixels.split(part)]
         )
 
-    return Item(cost.autoencoder("encoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
+    return Workload(cost.autoencoder("encoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
 
 
 def autoencoder() -> Any:
-    import harness.base.torchvision_ops  # noqa: F401, I001  # diffusers' autoencoder imports torchvision
+    """The published AutoencoderKL with random weights, as load_vae() gives it."""
+    import harness.base.torchvision_ops  # noqa: F401, I001  # diffusers imports torchvision
     from diffusers import AutoencoderKL
 
-    return AutoencoderKL(**AUTOENCODER)
+    vae: Any = AutoencoderKL(**AUTOENCODER)
+    return vae.eval().requires_grad_(False)
 
 
-def extracting(run: Run, protocol: Protocol, device: torch.device) -> Item:
+def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Workload:
+    """The real extractor on random pixels."""
+
     def make(batch: int, part: int) -> Call:
         extractor = extractor_of(protocol.features, str(device))
         side = DATASETS[run.data].pixels
@@ -192,11 +196,11 @@ def extracting(run: Run, protocol: Protocol, device: torch.device) -> Item:
         )
         return lambda: [extractor(x) for x in images.split(part)]
 
-    return Item(cost.features(protocol), IMAGES, IMAGES, make)
+    return Workload(cost.features(protocol), IMAGES, IMAGES, make)
 
 
 def extractor_of(name: str, device: str) -> Extractor:
-    """The extractor; Inception with random weights, which nobody has to fetch for its speed."""
+    """The extractor; Inception with random weights, so that a benchmark needs no download."""
     if name != "inception":
         return features.load(name, device=device)
 

@@ -1,4 +1,4 @@
-"""What the verbs of images do: encode, sample, evaluate, parity, reference; as thin as those of a sweep."""
+"""The verbs about images: encode, sample, score, parity, reference; each with its options."""
 
 from __future__ import annotations
 
@@ -7,27 +7,81 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness.base.errors import UserError
+from harness.base.text import aligned
 from harness.base.validation import one_of, refuse, within
-from harness.cli.verb import cluster_from
+from harness.cli.verb import (
+    Verb,
+    add_cluster,
+    add_device,
+    add_dirty,
+    add_json,
+    add_sweep,
+    cluster_from,
+)
 from harness.data import DATASETS
-from harness.data.index import damaged, read_index, refuse_unreadable, wrong_sizes
+from harness.data.index import SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
 from harness.spec import ENCODERS
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
 
-def evaluate(args: argparse.Namespace) -> int:
-    from harness.scoring.external import score
+def score(args: argparse.Namespace) -> int:
+    from harness.base.distributed import process_group
+    from harness.scoring import external
 
-    found = score(args.samples, args.reference, args.inception, args.extractor, device=device())
-    if args.json:
-        print(json.dumps(found, indent=1))
-        return 0
-    for name, value in found.items():
-        print(f"{name:<18}{value:.4f}" if isinstance(value, float) else f"{name:<18}{value}")
+    with process_group() as rank:
+        device = str(rank.device)
+        values = external.score(
+            args.samples, args.reference, args.inception, args.extractor, device=device
+        )
+    print(json.dumps(values, indent=1) if args.json else score_text(values))
     return 0
+
+
+def score_text(values: dict[str, Any]) -> str:
+    """A value a line, and then the warnings."""
+    lines = [
+        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in values.items()
+        if name != "warnings"
+    ]
+    warnings = [f"Warning: {text}" for text in values["warnings"]]
+    return "\n".join([aligned(("metric", "value"), lines), *warnings])
+
+
+def score_options(parser: argparse.ArgumentParser) -> None:
+    samples_options(parser)
+    extractor_options(parser)
+    add_json(parser)
+
+
+def samples_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        required=True,
+        help="an npz with arr_0, uint8 NHWC, or a folder of images",
+    )
+    parser.add_argument("--reference", type=Path, required=True, help="an npz in ADM's format")
+
+
+def inception_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inception",
+        type=Path,
+        metavar="WEIGHTS",
+        help="Inception's weights (default: in torch's hub folder)",
+    )
+
+
+def extractor_options(parser: argparse.ArgumentParser) -> None:
+    inception_option(parser)
+    parser.add_argument(
+        "--extractor", default="inception", help="inception (default) or digits-cnn-1"
+    )
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -45,16 +99,18 @@ def sample(args: argparse.Namespace) -> int:
             ", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols)
         )
         raise UserError(
-            f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}"
+            f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of:"
+            f" {there}"
         )
-    task = Evaluate(runs[0], args.step or sweep.steps[-1], protocols[0], True, "asked for")
+    step = sweep.steps[-1] if args.step is None else args.step
+    task = Evaluate(runs[0], step, protocols[0], True, "asked for")
     with (
         process_group(cluster.device) as rank,
         tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
     ):
 
-        def progress(news: str, share: float) -> None:
-            bar.set_description_str(news)
+        def progress(line: str, share: float) -> None:
+            bar.set_description_str(line)
             bar.update(share - bar.n)
 
         write_samples(task, Store(Path(cluster.store)), cluster, rank, args.out, progress)
@@ -62,13 +118,28 @@ def sample(args: argparse.Namespace) -> int:
     return 0
 
 
-def parity(args: argparse.Namespace) -> int:
-    from harness.scoring.external import parity as compare
-    from harness.scoring.external import parity_table
+def sample_options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    add_device(parser)
+    parser.add_argument("--run", required=True, help="a model of the sweep, or a run's id")
+    parser.add_argument("--step", type=int, help="default: the sweep's last")
+    parser.add_argument("--protocol", help="a protocol's name or id, where the sweep has several")
+    parser.add_argument("--out", type=Path, required=True, help="the npz to write")
 
-    rows = compare(args.samples, args.reference, args.inception, device())
-    print(parity_table(rows))
+
+def parity(args: argparse.Namespace) -> int:
+    from harness.base.distributed import process_group
+    from harness.scoring import external
+
+    with process_group() as rank:
+        rows = external.parity(args.samples, args.reference, args.inception, str(rank.device))
+    print(external.parity_table(rows))
     return 0 if all(row["within"] for row in rows) else 1
+
+
+def parity_options(parser: argparse.ArgumentParser) -> None:
+    samples_options(parser)
+    inception_option(parser)
 
 
 def encode(args: argparse.Namespace) -> int:
@@ -81,7 +152,7 @@ def encode(args: argparse.Namespace) -> int:
 
     if args.verify:
         return verify(args.images)
-    refuse("encode", encode_faults(args))
+    refuse("encode", encode_problems(args))
     cluster, out = cluster_from(args), args.out.resolve()
     store = Store(Path(cluster.store))
     task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
@@ -99,28 +170,59 @@ def encode(args: argparse.Namespace) -> int:
         refuse_unreadable(out)
         index = read_index(out)
         print(f"{out}: {index.count:,} images; name it as paths.{task.data} in the cluster file")
-        print(index.notice, end="\n" * bool(index.notice), file=sys.stderr)
+        if index.notice:
+            print(index.notice, file=sys.stderr)
     return 0
 
 
-def encode_faults(args: argparse.Namespace) -> list[str]:
+def encode_problems(args: argparse.Namespace) -> list[str]:
+    """Everything that is wrong with the options."""
     latent = [name for name, data in DATASETS.items() if data.latent]
     checks = {"data": one_of(latent), "vae": one_of(ENCODERS), "shard": within(1)}
     given = {name: getattr(args, name) for name in checks}
-    found = [
+    problems = [
         f"--{name} {value} {fault}"
         for name, value in given.items()
         if (fault := checks[name](value))
     ]
     if args.out is None:
-        found.append("--out DIR is missing: where shall they go?")
+        problems.append("--out DIR is missing: name the folder to write")
     if not args.images.exists():
-        found.append(f"there is nothing at {args.images}")
-    return found
+        problems.append(f"there is nothing at {args.images}: name a folder or an archive of images")
+    return problems
+
+
+def encode_options(parser: argparse.ArgumentParser) -> None:
+    add_cluster(parser)
+    add_device(parser)
+    parser.add_argument(
+        "images",
+        type=Path,
+        help="a folder of class folders, a tar or zip of one, or a saved dataset",
+    )
+    parser.add_argument("--out", type=Path, help="the folder of latents")
+    parser.add_argument("--data", help="imagenet256 (default), imagenet512", default="imagenet256")
+    parser.add_argument(
+        "--vae",
+        default="ft-mse",
+        help="whose encoder: ft-mse (default), ft-ema and original share one",
+    )
+    parser.add_argument(
+        "--shard", type=int, default=SHARD, help=f"images of a file (default: {SHARD:,})"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="IMAGES is a folder of latents: reads every byte of it",
+    )
+    add_dirty(parser)
+    parser.add_argument(
+        "--retry", action="store_true", help="on Slurm: also after three failures in a row"
+    )
 
 
 def verify(folder: Path) -> int:
-    """Reads every byte of the latents."""
+    """Reads every byte of the latents; the exit status."""
     from tqdm import tqdm
 
     from harness.data.latents import Latents
@@ -155,7 +257,48 @@ def reference(args: argparse.Namespace) -> int:
     return 0
 
 
-def device() -> str:
-    import torch
+def reference_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=Path, required=True, help="a folder of images, or an npz with arr_0"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
+    extractor_options(parser)
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+
+VERBS = (
+    Verb(
+        "sample",
+        "A protocol's images as an npz for ADM's evaluator.",
+        "digits --run mini-DiT-XL/2 --out s.npz",
+        sample_options,
+        sample,
+    ),
+    Verb(
+        "score",
+        "Scores images from anywhere.",
+        "--samples samples.npz --reference VIRTUAL_imagenet256.npz",
+        score_options,
+        score,
+    ),
+    Verb(
+        "parity",
+        "Our numbers of ADM's published samples beside ADM's own.",
+        "--samples admnet.npz --reference ref.npz",
+        parity_options,
+        parity,
+    ),
+    Verb(
+        "encode",
+        "Images → latents of both mirror images, in shards; run it again to go on.",
+        "imagenet/train --out latents/imagenet256 --data imagenet256",
+        encode_options,
+        encode,
+    ),
+    Verb(
+        "reference",
+        "Reference statistics of a folder of images or an npz.",
+        "--images train/ --out imagenet256.npz",
+        reference_options,
+        reference,
+    ),
+)

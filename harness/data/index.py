@@ -1,16 +1,17 @@
-"""A folder of latents as its files tell it: where they lie, what index.json says, and what is wrong. No torch."""
+"""A folder of latents by its files: their paths, index.json, and what is wrong. No torch."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
-from harness.base.validation import refuse
+from harness.base.validation import Mistakes, refuse
 from harness.data.rows import DATASETS
 
 SCHEMA = 1
@@ -54,7 +55,7 @@ class Index:
 
     @property
     def notice(self) -> str:
-        """What is to be said of images that are not all of the dataset's."""
+        """A warning where images of the dataset are missing, else ""."""
         return incomplete(self.data, self.count)
 
 
@@ -103,42 +104,87 @@ def shape(name: str) -> list[int]:
 def read_index(folder: Path) -> Index:
     """
     Raises:
-        ValueError: no such file, or one that is no index.
+        UserError: no such file, one of a newer version, or one that is no index.
     """
     path = index_path(folder)
     try:
-        found = read_json(path)
-    except OSError:
+        fields = read_json(path)
+    except FileNotFoundError:
         raise UserError(
             f"{folder} holds no index.json: run harness encode, again until it has ended"
         ) from None
-    if found.get("schema", SCHEMA) > SCHEMA:
+    schema = fields.get("schema", SCHEMA)
+    if isinstance(schema, int) and schema > SCHEMA:
         raise UserError(
-            f"{path} has schema {found['schema']}, this version reads {SCHEMA}: take a newer version"
+            f"{path} has schema {schema}, this version reads {SCHEMA}: take a newer version"
         )
-    names = {field.name for field in dataclasses.fields(Index)}
-    if found.keys() != names:
-        raise UserError(
-            f"{path} is no index ({', '.join(sorted(found.keys() ^ names))}): run harness encode again"
-        )
-    return Index(**found)
+    if problems := wrong_fields(fields):
+        raise Mistakes(f"{path} is no index: delete it and run harness encode again", problems)
+    return Index(**fields)
+
+
+KINDS = {field.name: str(field.type) for field in dataclasses.fields(Index)}
+FILE = {"file": str, "bytes": int, "sha256": str}
+UNREADABLE = {"row": int, "name": str, "fault": str}
+VAE = {"name": str, "encoder": str, "digest": str}
+
+
+def wrong_fields(fields: Mapping[str, Any]) -> list[str]:
+    """What keeps JSON from being an Index, types and contents, in words."""
+    if differ := sorted(fields.keys() ^ KINDS.keys()):
+        return [f"the fields {', '.join(differ)}"]
+    wrong = [
+        name for name, kind in KINDS.items() if type(fields[name]).__name__ != kind.split("[")[0]
+    ]
+    if wrong:
+        return [f"{name} must be {KINDS[name]}" for name in wrong]
+    index = Index(**fields)
+    return [text for text, holds in requirements(index).items() if not holds]
+
+
+def requirements(index: Index) -> dict[str, bool]:
+    """What every index fulfils whose fields have the right types."""
+    files = [shard_path(Path(), i) for i in range(len(index.shards))]
+    entries = all(of_kind(entry, UNREADABLE) for entry in index.unreadable)
+    rows = [entry["row"] for entry in index.unreadable] if entries else []
+    return {
+        f"data must be one of {', '.join(DATASETS)}": index.data in DATASETS,
+        "rows and shard must be at least 1": min(index.rows, index.shard) > 0,
+        "scale must be finite and above 0": 0 < index.scale < math.inf,
+        "vae must hold name, encoder and digest": of_kind(index.vae, VAE),
+        "classes must be names": all(isinstance(name, str) for name in index.classes),
+        "shards must hold file, bytes and sha256 of each shard": [
+            entry["file"] for entry in index.shards if of_kind(entry, FILE)
+        ]
+        == [str(file) for file in files],
+        "labels must hold file, bytes and sha256 of labels.npy": of_kind(index.labels, FILE)
+        and index.labels["file"] == str(labels_path(Path())),
+        "unreadable must hold row, name and fault of each image": entries,
+        "rows of unreadable must ascend below the number of rows": rows == sorted(set(rows))
+        and all(0 <= row < index.rows for row in rows),
+    }
+
+
+def of_kind(value: object, kinds: Mapping[str, type]) -> bool:
+    """Whether a JSON object holds at least these keys with exactly these types."""
+    return isinstance(value, dict) and all(type(value.get(k)) is kind for k, kind in kinds.items())
 
 
 def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
     """The folder of the dataset `name` and its index, checked without reading the latents.
 
     Raises:
-        ValueError: everything that keeps them from being that dataset, at once.
+        UserError: everything that keeps them from being that dataset, at once.
     """
     if folder is None:
         raise UserError(
-            f"{name} has no path: harness encode IMAGES --out DIR --data {name}, then paths.{name} = DIR"
-            " in the cluster file"
+            f"{name} has no path: harness encode IMAGES --out DIR --data {name}, then"
+            f" paths.{name} = DIR in the cluster file"
         )
     index, data = read_index(folder), DATASETS[name]
     if index.data != name:
         raise UserError(
-            f"{folder} holds {index.data}, not {name}: mend paths.{name} in the cluster file"
+            f"{folder} holds {index.data}, not {name}: fix paths.{name} in the cluster file"
         )
     wanted = {
         "shape": shape(name),
@@ -147,20 +193,20 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
         "pixels": data.pixels,
         "shards": -(-index.rows // index.shard),
     }
-    told = {
+    stored = {
         key: len(x) if isinstance(x := getattr(index, key), list) and key != "shape" else x
         for key in wanted
     }
-    found = [
-        f"{key} is {told[key]}, must be {wanted[key]}: encode it anew"
+    problems = [
+        f"{key} is {stored[key]}, must be {wanted[key]}: encode it again"
         for key in wanted
-        if told[key] != wanted[key]
+        if stored[key] != wanted[key]
     ]
     if len(index.classes) > data.classes:
-        found.append(
-            f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it anew"
+        problems.append(
+            f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it again"
         )
-    refuse(f"dataset {name} in {folder}", found + wrong_sizes(folder, index))
+    refuse(f"dataset {name} in {folder}", problems + wrong_sizes(folder, index))
     return folder, index
 
 
@@ -168,61 +214,68 @@ def is_complete(folder: Path, name: str, vae: str, shard: int) -> bool:
     """Whether the latents that are asked for are there, every file as long as it was written.
 
     Raises:
-        ValueError: others lie there.
+        UserError: others lie there.
     """
     if not index_path(folder).exists():
         return False
     index = read_index(folder)
-    found, asked = (index.data, index.vae["name"], index.shard), (name, vae, shard)
-    if found != asked:
+    stored, asked = (index.data, index.vae["name"], index.shard), (name, vae, shard)
+    if stored != asked:
         raise UserError(
-            f"{folder} holds (data, VAE, shard) = {found}, not {asked}: choose another --out"
+            f"{folder} holds (data, VAE, shard) = {stored}, not {asked}: choose another --out"
         )
     return not wrong_sizes(folder, index)
 
 
 def wrong_sizes(folder: Path, index: Index) -> list[str]:
-    said = []
-    for part in (*index.shards, index.labels):
-        path = folder / part["file"]
+    """Files that are absent or have another size than the index says, each with its remedy."""
+    problems = []
+    for entry in (*index.shards, index.labels):
+        path = folder / entry["file"]
         size = path.stat().st_size if path.exists() else None
-        if size != part["bytes"]:
-            is_now = "is not there" if size is None else f"has {size} bytes, not {part['bytes']}"
-            said.append(f"{path} {is_now}: {remedy(folder, index)}")
-    return said
+        if size != entry["bytes"]:
+            is_now = "is not there" if size is None else f"has {size} bytes, not {entry['bytes']}"
+            problems.append(f"{path} {is_now}: {remedy(folder, index)}")
+    return problems
 
 
 def remedy(folder: Path, index: Index) -> str:
-    more = f" --vae {index.vae['name']}" * (
-        index.vae["name"] != "ft-mse"
-    ) + f" --shard {index.shard}" * (index.shard != SHARD)
-    return f"harness encode {index.source} --out {folder} --data {index.data}{more} makes it anew, and nothing else"
+    """The command that makes a file of the folder again."""
+    command = f"harness encode {index.source} --out {folder} --data {index.data}"
+    if index.vae["name"] != "ft-mse":
+        command += f" --vae {index.vae['name']}"
+    if index.shard != SHARD:
+        command += f" --shard {index.shard}"
+    return f"{command} makes it again, and nothing else"
 
 
 def refuse_unreadable(folder: Path) -> None:
     """
     Raises:
-        ValueError: images were left out, with the first of them; index.json lists all.
+        UserError: images were left out, with the first of them; index.json lists all.
     """
     index = read_index(folder)
     if bad := index.unreadable:
-        lines = [
+        first = "; ".join(
             f"{x['name']} (in {shard_path(folder, x['row'] // index.shard).name}): {x['fault']}"
             for x in bad[:5]
-        ]
+        )
         raise UserError(
-            f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all: {'; '.join(lines)}:"
-            " mend them, delete those shards and encode again, or train without them"
+            f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all:"
+            f" {first}: fix them, delete those shards and encode again, or train without them"
         )
 
 
 def damaged(folder: Path, index: Index, progress: Callable[[int], object]) -> Iterator[str]:
-    """Every file whose bytes are not those that were written, with the remedy; `tell` hears of bytes read."""
-    for part in (*index.shards, index.labels):
-        path = folder / part["file"]
-        if (
-            path.exists()
-            and path.stat().st_size == part["bytes"]
-            and sha256(path, progress) != part["sha256"]
-        ):
-            yield f"{path} is damaged, its SHA-256 is not the index's: delete it, and {remedy(folder, index)}"
+    """Every file whose bytes are not those that were written, with the remedy.
+
+    `progress` is given the number of bytes of each block read.
+    """
+    for entry in (*index.shards, index.labels):
+        path = folder / entry["file"]
+        whole = path.exists() and path.stat().st_size == entry["bytes"]
+        if whole and sha256(path, progress) != entry["sha256"]:
+            yield (
+                f"{path} is damaged, its SHA-256 is not the index's: delete it, and"
+                f" {remedy(folder, index)}"
+            )

@@ -1,4 +1,4 @@
-"""One shard: images through the VAE's encoder, and the file that they become."""
+"""One shard: images through the VAE's encoder, their file, and the note beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,35 +16,72 @@ from torch import Tensor
 
 from harness.base.distributed import Interrupted, Stop
 from harness.base.errors import UserError
-from harness.base.files import atomic_write, write_json
+from harness.base.files import atomic_write, read_json, write_json
 from harness.base.precision import matmul_precision
 from harness.data import index as files
+from harness.data.index import of_kind
 from harness.encoding.images import Pixels
 
-TELL_S = 5  # between two lines of a log
+REPORT_SECONDS = 5  # between two lines of a log
 
 Array = np.ndarray[Any, Any]
-Note = dict[str, Any]  # what lies beside a whole shard
+
+
+@dataclass(frozen=True)
+class Note:
+    """What lies beside a whole shard: its size and digest, its bad images, how it was made."""
+
+    bytes: int
+    sha256: str
+    unreadable: list[dict[str, Any]]  # row, fault
+    made: dict[str, Any]
+
+
+NOTE = {"bytes": int, "sha256": str, "unreadable": list, "made": dict}
+UNREADABLE = {"row": int, "fault": str}
+
+
+def read_note(out: Path, shard: int, span: range) -> Note:
+    """The note of a shard that holds the rows `span`.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = files.note_path(out, shard)
+    fields = read_json(path)
+    bad: list[Any] = fields["unreadable"] if of_kind(fields, NOTE) else [None]
+    if not all(of_kind(entry, UNREADABLE) and entry["row"] in span for entry in bad):
+        raise UserError(
+            f"{path} is no note of a shard: delete it and run the same command again, which makes"
+            " that shard again"
+        )
+    return Note(**{name: fields[name] for name in NOTE})
 
 
 class Batch(NamedTuple):
-    """fp16 rows [N, mirrored, moment, C, h, w], NaN where there is a fault: {place in the batch: what is wrong}."""
+    """Rows in fp16 [N, mirrored, moment, C, h, w]; a row with a fault is NaN."""
 
     rows: Array
-    faults: dict[int, str]
+    faults: dict[int, str]  # by place in the batch, what is wrong
 
 
 def encoder(
     vae: Any, device: torch.device, shape: list[int]
 ) -> Callable[[list[Pixels | str]], Batch]:
-    """What makes a batch of images, or of words for those that could not be read; the VAE is on the device."""
+    """Turns images, or the faults of those that could not be read, into rows of `shape`.
+
+    The VAE must be on the device.
+
+    Raises:
+        UserError: the VAE gives numbers that are not finite.
+    """
 
     @torch.inference_mode()
     @matmul_precision("tf32")  # as the released training script encodes
     def posterior(images: Array) -> Array:
         x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        found = vae.encode(torch.cat([x, x.flip(-1)])).latent_dist
-        moments: Tensor = torch.stack([found.mean, found.std], 1).half()
+        normal = vae.encode(torch.cat([x, x.flip(-1)])).latent_dist
+        moments: Tensor = torch.stack([normal.mean, normal.std], 1).half()
         if not moments.isfinite().all():
             raise UserError("the VAE gives numbers that are not finite: fetch its weights again")
         return moments.unflatten(0, (2, len(images))).transpose(0, 1).cpu().numpy()
@@ -67,10 +105,10 @@ def write_shard(
     stop: Stop,
     progress: Callable[[float], None],
 ) -> Note:
-    """Rows `span` as a file, batch by batch, and then its note.
+    """Writes the rows `span` batch by batch, and then the shard's note.
 
     Raises:
-        Interrupted: a signal came; there is neither.
+        Interrupted: a signal came; neither file is there.
     """
     path, digest, bad = files.shard_path(out, shard), hashlib.sha256(), list[dict[str, Any]]()
     files.note_path(out, shard).unlink(missing_ok=True)
@@ -80,8 +118,8 @@ def write_shard(
             digest.update(block)
             file.write(block)
 
-        write(header((len(span), *made["shape"])))
-        row, told = span.start, time.monotonic()
+        write(npy_header((len(span), *made["shape"])))
+        row, reported = span.start, time.monotonic()
         while row < span.stop:
             if stop.signals:
                 raise Interrupted
@@ -89,19 +127,18 @@ def write_shard(
             write(batch.rows.data)
             bad += [{"row": row + i, "fault": fault} for i, fault in batch.faults.items()]
             row += len(batch.rows)
-            if row == span.stop or time.monotonic() - told > TELL_S:
+            if row == span.stop or time.monotonic() - reported > REPORT_SECONDS:
                 progress((row - span.start) / len(span))
-                told = time.monotonic()
+                reported = time.monotonic()
         size = file.tell()
-    note = {"bytes": size, "sha256": digest.hexdigest(), "unreadable": bad, "made": made}
-    write_json(files.note_path(out, shard), note)
+    note = Note(size, digest.hexdigest(), bad, made)
+    write_json(files.note_path(out, shard), asdict(note))
     return note
 
 
-def header(shape: tuple[int, ...]) -> bytes:
-    """Of a .npy file of fp16."""
+def npy_header(shape: tuple[int, ...]) -> bytes:
+    """The header of a .npy file of fp16."""
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": "<f2", "fortran_order": False, "shape": shape}
-    )
+    fields = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, fields)
     return file.getvalue()

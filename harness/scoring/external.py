@@ -1,9 +1,9 @@
-"""Any set of images against a reference: what `harness evaluate --samples` and `harness parity` print."""
+"""Images from anywhere against a reference: `harness score`, `parity` and `reference`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import islice
 from operator import add
@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
+from harness.base.images import JPEG, SUFFIXES, Unreadable, decode, inspect, read_file
 from harness.base.npz import image_shape, image_side
+from harness.base.text import aligned
 from harness.scoring import features, metrics, reference
 from harness.scoring.arrays import read_array
 
 BATCH = 64  # images read at a time
 SCORES = (*metrics.DEFAULT_METRICS, "precision_fp16", "recall_fp16")
 MODES = {1: "L", 3: "RGB"}  # Pillow's names by number of channels
-JPEG = (".jpg", ".jpeg")
-SUFFIXES = (".png", ".webp", ".bmp", ".tif", ".tiff", *JPEG)
 PARITY = Path(__file__).with_name("adm_parity.json")
 
 
@@ -39,66 +38,77 @@ def score(
     batch: int = 16,  # on a CPU as fast as 64, with a quarter of the memory
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Scores an npz (`arr_0`, uint8 NHWC) or a folder of images against a reference npz: JSON-ready values and origins.
+    """Scores an npz (`arr_0`, uint8 NHWC) or a folder of images against a reference npz.
+
+    Returns JSON-ready values, warnings and origins.
 
     Weights named by `inception` are used whatever their digest, with a warning. A folder is read in
     the order of its file names, which matters to the Inception score alone: see
     `metrics.inception_score`.
 
     Raises:
-        ValueError: bad samples, reference or weights, said before the first image goes through the
-        network.
+        UserError: bad samples, reference or weights, before the first image goes through the
+            network where that can be seen.
     """
     network = features.load(extractor, inception, device, allow_other_digest=inception is not None)
     n, side, images = open_images(samples, network.channels, batch)
     if side != image_side(against) != 0:
         raise UserError(
-            f"{samples} is {side} pixels wide, {against} {image_side(against)}: take one of that size"
+            f"{samples} is {side} pixels wide, {against} {image_side(against)}: take one of"
+            " that size"
         )
     target = reference.read(against, network, batch)
-    found = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
-    width = found["pool"].shape[1]
+    measured = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
+    width = measured["pool"].shape[1]
     few = [f"reference: {text}" for text in metrics.warnings(target.n, width) if target.n]
-    warnings = [*network.warnings, *metrics.warnings(n, width), *few, *_lossy(samples)]
+    warnings = [*network.warnings, *metrics.warnings(n, width), *few, *lossy(samples)]
     origin = {
         "extractor": network.name,
         "extractor_digest": network.digest,
         "reference_digest": target.digest,
     }
-    return {**metrics.values(found, target, names), "n": n, "warnings": warnings, **origin}
+    return {**metrics.values(measured, target, names), "n": n, "warnings": warnings, **origin}
 
 
 def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int, Iterator[Tensor]]:
-    """Number and side of the images in an npz or a folder, and a stream of them: uint8 [N, channels, side, side].
+    """Number and side of the images in an npz or a folder, and a stream of batches.
+
+    A batch is uint8 [N, channels, side, side].
 
     Raises:
-        ValueError: there are none, or some cannot be used; in a folder all of those are counted and
-        the first named.
+        UserError: there are none, or some cannot be used; in a folder all of those are counted and
+            the first named.
     """
     if path.is_dir():
-        files = _files(path)
-        side = _checked(path, files, channels)
-        return len(files), side, _decoded(files, batch)
-    n, side, found = image_shape(path)
-    if found != channels:
-        raise UserError(f"images of {path} have {found} channels, not {channels}: convert them")
+        files = files_of(path)
+        side = common_side(path, files, channels)
+        return len(files), side, decoded(files, batch)
+    n, side, stored = image_shape(path)
+    if stored != channels:
+        raise UserError(f"images of {path} have {stored} channels, not {channels}: convert them")
     return n, side, read_array(path, batch)
 
 
 def make_reference(images: Path, out: Path, network: features.Extractor, rank: Rank) -> int:
-    """Writes the statistics of a folder or an npz, ranks taking batches in turn; the number of images."""
+    """Writes the statistics of a folder or an npz; the number of images.
+
+    Ranks take batches in turn.
+    """
     count, _, batches = open_images(images, network.channels)
     mine = islice(batches, rank.index, None, rank.world)
-    shown = tqdm(
-        mine, total=-(-count // BATCH) // rank.world, unit="batch", disable=not rank.is_main
-    )
+    total = -(-count // BATCH) // rank.world
+    shown = tqdm(mine, total=total, unit="batch", disable=not rank.is_main)
     parts = rank.gather(reference.collect(shown, network, keep=reference.KEPT // rank.world))
     if rank.is_main:
         reference.write(out, reduce(add, parts), network)
     return count
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """
+    Raises:
+        UserError: there are none.
+    """
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not files:
         raise UserError(
@@ -107,79 +117,89 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _checked(folder: Path, files: list[Path], channels: int) -> int:
-    """The side that all images share."""
-    faults = {file.name: fault for file in files if (fault := _fault(file, MODES[channels]))}
+def common_side(folder: Path, files: list[Path], channels: int) -> int:
+    """The side that all images share.
+
+    Raises:
+        UserError: some cannot be used, counted and the first named; or sizes differ.
+    """
+    sizes, faults = set[tuple[int, int]](), list[str]()
+    for file in files:
+        try:
+            mode, size = inspect(read_file(file))
+        except Unreadable as fault:
+            faults.append(f"{file.name} is unreadable: {fault}")
+            continue
+        sizes.add(size)
+        if mode != MODES[channels]:
+            faults.append(f"{file.name} is {mode}, not {MODES[channels]}")
     if faults:
-        named = "; ".join(f"{name} {fault}" for name, fault in list(faults.items())[:5])
         raise UserError(
-            f"{len(faults)} of {len(files)} images in {folder} cannot be used ({named}): replace them"
+            f"{len(faults)} of {len(files)} images in {folder} cannot be used"
+            f" ({'; '.join(faults[:5])}): replace them"
         )
-    sizes = {Image.open(file).size for file in files}
     if len(sizes) > 1 or len(set(*sizes)) > 1:
         raise UserError(
             f"images in {folder} have sizes {sorted(sizes)[:5]}: bring them to one square size"
         )
-    return int(sizes.pop()[0])
+    return sizes.pop()[0]
 
 
-def _fault(file: Path, mode: str) -> str:
-    """What is wrong with a file, seen without decoding it where its format has checksums."""
-    try:
-        with Image.open(file) as image:
-            image.verify() if image.format == "PNG" else image.load()
-            return "" if image.mode == mode else f"is {image.mode}, not {mode}"
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"is unreadable: {error}"
+def decoded(files: list[Path], batch: int) -> Iterator[Tensor]:
+    """uint8 [N, C, side, side] of files that common_side() accepted.
 
-
-def _decoded(files: list[Path], batch: int) -> Iterator[Tensor]:
+    Raises:
+        UserError: one whose checksums are right cannot be decoded, or changed since.
+    """
     for start in range(0, len(files), batch):
-        images = np.stack([np.asarray(Image.open(file)) for file in files[start : start + batch]])
+        images = np.stack([pixels(file) for file in files[start : start + batch]])
         yield torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2)
 
 
-def _lossy(samples: Path) -> list[str]:
-    count = (
-        sum(file.suffix.lower() in JPEG for file in samples.iterdir()) if samples.is_dir() else 0
-    )
-    return (
-        [f"{count} images are JPEG: its compression changes FID, store PNG or arrays"]
-        if count
-        else []
-    )
+def pixels(file: Path) -> reference.Array:
+    try:
+        return np.asarray(decode(read_file(file)))
+    except Unreadable as fault:
+        raise UserError(f"{file} is unreadable: {fault}: replace it") from None
+
+
+def lossy(samples: Path) -> list[str]:
+    """A warning where some of the images are JPEG."""
+    if not samples.is_dir():
+        return []
+    count = sum(file.suffix.lower() in JPEG for file in samples.iterdir())
+    text = f"{count} images are JPEG: its compression changes FID, store PNG or arrays"
+    return [text] if count else []
 
 
 def parity(
     samples: Path, against: Path, inception: Path | None = None, device: str = "cpu"
 ) -> list[dict[str, Any]]:
-    """Our five numbers of ADM's published files beside TensorFlow's: metric, ours, known, bound, within."""
+    """Our five numbers of ADM's published files beside TensorFlow's: the rows of `compare`."""
+    names = tuple(json.loads(PARITY.read_text())["known"])
+    return compare(score(samples, against, inception, names=names, device=device))
+
+
+def compare(ours: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Our values beside the published ones: rows of metric, ours, known, bound, within."""
     published = json.loads(PARITY.read_text())
-    ours = score(samples, against, inception, names=tuple(published["known"]), device=device)
     rows = []
     for metric, known in published["known"].items():
-        apart, bound = (
-            round(abs(ours[metric] - known), 4),
-            published["bound"][metric],
-        )  # as many digits as published
-        rows.append(
-            {
-                "metric": metric,
-                "ours": ours[metric],
-                "known": known,
-                "bound": bound,
-                "within": apart <= bound,
-            }
-        )
+        bound = published["bound"][metric]
+        difference = round(abs(ours[metric] - known), 4)  # as many digits as published
+        row = {"metric": metric, "ours": ours[metric], "known": known, "bound": bound}
+        rows.append({**row, "within": difference <= bound})
     return rows
 
 
 def parity_table(rows: list[dict[str, Any]]) -> str:
     """The rows of `parity` as lines of text."""
-    lines = [f"{'metric':<16}{'ours':>10}{'known':>10}{'bound':>8}"]
-    for row in rows:
-        verdict = "within" if row["within"] else "OUTSIDE"
-        lines.append(
-            f"{row['metric']:<16}{row['ours']:>10.4f}{row['known']:>10.4f}{row['bound']:>8.4f}  {verdict}"
+    lines = [
+        (
+            row["metric"],
+            *(f"{row[name]:.4f}" for name in ("ours", "known", "bound")),
+            "within" if row["within"] else "OUTSIDE",
         )
-    return "\n".join(lines)
+        for row in rows
+    ]
+    return aligned(("metric", "ours", "known", "bound", ""), lines)

@@ -13,7 +13,7 @@ from harness.base.provenance import device_name
 from harness.bench import timing as bench
 from harness.bench import workloads as real
 from harness.bench.timing import attempt, measure
-from harness.bench.workloads import Item, works
+from harness.bench.workloads import Workload, workloads
 from harness.spec import Protocol, Run, Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
@@ -80,7 +80,7 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "--seconds" in refused(capsys, "bench", sweep, "--seconds", "0", *at)
 
 
-def item(gmacs: float, limit: int = 1 << 20, **fields: object) -> Item:
+def item(gmacs: float, limit: int = 1 << 20, **fields: object) -> Workload:
     """A work of `gmacs` that does nothing, on a device with room for `limit` images."""
 
     def make(batch: int, part: int) -> real.Call:
@@ -88,7 +88,7 @@ def item(gmacs: float, limit: int = 1 << 20, **fields: object) -> Item:
             raise torch.OutOfMemoryError
         return lambda: None
 
-    return Item(Work("training", "x", "fp32", gmacs), 64, 64, make, **fields)  # type: ignore[arg-type]
+    return Workload(Work("training", "x", "fp32", gmacs), 64, 64, make, **fields)  # type: ignore[arg-type]
 
 
 def test_a_microbatch_that_does_not_fit_is_halved_and_the_batch_stays() -> None:
@@ -117,7 +117,7 @@ def test_the_network_of_each_work_is_the_real_one(monkeypatch: pytest.MonkeyPatc
     sweep = Sweep(
         name="s", runs=(run,), steps=(1,), protocols=(guided, Protocol(name="q", guidance=2.0))
     )
-    items = works(sweep, Cluster(), CPU)
+    items = workloads(sweep, Cluster(), CPU)
     assert [i.work for i in items] == list(dict.fromkeys(cost.works(run, sweep.protocols)))
     for each in items:
         row = measure(each, 1, 1, CPU, 1e12, 0.001)
@@ -136,4 +136,4 @@ def test_a_window_counts_the_forwards_of_the_sampler() -> None:
         (tiny_protocol(), 2),
         (tiny_protocol(sampling_steps=50, guidance=2.0), 8),
     ):
-        assert real.sampling(run, protocol, Cluster(), CPU).forwards == forwards
+        assert real.sampling_workload(run, protocol, Cluster(), CPU).forwards == forwards

@@ -18,7 +18,8 @@ import harness.base.torchvision_ops  # noqa: F401
 from harness.base.distributed import Rank, Stop
 from harness.data import DATASETS
 from harness.encoding import encode as encoding
-from harness.encoding.images import decoded, open_source
+from harness.encoding.images import decoded
+from harness.encoding.sources import open_source
 from harness.study.cluster import Cluster
 from harness.study.tasks import Encode
 

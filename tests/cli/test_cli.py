@@ -273,6 +273,8 @@ def test_samples_of_a_run_are_written_as_adm_reads_them(
     assert told(capsys, "sample", *at, "--run", "mini-DiT-S/8", "--out", out)[0] == 0
     assert image_shape(out) == (64, 16, 1)
     assert "must name one run" in refused(capsys, "sample", *at, "--run", "DiT-S/8", "--out", out)
+    zero = ("--run", "mini-DiT-S/8", "--step", 0, "--out", tmp_path / "zero.npz")
+    assert "step 0" in refused(capsys, "sample", *at, *zero), "it is no other name for the last"
     absent = tmp_path / "absent.npz"
     status, _, err = told(
         capsys, "sample", *at, "--run", "mini-DiT-S/8", "--step", 7, "--out", absent

@@ -1,4 +1,4 @@
-"""Encoding: right to the number, never twice, nothing half-written; and what does not fit is told before it begins."""
+"""Encoding: right to the number, never twice, nothing half-written; misfits refused first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from drawings import TINY, autoencoder
 from helpers import do, ranks, refused, told, tree
 from PIL import Image
 
-from harness.base.distributed import Interrupted
-from harness.base.errors import as_user_error
+from harness.base.distributed import Interrupted, Stop
+from harness.base.errors import UserError, as_user_error
 from harness.base.files import claim, read_json, read_lines
 from harness.data import DATASETS, Data
-from harness.data.index import index_path, read_index, shard_path
-from harness.encoding import shards
+from harness.data.index import index_path, note_path, read_index, shard_path
 from harness.encoding.images import center_crop
+from harness.encoding.shards import Batch, write_shard
 from harness.launch.perform import perform
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.study.cluster import Cluster
@@ -122,26 +122,71 @@ def test_what_is_lost_is_made_again_and_nothing_else(
 
 
 def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
-    task: Encode, undisturbed: Path, vae: Path, monkeypatch: pytest.MonkeyPatch
+    task: Encode, undisturbed: Path, vae: Path
 ) -> None:
-    out, header = Path(task.out), shards.header
+    out, cluster = Path(task.out), Cluster(device="cpu", paths={"ft-mse": str(vae)})
 
-    def second(*shape: Any) -> bytes:  # the signal comes while the second shard is being written
-        if shard_path(out, 0).exists():
-            os.kill(os.getpid(), signal.SIGUSR2)
-        return header(*shape)
+    def stop(line: str, share: float) -> None:  # the first line comes with the first shard
+        os.kill(os.getpid(), signal.SIGUSR2)
 
-    monkeypatch.setattr(shards, "header", second)
     with pytest.raises(Interrupted, match="run the same command to go on"):
-        encode(task, vae)
-    monkeypatch.setattr(shards, "header", header)
-    assert (
-        set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
-        and task.position(Store(Path(task.out))) == 1
-    )
+        perform(task, Store(out), cluster, stop)
+    assert set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
+    assert task.position(Store(out)) == 1
     kept = unchanged(out)
     encode(task, vae)
     assert written(out) == written(undisturbed) and unchanged(out) == kept
+
+
+def test_a_signal_within_a_shard_leaves_nothing_of_it(tmp_path: Path) -> None:
+    stop, rows = Stop(), np.zeros((2, 2, 2, 4, 4, 4), np.float16)
+
+    def batches() -> Iterator[Batch]:
+        yield Batch(rows, {})
+        stop.signals.append(signal.SIGUSR2)
+        yield Batch(rows, {})
+
+    made = {"shape": [2, 2, 4, 4, 4]}
+    with pytest.raises(Interrupted):
+        write_shard(tmp_path, 0, range(6), batches(), made, stop, lambda share: None)
+    assert tree(tmp_path) == {"shards"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"unreadable": [{"row": 1}]},
+        {"unreadable": [{"row": 99, "fault": "x"}]},
+        {"unreadable": "none"},
+        {"made": []},
+        {"bytes": "2176"},
+        {"sha256": None},
+    ],
+)
+def test_a_damaged_note_is_named(
+    fields: dict[str, Any], task: Encode, undisturbed: Path, vae: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, task.out))
+    index_path(out).unlink()
+    note = note_path(out, 1)
+    note.write_text(json.dumps(read_json(note) | fields))
+    with pytest.raises(UserError, match=f"{note} is no note of a shard: delete it and run the"):
+        encode(task, vae)
+    note.unlink()
+    encode(task, vae)
+    assert written(out) == written(undisturbed)
+
+
+def test_leftovers_of_killed_writers_are_removed_and_other_files_kept(
+    task: Encode, undisturbed: Path, vae: Path
+) -> None:
+    out = Path(shutil.copytree(undisturbed, task.out))
+    index_path(out).unlink()
+    for name in (".index.json.123", ".labels.npy.123", "shards/.00000.npy.123"):
+        (out / name).write_bytes(b"of a killed writer")
+    (out / ".gitignore").write_text("of a user")
+    encode(task, vae)
+    assert {name for name in tree(out) if "/." in f"/{name}"} == {".gitignore"}
 
 
 RANK = """
@@ -209,16 +254,12 @@ def test_what_does_not_fit_is_told_first(
     assert "\n" not in str(error.value) and tree(Path(task.out)) <= {"encode.lock"}
 
 
-def test_weights_that_are_broken_are_told(
-    task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from harness.encoding import encode as loop
-
+def test_broken_weights_are_refused(task: Encode, vae: Path, tmp_path: Path) -> None:
     broken = load_vae("ft-mse", vae)
     broken.quant_conv.bias.fill_(torch.nan)
-    monkeypatch.setattr(loop, "load_vae", lambda *_: broken)
-    with pytest.raises(ValueError, match="numbers that are not finite"):
-        encode(task, vae)
+    broken.save_pretrained(tmp_path / "broken")
+    with pytest.raises(UserError, match="numbers that are not finite"):
+        encode(task, tmp_path / "broken")
     assert written(Path(task.out)) == {}
 
 
@@ -233,7 +274,7 @@ def test_unreadable_images_are_left_out_and_listed(
     task, out = replace(task, source=str(source)), Path(task.out)
     with pytest.raises(
         ValueError,
-        match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*mend them",
+        match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*fix them",
     ):
         encode(task, vae)
     index, found = read_index(out), rows(out)
@@ -295,7 +336,7 @@ def flip(path: Path) -> None:
     [
         (
             lambda out: flip(shard_path(out, 1)),
-            "00001.npy is damaged, .*: delete it, and harness encode .*anew",
+            "00001.npy is damaged, .*: delete it, and harness encode .*makes it again",
         ),
         (lambda out: flip(out / "labels.npy"), r"labels.npy is damaged"),
         (lambda out: shard_path(out, 0).unlink(), "00000.npy is not there: harness encode"),

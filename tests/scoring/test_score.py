@@ -1,16 +1,20 @@
-"""Scoring anybody's images: the same from a folder as from an npz, and a clear refusal of what cannot be scored."""
+"""Scoring anybody's images: from a folder as from an npz; what cannot be scored is named."""
 
 from __future__ import annotations
 
 import json
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers import told
 from PIL import Image
 from torch import Tensor
 
+from harness.base.errors import UserError
 from harness.scoring import external as score
 from harness.scoring import features, metrics, reference
 from harness.scoring.arrays import write_array
@@ -111,6 +115,27 @@ def test_unreadable_images_are_named_and_counted(
         score.score(folder, against, **DIGITS)
 
 
+def test_a_fifo_is_named_and_not_waited_for(tmp_path: Path, numbers: Tensor, against: Path) -> None:
+    folder = folder_of(numbers[:3], tmp_path / "images")
+    os.mkfifo(folder / "x.png")
+    with pytest.raises(UserError, match=r"1 of 4 images .*x.png is unreadable: is no regular file"):
+        score.score(folder, against, **DIGITS)
+
+
+def test_an_image_with_right_checksums_that_cannot_be_decoded_is_named(
+    tmp_path: Path, numbers: Tensor, against: Path
+) -> None:
+    folder = folder_of(numbers[:3], tmp_path / "images")
+    data, place = (folder / "000001.png").read_bytes(), b"IDAT"
+    start = data.index(place) + 4
+    size = int.from_bytes(data[start - 8 : start - 4], "big")
+    pixels = b"\0" * size
+    checksum = zlib.crc32(place + pixels).to_bytes(4, "big")
+    (folder / "000001.png").write_bytes(data[:start] + pixels + checksum + data[start + size + 4 :])
+    with pytest.raises(UserError, match=r"000001.png is unreadable: .*: replace it"):
+        score.score(folder, against, **DIGITS)
+
+
 def test_sizes_that_differ_are_refused(tmp_path: Path, numbers: Tensor) -> None:
     folder = folder_of(numbers[:3], tmp_path / "images")
     Image.new("L", (8, 8)).save(folder / "x.png")
@@ -134,8 +159,8 @@ def test_pickled_and_absent_samples_are_refused(tmp_path: Path, against: Path) -
             score.score(tmp_path / f"{name}.npz", against, **DIGITS)
 
 
-def test_parity_sets_ours_beside_the_known_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's public figures for ADM's files are within every bound; a precision further off is not."""
+def test_parity_sets_ours_beside_the_known_values() -> None:
+    """torch's public figures for ADM's files are in every bound; a precision further off is not."""
     ours = {
         "inception_score": 215.98,
         "fid": 3.9410,
@@ -143,9 +168,18 @@ def test_parity_sets_ours_beside_the_known_values(monkeypatch: pytest.MonkeyPatc
         "precision": 0.8255,
         "recall": 0.5285,
     }
-    monkeypatch.setattr(score, "score", lambda *_, **__: ours)
-    assert all(row["within"] for row in score.parity(Path("samples"), Path("reference")))
-    ours["precision"] = 0.8250
-    table = score.parity_table(score.parity(Path("samples"), Path("reference")))
+    assert all(row["within"] for row in score.compare(ours))
+    table = score.parity_table(score.compare(ours | {"precision": 0.8250}))
     (line,) = [line for line in table.splitlines() if "OUTSIDE" in line]
     assert line.split() == ["precision", "0.8250", "0.8265", "0.0010", "OUTSIDE"]
+
+
+def test_the_verb_prints_values_and_warnings(
+    tmp_path: Path, numbers: Tensor, against: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(numbers[:70], tmp_path / "images", "jpg")
+    words = ("score", "--samples", folder, "--reference", against, "--extractor", "digits-cnn-1")
+    status, text, _ = told(capsys, *words)
+    assert status == 0 and "fid     " in text and "Warning: 70 images are JPEG" in text
+    values = json.loads(told(capsys, *words, "--json")[1])
+    assert f"{values['fid']:.4f}" in text and len(values["warnings"]) == text.count("Warning: ")

@@ -5,22 +5,24 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import re
 import sys
 import tarfile
-import threading
+import tracemalloc
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from drawings import CLASSES
+from drawings import CLASSES, mutated
 from PIL import Image
 
-from harness.base.prefetch import prefetch
-from harness.encoding.images import Source, center_crop, decoded, open_source
+from harness.base.errors import UserError
+from harness.encoding.images import center_crop, decoded
+from harness.encoding.sources import Source, open_source
 
 Array = np.ndarray[Any, Any]
 RANDOM = np.random.default_rng(0)
@@ -239,20 +241,187 @@ def test_where_there_are_no_images_it_is_said(
     (dataset / "train").mkdir(parents=True)
     (dataset / "dataset_dict.json").touch()
     (dataset / "train" / "state.json").touch()
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     for path, fault in {
         tmp_path / "absent": "no images at .*absent: name a folder of class folders",
         tmp_path: "must hold class folders with .jpg",
         text: "is no folder, no zip and no plain tar: unpack it",
         dataset: f"holds several splits: name one of {dataset}/train",
-        dataset / "train": "is a Hugging Face dataset: pip install pyarrow",
+        dataset / "train": "is a Hugging Face dataset: pip install datasets",
     }.items():
         with pytest.raises(ValueError, match=fault):
             open_source(path)
 
 
+def test_what_is_no_image_is_named_in_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "images" / "ant"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "1.png")
+    (folder / "2.png").symlink_to("/dev/zero")
+    (folder / "3.png").symlink_to("absent")
+    (folder / "4.png").write_bytes(encoded(picture(1, 90_000)))
+    (folder / "5.png").write_bytes(encoded(picture(9, 9)))
+    source = open_source(tmp_path / "images")
+    faults = list(decoded(source, range(5), 64, threads=2))
+    assert [fault if isinstance(fault, str) else "" for fault in faults] == [
+        "is no regular file: put the image itself there",
+        "is no regular file: put the image itself there",
+        f"FileNotFoundError: [Errno 2] No such file or directory: '{folder}/3.png'",
+        "has 64 × 5,760,000 pixels, at most 89,478,485 are read: make it smaller",
+        "",
+    ]
+
+
+def faults_of(source: Source) -> dict[str, str]:
+    found = zip(source.names, decoded(source, range(len(source.names)), 8, threads=1), strict=True)
+    return {name: fault for name, fault in found if isinstance(fault, str)}
+
+
+def spoiled(path: Path, mark: bytes, offset: int, field: bytes) -> Path:
+    """`field` written `offset` bytes behind the last `mark`."""
+    data = bytearray(path.read_bytes())
+    place = data.rindex(mark) + offset
+    data[place : place + len(field)] = field
+    path.write_bytes(data)
+    return path
+
+
+ENTRY, END = b"PK\x01\x02", b"PK\x05\x06"  # of a zip's directory, and behind it
+
+
+def test_names_of_a_zip_may_be_written_in_odd_ways(tmp_path: Path) -> None:
+    data = encoded(picture(9, 9))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("./ant/1.png", "ant//2.png", "a/../ant/3.png"):
+            archive.writestr(name, data)
+        archive.writestr("ant/folder.png/", b"")
+    source = open_source(tmp_path / "x.zip")
+    assert source.names == ["ant/1.png", "ant/2.png", "ant/3.png"] and not faults_of(source)
+
+
+@pytest.mark.parametrize(
+    ("place", "field", "fault"),
+    [
+        (24, (1 << 30).to_bytes(4, "little"), "has 1,073,741,824 bytes, at most 268,435,456"),
+        (24, (9).to_bytes(4, "little"), "BadZipFile: Bad CRC-32"),
+        (8, b"\1", "RuntimeError: .*encrypted"),
+        (10, b"\x0c", "by another method than store or deflate: pack it again"),
+        (10, b"\x63", "by another method than store or deflate"),
+        (40, b"\xed\xa1", "is a link within the archive: pack the file itself"),
+        (42, b"\1", "BadZipFile"),
+        (16, b"\1", "BadZipFile: Bad CRC-32"),
+    ],
+)
+def test_a_bad_entry_of_a_zip_is_a_fault_of_that_image(
+    place: int, field: bytes, fault: str, tmp_path: Path
+) -> None:
+    files = {f"ant/{i}.png": encoded(picture(9, 9)) for i in range(3)}
+    (name, found), *more = faults_of(
+        open_source(spoiled(zipped(files, tmp_path), ENTRY, place, field))
+    ).items()
+    assert name == "ant/2.png" and re.search(fault, found) and not more
+
+
+def test_a_zip_that_unpacks_to_more_than_it_says_takes_no_memory(tmp_path: Path) -> None:
+    zipped({"ant/0.png": bytes(50_000_000)}, tmp_path)
+    source = open_source(spoiled(tmp_path / "x.zip", ENTRY, 24, (99).to_bytes(4, "little")))
+    tracemalloc.start()
+    assert "Bad CRC" in faults_of(source)["ant/0.png"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_a_place_before_the_file_is_a_fault_of_the_entry(tmp_path: Path) -> None:
+    """A directory said to lie further behind than it does moves all entries before the file."""
+    path = zipped({"ant/0.png": encoded(picture(9, 9))}, tmp_path)
+    source = open_source(spoiled(path, END, 16, (1 << 20).to_bytes(4, "little")))
+    assert "Invalid argument" in faults_of(source)["ant/0.png"]
+
+
+@pytest.mark.parametrize(("place", "field"), [(12, b"\xff\xff\xff\x7f"), (-60, b"xxxx")])
+def test_a_damaged_zip_is_named(place: int, field: bytes, tmp_path: Path) -> None:
+    path = spoiled(zipped({"ant/0.png": b""}, tmp_path), END, place, field)
+    with pytest.raises(UserError, match=f"{path} is damaged: .*: fetch it or pack it again"):
+        open_source(path).read(0)
+
+
+@pytest.mark.parametrize("pack", [plain, of_tars])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_tar_that_was_cut_is_refused(
+    pack: Callable[[dict[str, bytes], Path], Path], share: float, tmp_path: Path
+) -> None:
+    """At whatever byte, and where tarfile takes a cut for the end: between two members."""
+    files = {f"{kind}/{i}.png": encoded(picture(9, 9)) for i in range(3) for kind in CLASSES}
+    path = pack(files, tmp_path)
+    whole = path.read_bytes().rstrip(b"\0")
+    for size in (int(share * len(whole)), int(share * len(whole)) // 512 * 512):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=f"{path} is damaged: .*: fetch it or pack it again"):
+            open_source(path)
+
+
+def test_a_tar_cut_between_two_members_says_where(tmp_path: Path) -> None:
+    path = plain({f"ant/{i}.png": bytes(512) for i in range(3)}, tmp_path)
+    os.truncate(path, 2048)
+    with pytest.raises(UserError, match=r"no end mark at byte 2,048, it was cut there: fetch it"):
+        open_source(path)
+
+
+def test_a_tar_within_a_tar_that_lacks_its_end_is_refused(tmp_path: Path) -> None:
+    """What follows would be taken for images of its class."""
+    inner = tar(tmp_path / "inner", {"0.png": bytes(512)}).read_bytes()[:1024]
+    path = tar(tmp_path / "x.tar", {"ant.tar": inner, "bee.tar": inner})
+    with pytest.raises(UserError, match=r"is damaged: .*: fetch it or pack it again"):
+        open_source(path)
+
+
+def test_links_and_odd_members_of_a_tar_are_counted_and_named(tmp_path: Path) -> None:
+    data = encoded(picture(9, 9))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for i, kind in enumerate(
+            (tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE)
+        ):
+            member = tarfile.TarInfo(f"ant/{i}.png")
+            member.type, member.linkname = kind, "ant/0.png"
+            member.size = len(data) if kind == tarfile.REGTYPE else 0
+            archive.addfile(member, io.BytesIO(data))
+    link = "is a link within the archive: pack the file itself"
+    assert faults_of(open_source(tmp_path / "x.tar")) == {
+        "ant/1.png": link,
+        "ant/2.png": link,
+        "ant/3.png": "is no plain file within the archive: pack the file itself",
+    }
+
+
+def test_a_member_of_a_tar_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("ant/0.png")
+    member.size = 1 << 30
+    path = tmp_path / "x.tar"
+    path.write_bytes(member.tobuf())
+    os.truncate(path, 512 + (1 << 30) + 1024)  # sparse
+    assert "has 1,073,741,824 bytes" in faults_of(open_source(path))["ant/0.png"]
+
+
+@pytest.mark.parametrize("pack", [plain, of_tars, zipped])
+def test_damaged_archives_are_refused_or_read(
+    pack: Callable[[dict[str, bytes], Path], Path], tmp_path: Path
+) -> None:
+    files = {f"{kind}/{i}.png": encoded(picture(9, 9)) for i in range(2) for kind in CLASSES}
+    path, random = pack(files, tmp_path), np.random.default_rng(0)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(150):
+        path.write_bytes(mutated(whole, random))
+        try:
+            faults_of(open_source(path))
+        except UserError as error:
+            refused += str(path) in str(error)
+    assert refused
+
+
 def saved(folder: Path, columns: dict[str, Any], features: dict[str, Any]) -> Path:
     """As `datasets` 5.2 saves it."""
+    pytest.importorskip("datasets")
     pyarrow = pytest.importorskip("pyarrow")
     table, files = pyarrow.table(columns), [f"data-0000{i}-of-00002.arrow" for i in range(2)]
     folder.mkdir()
@@ -263,42 +432,34 @@ def saved(folder: Path, columns: dict[str, Any], features: dict[str, Any]) -> Pa
             pyarrow.ipc.new_stream(file, part.schema) as stream,
         ):
             stream.write_table(part)
-    (folder / "state.json").write_text(
-        json.dumps({"_data_files": [{"filename": name} for name in files]})
-    )
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in files],
+        "_fingerprint": "0123456789abcdef",
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    (folder / "state.json").write_text(json.dumps(state))
     (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
     return folder
 
 
 def test_a_hugging_face_dataset_on_disk(pictures: Path, tmp_path: Path) -> None:
     known, label = open_source(pictures), {"_type": "ClassLabel", "names": list(CLASSES)}
-    images = [{"bytes": known.read(i), "path": None} for i in range(13)]
-    images.append({"bytes": None, "path": str(pictures / known.names[13])})
+    images = [{"bytes": known.read(i), "path": None} for i in range(12)]
+    images.append({"bytes": None, "path": str(pictures / known.names[12])})
+    images.append({"bytes": None, "path": None})
     columns = {"label": known.labels.tolist(), "picture": images}
-    found = open_source(
-        saved(tmp_path / "saved", columns, {"label": label, "picture": {"_type": "Image"}})
-    )
+    path = saved(tmp_path / "saved", columns, {"label": label, "picture": {"_type": "Image"}})
+    found = open_source(path)
     assert found.classes == known.classes and found.labels.tolist() == known.labels.tolist()
-    assert [found.read(i) for i in range(14)] == [known.read(i) for i in range(14)]
-    with pytest.raises(ValueError, match="has columns of ClassLabel, none of Image, or"):
+    assert [found.read(i) for i in range(13)] == [known.read(i) for i in range(13)]
+    assert list(faults_of(found)) == ["00000013"]
+    with pytest.raises(UserError, match="has columns of ClassLabel, none of Image, or"):
         open_source(saved(tmp_path / "other", {"label": [0] * 9}, {"label": label}))
-
-
-def test_the_next_item_is_made_before_it_is_asked_for() -> None:
-    begun = [threading.Event() for _ in range(3)]
-
-    def items() -> Iterator[int]:
-        for i in range(3):
-            begun[i].set()
-            yield i
-        raise ValueError("the last")
-
-    found = prefetch(items(), torch.device("cpu"))
-    assert next(found) == 0 and begun[1].wait(10) and not begun[2].is_set()
-    assert [next(found), next(found)] == [1, 2]
-    with pytest.raises(ValueError, match="the last"):
-        next(found)
-    before, early = threading.active_count(), prefetch(items(), torch.device("cpu"))
-    assert next(early) == 0
-    early.close()  # type: ignore[attr-defined]  # a generator
-    assert threading.active_count() == before
+    for file in path.glob("*.arrow"):
+        os.truncate(file, 100)
+    with pytest.raises(UserError, match=f"{path} is damaged: .*: fetch it or pack it again"):
+        open_source(path)
