@@ -15,7 +15,12 @@ from analysis.tables import METRICS, RUN, axis_label, grid, listed, metric_name,
 GFLOPS = "Model compute (Gflops, multiply-adds of one image)"
 COMPUTE = "Training compute (Gflops · batch · steps · 3)"
 SAMPLING = "Sampling compute (Tflops, multiply-adds of one image)"
-CONDITIONINGS = {"in-context": "#56a8dd", "cross-attention": "#00936b", "adaLN": "#e08e00", "adaLN-Zero": "#c8321f"}
+CONDITIONINGS = {
+    "in-context": "#56a8dd",
+    "cross-attention": "#00936b",
+    "adaLN": "#e08e00",
+    "adaLN-Zero": "#c8321f",
+}
 # Bins of a drawn loss curve: few enough that 5 million rows become 1,800 points and the noise of a step is gone.
 BINS = 150
 
@@ -31,13 +36,17 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     return ax
 
 
-def figure_02_right(table: pd.DataFrame, ax: Axes, metric: str = "fid", data: str = "imagenet256") -> Axes:
+def figure_02_right(
+    table: pd.DataFrame, ax: Axes, metric: str = "fid", data: str = "imagenet256"
+) -> Axes:
     """Guided models against the U-Nets whose Gflops are known."""
     rows = table[(table["metric"] == metric) & (table["data"] == data) & table["gflops"].gt(0)]
     rows = rows[(rows["size"] == "") | (rows["guidance"] > 1) & rows["guidance_channels"].eq(3)]
     best = rows.sort_values("value").drop_duplicates(["study", "model"])
     if best["model"].nunique() < 2:
-        raise ValueError(f"no guided model and no U-Net with Gflops on {data}: score a guided protocol")
+        raise ValueError(
+            f"no guided model and no U-Net with Gflops on {data}: score a guided protocol"
+        )
     best = best.assign(x=best["gflops"])
     ax.margins(0.15)
     guided = [g > 1 and "-G" not in m for m, g in zip(best["model"], best["guidance"], strict=True)]
@@ -49,9 +58,15 @@ def figure_02_right(table: pd.DataFrame, ax: Axes, metric: str = "fid", data: st
 
 def figure_05(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     """A score over training steps, one curve per conditioning block of the largest model that has several."""
-    several = table[table["size"].ne("")].groupby("model").filter(lambda part: part["conditioning"].nunique() > 1)
+    several = (
+        table[table["size"].ne("")]
+        .groupby("model")
+        .filter(lambda part: part["conditioning"].nunique() > 1)
+    )
     if several.empty:
-        raise ValueError(f"one conditioning only ({listed(table['conditioning'])}): sweep several for one model")
+        raise ValueError(
+            f"one conditioning only ({listed(table['conditioning'])}): sweep several for one model"
+        )
     model = several.sort_values("gflops")["model"].iloc[-1]
     rows = _until_last(grid(several[several["model"] == model], metric, unit="conditioning"))
     ax.set(xlim=(0, 1.3 * rows["step"].max()), ylim=(0, 1.08 * rows["value"].max()))
@@ -74,12 +89,16 @@ def figure_06(table: pd.DataFrame, ax: Axes, metric: str = "fid", **only: Any) -
 def figure_07(samples: Mapping[str, np.ndarray], ax: Axes) -> Axes:
     """The same noise and labels through every model: a row is a model, a column a label."""
     # A light frame around each image keeps neighbours apart on dark ones.
-    images = np.pad(samples["images"], [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], constant_values=255)
+    images = np.pad(
+        samples["images"], [(0, 0), (0, 0), (1, 1), (1, 1), (0, 0)], constant_values=255
+    )
     rows, columns, height, width, channels = images.shape
     mosaic = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
     ax.imshow(mosaic if channels == 3 else mosaic[..., 0], cmap="gray", interpolation="nearest")
     ax.set_yticks((np.arange(rows) + 0.5) * height - 0.5, list(samples["model"]))
-    ax.set_xticks((np.arange(columns) + 0.5) * width - 0.5, [str(label) for label in samples["labels"]])
+    ax.set_xticks(
+        (np.arange(columns) + 0.5) * width - 0.5, [str(label) for label in samples["labels"]]
+    )
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.grid(False)
@@ -107,7 +126,18 @@ def figure_09(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
 
 def figure_10(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     """A score over sampling compute: protocols that differ in the number of sampling steps alone."""
-    alike = ["study", "data", "features", "n", "reference", "sampler", "guidance", "decoder", "weights", "step"]
+    alike = [
+        "study",
+        "data",
+        "features",
+        "n",
+        "reference",
+        "sampler",
+        "guidance",
+        "decoder",
+        "weights",
+        "step",
+    ]
     rows = table[(table["metric"] == metric) & table["size"].ne("") & table["sampling_steps"].gt(0)]
     rows = rows[rows["source"].eq("measured") | rows["source"].str.contains("Figure|Table")]
     steps = rows.groupby(alike, dropna=False)["sampling_steps"].transform("nunique")
@@ -116,7 +146,9 @@ def figure_10(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
         raise ValueError(
             f"one number of sampling steps only ({listed(table['sampling_steps'].dropna())}): score others"
         )
-    rows = rows.assign(sampling=rows["gflops"] * rows["sampling_steps"] / 1000).sort_values(["model", "sampling"])
+    rows = rows.assign(sampling=rows["gflops"] * rows["sampling_steps"] / 1000).sort_values(
+        ["model", "sampling"]
+    )
     _curves(ax, rows, "sampling", log=True)
     ax.set(xlabel=SAMPLING, ylabel=_score(rows))
     ax.set_title(f"{listed(rows['sampling_steps'].sort_values())} sampling steps", loc="left")
@@ -128,17 +160,51 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
     names = [name for name in METRICS if table["metric"].isin([name, f"pearson_{name}"]).any()]
     for place, name in enumerate(names):
         printed = table.loc[table["metric"] == f"pearson_{name}", "value"]
-        ax.plot(printed, [place] * len(printed), "o", mfc="white", color=style.INK, label=f"{name}, printed")
+        ax.plot(
+            printed,
+            [place] * len(printed),
+            "o",
+            mfc="white",
+            color=style.INK,
+            label=f"{name}, printed",
+        )
         features = table.loc[table["metric"].isin([name, f"pearson_{name}"]), "features"].iloc[0]
-        ax.text(0, place, metric_name(name, features), ha="center", va="center", fontsize=9, backgroundcolor="white")
+        ax.text(
+            0,
+            place,
+            metric_name(name, features),
+            ha="center",
+            va="center",
+            fontsize=9,
+            backgroundcolor="white",
+        )
         if table.loc[table["metric"].eq(name) & table["size"].ne(""), "model"].nunique() < 3:
             continue
         row = fits.correlation(table, name, statistics=["pearson"]).iloc[0]
-        ax.plot([row["low"], row["high"]], [place, place], color=style.PALETTE["B"], label=f"{name}, 95 % interval")
-        ax.plot([row["value"]], [place], "o", ms=3, color=style.PALETTE["B"], label=f"{name}, n = {row['n']}")
+        ax.plot(
+            [row["low"], row["high"]],
+            [place, place],
+            color=style.PALETTE["B"],
+            label=f"{name}, 95 % interval",
+        )
+        ax.plot(
+            [row["value"]],
+            [place],
+            "o",
+            ms=3,
+            color=style.PALETTE["B"],
+            label=f"{name}, n = {row['n']}",
+        )
     if not ax.lines:
-        raise ValueError("no metric has 3 models at one step, and no correlation is published: train and score more")
-    ax.set(xlabel="Pearson correlation with log Gflops", xlim=(-1.08, 1.08), ylim=(len(names) - 0.5, -0.5), yticks=[])
+        raise ValueError(
+            "no metric has 3 models at one step, and no correlation is published: train and score more"
+        )
+    ax.set(
+        xlabel="Pearson correlation with log Gflops",
+        xlim=(-1.08, 1.08),
+        ylim=(len(names) - 0.5, -0.5),
+        yticks=[],
+    )
     return ax
 
 
@@ -176,11 +242,15 @@ def _curves(
     **how: Any,
 ) -> None:
     """One line per run, and a label at the end of each model's, or, with a palette, of each conditioning's."""
-    for _, run in rows.groupby([name for name in RUN if name in rows], sort=False, dropna=False, observed=True):
+    for _, run in rows.groupby(
+        [name for name in RUN if name in rows], sort=False, dropna=False, observed=True
+    ):
         own = {"color": palette.get(run["conditioning"].iloc[0], style.OTHER)} if palette else {}
         line = {**style.look(run.iloc[0]), **own, **how}
         ax.plot(run[x], run["value"], **line, markeredgecolor=line["color"])
-    ends = rows.groupby(["study", "model", "conditioning"] if palette else ["study", "model"], observed=True).tail(1)
+    ends = rows.groupby(
+        ["study", "model", "conditioning"] if palette else ["study", "model"], observed=True
+    ).tail(1)
     ax.margins(x=0.1, y=0.1)
     (style.log_axis if log else _plain_axis)(ax)
     texts = list(ends["conditioning"]) if palette else _short(ends)
@@ -199,7 +269,9 @@ def _bubbles(ax: Axes, rows: pd.DataFrame, texts: list[str]) -> None:
     for (_, row), size in zip(rows.iterrows(), area, strict=True):
         edge = style.look(row)["color"]
         face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
-        ax.scatter(row["x"], row["value"], size, [face], edgecolors=edge, linewidths=1, label=row["model"])
+        ax.scatter(
+            row["x"], row["value"], size, [face], edgecolors=edge, linewidths=1, label=row["model"]
+        )
     style.label(ax, rows["x"], rows["value"], texts, [style.INK] * len(rows), np.sqrt(area / np.pi))
 
 

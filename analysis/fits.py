@@ -31,17 +31,26 @@ def spearman(x: Array, y: Array, axis: int = -1) -> Array:
 def kendall(x: Array, y: Array, axis: int = -1) -> Array:
     """tau-b over the last axis, all draws at once: scipy's takes one pair of vectors, and 10,000 of them 4 s."""
     dx, dy = (np.sign(v[..., :, None] - v[..., None, :]) for v in (x, y))
-    return np.asarray((dx * dy).sum((-1, -2)) / np.sqrt((dx**2).sum((-1, -2)) * (dy**2).sum((-1, -2))))
+    return np.asarray(
+        (dx * dy).sum((-1, -2)) / np.sqrt((dx**2).sum((-1, -2)) * (dy**2).sum((-1, -2)))
+    )
 
 
 # The product lets the gain from parameters grow with the tokens, as the slopes by patch do: on the published twelve the
 # mean leave-one-out error is 6.5 % with it, 19.8 % without, 20.5 % from Gflops alone.
 LAWS = {"one variable": ["gflops"], "two variables": ["params", "tokens", "params·tokens"]}
-STATISTICS: dict[str, Callable[..., Array]] = {"pearson": pearson, "spearman": spearman, "kendall": kendall}
+STATISTICS: dict[str, Callable[..., Array]] = {
+    "pearson": pearson,
+    "spearman": spearman,
+    "kendall": kendall,
+}
 
 
 def correlation(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, statistics: Iterable[str] = STATISTICS
+    table: pd.DataFrame,
+    metric: str = "fid",
+    protocol: str | None = None,
+    statistics: Iterable[str] = STATISTICS,
 ) -> pd.DataFrame:
     """How a metric follows log10 Gflops at the last step, with intervals over models (BCa) and over whole sizes."""
     studies = final(table, metric, protocol).groupby("study")
@@ -50,10 +59,17 @@ def correlation(
 
 def _correlate(rows: pd.DataFrame, metric: str, statistics: Iterable[str]) -> pd.DataFrame:
     if len(rows) < 3:
-        raise ValueError(f"a correlation needs 3 models at one step, {metric} has {len(rows)}: train and score more")
+        raise ValueError(
+            f"a correlation needs 3 models at one step, {metric} has {len(rows)}: train and score more"
+        )
     x, y = np.log10(rows["gflops"].to_numpy()), rows["value"].to_numpy()
     found = [
-        {"statistic": name, "value": float(of(x, y)), **_bca(of, x, y), **_over_sizes(of, x, y, rows)}
+        {
+            "statistic": name,
+            "value": float(of(x, y)),
+            **_bca(of, x, y),
+            **_over_sizes(of, x, y, rows),
+        }
         for name, of in STATISTICS.items()
         if name in statistics
     ]
@@ -67,12 +83,20 @@ def _bca(of: Callable[..., Array], x: Array, y: Array) -> dict[str, float]:
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         found = stats.bootstrap(
-            (x, y), of, paired=True, vectorized=True, n_resamples=DRAWS, method="BCa", rng=np.random.default_rng(SEED)
+            (x, y),
+            of,
+            paired=True,
+            vectorized=True,
+            n_resamples=DRAWS,
+            method="BCa",
+            rng=np.random.default_rng(SEED),
         ).confidence_interval
     return {"low": float(found.low), "high": float(found.high)}
 
 
-def _over_sizes(of: Callable[..., Array], x: Array, y: Array, rows: pd.DataFrame) -> dict[str, float]:
+def _over_sizes(
+    of: Callable[..., Array], x: Array, y: Array, rows: pd.DataFrame
+) -> dict[str, float]:
     """Models of one size are not independent, so sizes are drawn whole; with four sizes the interval is coarse."""
     clusters = [np.flatnonzero(rows["size"] == size) for size in rows["size"].unique()]
     drawn = np.random.default_rng(SEED).integers(len(clusters), size=(DRAWS, len(clusters)))
@@ -88,14 +112,20 @@ def _over_sizes(of: Callable[..., Array], x: Array, y: Array, rows: pd.DataFrame
 def in_words(found: pd.DataFrame) -> str:
     """A correlation with its intervals, as under Figure 8; a perfect one has no BCa interval."""
     bounds = [
-        f" [{low:.2f}, {high:.2f}]" if low < high else "" for low, high in zip(found["low"], found["high"], strict=True)
+        f" [{low:.2f}, {high:.2f}]" if low < high else ""
+        for low, high in zip(found["low"], found["high"], strict=True)
     ]
-    words = [f"{name.capitalize()} {value:.2f}" for name, value in zip(found["statistic"], found["value"], strict=True)]
+    words = [
+        f"{name.capitalize()} {value:.2f}"
+        for name, value in zip(found["statistic"], found["value"], strict=True)
+    ]
     said = ", ".join(word + bound for word, bound in zip(words, bounds, strict=True))
     return f"{said}, n = {found['n'].iloc[0]}".replace("-", "\N{MINUS SIGN}")
 
 
-def slopes_by_patch(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
+def slopes_by_patch(
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
+) -> pd.DataFrame:
     """The exponent of the metric in Gflops among the models of one patch size, with its 95 % t interval."""
     found = []
     for (study, patch), rows in final(table, metric, protocol).groupby(["study", "patch"]):
@@ -106,7 +136,9 @@ def slopes_by_patch(table: pd.DataFrame, metric: str = "fid", protocol: str | No
     return pd.DataFrame(found, columns=["study", "patch", "slope", "low", "high", "n"])
 
 
-def exponents(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
+def exponents(
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
+) -> pd.DataFrame:
     """The exponents of both laws, least squares in log space, with 95 % t intervals."""
     rows = single(final(table, metric, protocol))
     found = []
@@ -114,7 +146,14 @@ def exponents(table: pd.DataFrame, metric: str = "fid", protocol: str | None = N
         fit = _fit(rows, law)
         intervals = fit.conf_int()[1:]
         found += [
-            {"law": law, "exponent of": term, "value": value, "low": low, "high": high, "n": len(rows)}
+            {
+                "law": law,
+                "exponent of": term,
+                "value": value,
+                "low": low,
+                "high": high,
+                "n": len(rows),
+            }
             for term, value, (low, high) in zip(terms, fit.params[1:], intervals, strict=True)
         ]
     return pd.DataFrame(found)
@@ -140,19 +179,27 @@ def predict(
         )
     truth = float(rows.loc[rows["model"] == model, "value"].mean())
     others = rows[rows["model"] != model]
-    return pd.DataFrame([_predicted(others, at, law, truth) for law in LAWS]).assign(model=model, metric=metric)
+    return pd.DataFrame([_predicted(others, at, law, truth) for law in LAWS]).assign(
+        model=model, metric=metric
+    )
 
 
-def leave_one_out(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
+def leave_one_out(
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
+) -> pd.DataFrame:
     """Each model predicted from all the others; the last row of each law is the largest, the hardest to foresee."""
     rows = final(table, metric, protocol)
-    return pd.concat([predict(table, model, metric, protocol) for model in rows["model"]], ignore_index=True)
+    return pd.concat(
+        [predict(table, model, metric, protocol) for model in rows["model"]], ignore_index=True
+    )
 
 
 def _predicted(rows: pd.DataFrame, at: pd.DataFrame, law: str, truth: float) -> dict[str, Any]:
     fit = _fit(rows, law)
     found = 10 ** fit.get_prediction(design(at, law)).summary_frame(alpha=0.05).iloc[0]
-    terms = " ".join(f"{b:+.3f} log {name}" for b, name in zip(fit.params[1:], LAWS[law], strict=True))
+    terms = " ".join(
+        f"{b:+.3f} log {name}" for b, name in zip(fit.params[1:], LAWS[law], strict=True)
+    )
     return {
         "law": law,
         "prediction": found["mean"],
@@ -166,9 +213,13 @@ def _predicted(rows: pd.DataFrame, at: pd.DataFrame, law: str, truth: float) -> 
 
 
 def _fit(rows: pd.DataFrame, law: str) -> RegressionResults:
-    least = len(LAWS[law]) + 2  # one more than there are coefficients, or there is no error left to estimate
+    least = (
+        len(LAWS[law]) + 2
+    )  # one more than there are coefficients, or there is no error left to estimate
     if len(rows) < least:
-        raise ValueError(f"the law in {law} needs {least} other models, there are {len(rows)}: train more")
+        raise ValueError(
+            f"the law in {law} needs {least} other models, there are {len(rows)}: train more"
+        )
     return OLS(np.log10(rows["value"].to_numpy()), design(rows, law)).fit()
 
 
@@ -189,5 +240,7 @@ def design(rows: pd.DataFrame, law: str) -> Array:
 def single(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows, if they are of one study: a law across two would mix their scores."""
     if rows["study"].nunique() > 1:
-        raise ValueError(f"one law for several studies ({listed(rows['study'])}): give the rows of one")
+        raise ValueError(
+            f"one law for several studies ({listed(rows['study'])}): give the rows of one"
+        )
     return rows

@@ -24,7 +24,9 @@ def power_law(
     rows = single(final(table, metric, protocol))
     spare = len(rows) - (3 if floor else 2)
     if spare < 2:
-        raise ValueError(f"a power law {'with a floor ' * floor}needs {len(rows) + 2 - spare} models, not {len(rows)}")
+        raise ValueError(
+            f"a power law {'with a floor ' * floor}needs {len(rows) + 2 - spare} models, not {len(rows)}"
+        )
     log_g, log_y = np.log(rows["gflops"].to_numpy()), np.log(rows["value"].to_numpy())
     threshold = 1 + stats.f.ppf(0.95, 1, spare) / spare
     # How far an outlier is can be told only from the residuals of a first, plain pass.
@@ -43,7 +45,9 @@ def _nodes(box: list[tuple[float, float]]) -> tuple[Array, Array]:
     return b[:, None], share[None, :]
 
 
-def _project(log_g: Array, log_y: Array, b: Array, share: Array, scale: float) -> tuple[Array, Array, float]:
+def _project(
+    log_g: Array, log_y: Array, b: Array, share: Array, scale: float
+) -> tuple[Array, Array, float]:
     """At each node the best log a, by reweighting, the Huber loss there, and the best node's median residual."""
     shape = np.exp(-b[..., None] * log_g) + _floor(b, share, log_g)[..., None]
     target = log_y - np.log(shape)
@@ -66,7 +70,9 @@ def _zoom(b: Array, share: Array, inside: Array) -> list[tuple[float, float]]:
     box = []
     for axis, kept in ((b[:, 0], inside.any(1)), (share[0], inside.any(0))):
         first, last = np.flatnonzero(kept)[[0, -1]]
-        box.append((float(axis[max(first - MARGIN, 0)]), float(axis[min(last + MARGIN, len(axis) - 1)])))
+        box.append(
+            (float(axis[max(first - MARGIN, 0)]), float(axis[min(last + MARGIN, len(axis) - 1)]))
+        )
     return box
 
 
@@ -76,12 +82,20 @@ def _profile(
     best = np.unravel_index(loss.argmin(), loss.shape)
     nodes = {"a": np.exp(log_a), "b": b + 0 * share, "c": np.exp(log_a) * _floor(b, share, log_g)}
     rows = [
-        {"parameter": name, "value": node[best], "low": node[inside].min(), "high": node[inside].max()}
+        {
+            "parameter": name,
+            "value": node[best],
+            "low": node[inside].min(),
+            "high": node[inside].max(),
+        }
         for name, node in nodes.items()
     ]
     b_open, c_open = (
         floor_or_b and bool(np.isclose(node[inside][:, None], limits, atol=1e-6).any())
-        for floor_or_b, node, limits in ((True, nodes["b"], LIMITS[floor][0]), (floor, share + 0 * b, LIMITS[floor][1]))
+        for floor_or_b, node, limits in (
+            (True, nodes["b"], LIMITS[floor][0]),
+            (floor, share + 0 * b, LIMITS[floor][1]),
+        )
     )
     found = pd.DataFrame(rows).assign(identified=[not (b_open or c_open), not b_open, not c_open])
     return found if floor else found[found["parameter"] != "c"]
@@ -91,7 +105,11 @@ def statement(found: pd.DataFrame) -> str:
     """A power law in words, which say plainly what the points do not determine."""
     words = [
         f"{row['parameter']} = {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-        + ("" if row["identified"] else ", not identified, these points fit any value in the interval")
+        + (
+            ""
+            if row["identified"]
+            else ", not identified, these points fit any value in the interval"
+        )
         for _, row in found.iterrows()
     ]
     form = "a / Gflops^b + c" if "c" in set(found["parameter"]) else "a / Gflops^b"
@@ -106,7 +124,9 @@ def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = No
     return rows.loc[best.diff().ne(0), ["compute", "value", "model", "step", "gflops", "params"]]
 
 
-def isoflop(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, levels: int = 6) -> pd.DataFrame:
+def isoflop(
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, levels: int = 6
+) -> pd.DataFrame:
     """The best number of parameters at equal training compute, per patch, from a parabola in log parameters.
 
     A curve is interpolated between its own scores, never beyond; a compute with fewer than three sizes is left out.
@@ -115,18 +135,23 @@ def isoflop(table: pd.DataFrame, metric: str = "fid", protocol: str | None = Non
     for patch, part in rows.groupby("patch"):
         for compute in np.geomspace(part["compute"].min(), part["compute"].max(), levels):
             points = [
-                _at(run.sort_values("compute"), compute) for _, run in part.groupby(["model", "seed"], dropna=False)
+                _at(run.sort_values("compute"), compute)
+                for _, run in part.groupby(["model", "seed"], dropna=False)
             ]
             covered = np.array([point for point in points if np.isfinite(point).all()])
             if len(covered) and len(np.unique(covered[:, 0])) > 2:
-                found.append((patch, compute, *_vertex(covered, metric in HIGHER_IS_BETTER), len(covered)))
+                found.append(
+                    (patch, compute, *_vertex(covered, metric in HIGHER_IS_BETTER), len(covered))
+                )
     return pd.DataFrame(found, columns=["patch", "compute", "params", "value", "inside", "n"])
 
 
 def _at(run: pd.DataFrame, compute: float) -> tuple[float, float]:
     """log params and log score of one run at a training compute between its first and last score."""
     x, y = np.log(run["compute"].to_numpy()), np.log(run["value"].to_numpy())
-    return float(np.log(run["params"].iloc[0])), float(np.interp(np.log(compute), x, y, np.nan, np.nan))
+    return float(np.log(run["params"].iloc[0])), float(
+        np.interp(np.log(compute), x, y, np.nan, np.nan)
+    )
 
 
 def _vertex(points: Array, highest: bool) -> tuple[float, float, bool]:

@@ -38,7 +38,9 @@ def page(title: str, under: str, sections: Iterable[tuple[str, str]]) -> str:
     """The page of (heading, html) sections; one without content is left out."""
     kept = [(heading, body) for heading, body in sections if body]
     links = " ".join(f'<a href="#{anchor(heading)}">{escape(heading)}</a>' for heading, _ in kept)
-    bodies = "\n".join(f'<h2 id="{anchor(heading)}">{escape(heading)}</h2>\n{body}' for heading, body in kept)
+    bodies = "\n".join(
+        f'<h2 id="{anchor(heading)}">{escape(heading)}</h2>\n{body}' for heading, body in kept
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -91,5 +93,7 @@ def preformatted(text: str) -> str:
 
 
 def definitions(pairs: Mapping[str, str]) -> str:
-    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs.items())
+    lines = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs.items()
+    )
     return f"<dl>{lines}</dl>" if lines else ""

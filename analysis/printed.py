@@ -42,10 +42,14 @@ TABLES = {
         lambda rows: rows["metric"].eq("fid") & rows["patch"].eq(4),
     ),
     "table_2": Printed(
-        "Every metric of every model.", ("model", "guidance", "protocol"), lambda rows: rows["data"].ne("imagenet512")
+        "Every metric of every model.",
+        ("model", "guidance", "protocol"),
+        lambda rows: rows["data"].ne("imagenet512"),
     ),
     "table_3": Printed(
-        "Every metric at 512 px.", ("model", "guidance", "protocol"), lambda rows: rows["data"].eq("imagenet512")
+        "Every metric at 512 px.",
+        ("model", "guidance", "protocol"),
+        lambda rows: rows["data"].eq("imagenet512"),
     ),
     "table_4": Printed(
         "Every model, how it was trained, and its score.",
@@ -57,19 +61,25 @@ TABLES = {
         ("model", "guidance", "decoder"),
         lambda rows: rows.groupby("model")["decoder"].transform("nunique").gt(1),
     ),
-    "table_6": Printed("Gflops of the U-Nets.", ("model",), lambda rows: rows["metric"].eq("gflops"), across="data"),
+    "table_6": Printed(
+        "Gflops of the U-Nets.", ("model",), lambda rows: rows["metric"].eq("gflops"), across="data"
+    ),
 }
 
 
 def printed(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """One of the tables: published rows that name it as their source, and measured rows at their run's last step."""
-    layout, of_paper = TABLES[name], table["source"].str.endswith(f", {name.replace('_', ' ').capitalize()}")
+    layout, of_paper = (
+        TABLES[name],
+        table["source"].str.endswith(f", {name.replace('_', ' ').capitalize()}"),
+    )
     last = table["step"] == table.groupby(RUN, dropna=False)["step"].transform("max")
     rows = table[of_paper | (table["source"].eq("measured") & last & layout.measured(table))]
     if rows.empty:
         raise ValueError(f"no row belongs in it ({layout.caption.rstrip('.').lower()})")
     rows = rows.assign(
-        **{column: _text(rows[column], column) for column in layout.columns}, across=_across(rows, layout)
+        **{column: _text(rows[column], column) for column in layout.columns},
+        across=_across(rows, layout),
     )
     keys = [*layout.columns, "across"]
     found = rows.groupby(keys, sort=False)["value"].mean().unstack(sort=False)
@@ -93,11 +103,17 @@ def _text(column: pd.Series, name: str) -> pd.Series:
         "gflops": lambda v: f"{v:.2f}" if v > 0.1 else f"{v:.3g}",
     }
     shown = forms.get(name, lambda v: f"{v:g}")
-    return column.map(lambda v: v if isinstance(v, str) else "" if pd.isna(v) else shown(v)).astype(object)
+    return column.map(lambda v: v if isinstance(v, str) else "" if pd.isna(v) else shown(v)).astype(
+        object
+    )
 
 
 def _number(value: float, heading: str) -> str:
     if pd.isna(value):
         return "\N{EN DASH}"
-    whole = heading in (HEADINGS["depth"], HEADINGS["width"], HEADINGS["heads"]) or heading.startswith("imagenet")
+    whole = heading in (
+        HEADINGS["depth"],
+        HEADINGS["width"],
+        HEADINGS["heads"],
+    ) or heading.startswith("imagenet")
     return f"{value:.0f}" if whole else f"{value:.{4 if heading.startswith('KID') else 2}f}"

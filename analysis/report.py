@@ -31,7 +31,12 @@ def write(
         table = table[table["protocol"] == context["protocol"]]
     missing += left_out(table)
     images = dict(np.load(samples, allow_pickle=False)) if samples else None
-    figures = _figures({"table": table, "log": log, "samples": images}, out, f"{study}, table {digest(table)}", missing)
+    figures = _figures(
+        {"table": table, "log": log, "samples": images},
+        out,
+        f"{study}, table {digest(table)}",
+        missing,
+    )
     tables = _tables(table, out, missing)
     against = attempt("measured against published", lambda: _against(table), missing)
     sentences = statistics(table, missing)
@@ -48,7 +53,11 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, out: Path, context: Mapping[str, A
     """Two studies side by side: Figure 8 of both, the values or the ranks cell by cell, and what it means."""
     out.mkdir(parents=True, exist_ok=True)
     names = [listed(table["study"]) for table in (a, b)]
-    missing = [*context.get("missing", []), *a.attrs.get("problems", []), *b.attrs.get("problems", [])]
+    missing = [
+        *context.get("missing", []),
+        *a.attrs.get("problems", []),
+        *b.attrs.get("problems", []),
+    ]
     with style.theme():
         fig = overview(a, b, Figure(), names)
         style.stamp(fig, f"tables {digest(a)} and {digest(b)}")
@@ -63,25 +72,36 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, out: Path, context: Mapping[str, A
 
 
 def _page(
-    out: Path, title: str, context: Mapping[str, Any], table: pd.DataFrame, sections: list[tuple[str, str]]
+    out: Path,
+    title: str,
+    context: Mapping[str, Any],
+    table: pd.DataFrame,
+    sections: list[tuple[str, str]],
 ) -> Path:
     deviations = pd.DataFrame(context.get("deviations", []), columns=["Field", "Paper", "Here"])
     before = [
         ("Question", page.paragraphs(context.get("question", "").splitlines())),
-        ("Plan and cost", page.preformatted(context.get("plan", "")) + page.paragraphs([context.get("cost", "")])),
+        (
+            "Plan and cost",
+            page.preformatted(context.get("plan", "")) + page.paragraphs([context.get("cost", "")]),
+        ),
     ]
     after = [
         ("Deviations from the paper", page.table(deviations) if len(deviations) else ""),
         ("Provenance", page.definitions(_provenance(table) | dict(context.get("provenance", {})))),
     ]
     index = out / "index.html"
-    index.write_text(page.page(title, _situation(table), [*before, *sections, *after]), encoding="utf-8")
+    index.write_text(
+        page.page(title, _situation(table), [*before, *sections, *after]), encoding="utf-8"
+    )
     return index
 
 
 def _figures(sources: Mapping[str, Any], out: Path, stamp: str, missing: list[str]) -> str:
     shown, table = "", sources["table"]
-    correlation = attempt("correlation", lambda: f"{fits.in_words(fits.correlation(table))}.", missing)
+    correlation = attempt(
+        "correlation", lambda: f"{fits.in_words(fits.correlation(table))}.", missing
+    )
     for name, layout in FIGURES.items():
         try:
             if sources[layout.source] is None:
@@ -118,7 +138,9 @@ def _tables(table: pd.DataFrame, out: Path, missing: list[str]) -> str:
             continue
         found.to_csv(out / f"{name}.csv", index=False)
         shown += (body := page.table(found, layout.caption, name))
-        (out / f"{name}.html").write_text(page.page(page.titled(name), layout.caption, [("", body)]), encoding="utf-8")
+        (out / f"{name}.html").write_text(
+            page.page(page.titled(name), layout.caption, [("", body)]), encoding="utf-8"
+        )
     return shown
 
 
@@ -127,15 +149,26 @@ def _against(table: pd.DataFrame) -> str:
     if not table["source"].eq("measured").any():
         reruns = table[table["protocol"].eq("rerun")]
         columns = ["model", "value", "source"]
-        return page.table(reruns[columns], "Public reruns of the paper's models.") if len(reruns) else ""
+        return (
+            page.table(reruns[columns], "Public reruns of the paper's models.")
+            if len(reruns)
+            else ""
+        )
     paper = published()
-    return page.items(comparison.in_words(table, paper)) + _cells(table, paper, ["measured", "published"])
+    return page.items(comparison.in_words(table, paper)) + _cells(
+        table, paper, ["measured", "published"]
+    )
 
 
 def _cells(a: pd.DataFrame, b: pd.DataFrame, names: list[str]) -> str:
     found = comparison.compare(a, b).drop(columns=["model_a", "model_b"])
-    found.columns = [re.sub("_[ab]$", lambda end: f", {names['ab'.index(end[0][1])]}", name) for name in found.columns]
-    under = "Low and high bound the ratio that noise alone explains, 95 %." if "ratio" in found else ""
+    found.columns = [
+        re.sub("_[ab]$", lambda end: f", {names['ab'.index(end[0][1])]}", name)
+        for name in found.columns
+    ]
+    under = (
+        "Low and high bound the ratio that noise alone explains, 95 %." if "ratio" in found else ""
+    )
     return page.table(found, under)
 
 
@@ -149,9 +182,7 @@ def _situation(table: pd.DataFrame) -> str:
     behind = listed(rows.loc[~rows["complete"], "model"])
     grey = "" if behind == "nothing" else f"; grey, incomplete: {behind}"
     protocol = f"protocol {listed(rows['protocol'])}"
-    return (
-        f"{axis_label(rows)}, {protocol}, n = {last['model'].nunique()} models at step {last['step'].max():,.0f}{grey}."
-    )
+    return f"{axis_label(rows)}, {protocol}, n = {last['model'].nunique()} models at step {last['step'].max():,.0f}{grey}."
 
 
 def left_out(table: pd.DataFrame) -> list[str]:
@@ -160,11 +191,20 @@ def left_out(table: pd.DataFrame) -> list[str]:
         drawn = set(grid(table)["protocol"])
     except ValueError:  # said where the figures are missing
         return []
-    others = table[table["metric"].eq("fid") & table["size"].ne("") & ~table["protocol"].isin(drawn)]
-    return [f"Not in the main figures: {len(others)} scores under {listed(others['protocol'])}."] if len(others) else []
+    others = table[
+        table["metric"].eq("fid") & table["size"].ne("") & ~table["protocol"].isin(drawn)
+    ]
+    return (
+        [f"Not in the main figures: {len(others)} scores under {listed(others['protocol'])}."]
+        if len(others)
+        else []
+    )
 
 
 def _provenance(table: pd.DataFrame) -> dict[str, str]:
     fields = ["study", "source", "protocol", "features", "reference", "commit", "device"]
     found = {field: listed(table.loc[table[field].ne(""), field]) for field in fields}
-    return {"table": digest(table), **{field: text for field, text in found.items() if text != "nothing"}}
+    return {
+        "table": digest(table),
+        **{field: text for field, text in found.items() if text != "nothing"},
+    }

@@ -87,14 +87,23 @@ def label(ax: Axes, x: Any, y: Any, texts: list[str], colours: list[Any], radii:
     scale = figure.dpi / 72
     at = ax.transData.transform(np.column_stack([x, y])) / scale
     radii = np.broadcast_to(radii, len(at))
-    taken = np.vstack([_box(at, 2 * radii, 2 * radii), *(_box(trace, 2, 2) for trace in _traces(ax, scale))])
+    taken = np.vstack(
+        [_box(at, 2 * radii, 2 * radii), *(_box(trace, 2, 2) for trace in _traces(ax, scale))]
+    )
     frame = np.asarray(ax.get_window_extent().extents) / scale
-    for data, point, text, colour, radius in zip(zip(x, y, strict=True), at, texts, colours, radii, strict=True):
+    for data, point, text, colour, radius in zip(
+        zip(x, y, strict=True), at, texts, colours, radii, strict=True
+    ):
         width, height = 0.64 * LABEL * len(text), 1.1 * LABEL
         boxes = _box(point + _around(width, height, radius), width, height)
-        cost = [_overlap(box, taken) + 5 * (width * height - _overlap(box, frame[None])) for box in boxes]
+        cost = [
+            _overlap(box, taken) + 5 * (width * height - _overlap(box, frame[None]))
+            for box in boxes
+        ]
         best = boxes[int(np.argmin(np.round(cost, 3)))]
-        taken = np.vstack([taken, np.repeat(best[None], 3, axis=0)])  # a text over a text is worse than over a line
+        taken = np.vstack(
+            [taken, np.repeat(best[None], 3, axis=0)]
+        )  # a text over a text is worse than over a line
         offset = ((best[:2] + best[2:]) / 2 - point).tolist()
         how = {"ha": "center", "va": "center", "fontsize": LABEL, "color": colour, "zorder": 5}
         ax.annotate(text, data, offset, textcoords="offset points", **how)
@@ -102,7 +111,18 @@ def label(ax: Axes, x: Any, y: Any, texts: list[str], colours: list[Any], radii:
 
 def _around(width: float, height: float, radius: float) -> NDArray[np.float64]:
     """Candidate places for the centre of a text, from its right side onwards, near ones first."""
-    ring = [(1, 0), (0, 1), (0, -1), (-1, 0), (1, 0.7), (1, -0.7), (-1, 0.7), (-1, -0.7), (0.6, 1), (0.6, -1)]
+    ring = [
+        (1, 0),
+        (0, 1),
+        (0, -1),
+        (-1, 0),
+        (1, 0.7),
+        (1, -0.7),
+        (-1, 0.7),
+        (-1, -0.7),
+        (0.6, 1),
+        (0.6, -1),
+    ]
     return np.array(
         [
             (i * (width / 2 + radius + 1) * r, j * (height / 2 + radius + 1) * r)

@@ -50,11 +50,17 @@ def load(path: str | Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: schema {table['schema'].max():g} is newer than {SCHEMA}, the newest known: update this checkout"
         )
-    problems = [] if len(table) else [f"{path} has no rows: nothing was scored yet, run the sweep and collect again"]
+    problems = (
+        []
+        if len(table)
+        else [f"{path} has no rows: nothing was scored yet, run the sweep and collect again"]
+    )
     for is_bad, why in DROPPED:
         bad = is_bad(table)
         if bad.any():
-            problems.append(f"dropped {bad.sum()} of {len(table)} rows: {why} ({_names(table[bad])})")
+            problems.append(
+                f"dropped {bad.sum()} of {len(table)} rows: {why} ({_names(table[bad])})"
+            )
         table = table[~bad]
     table = table.reset_index(drop=True)
     table.attrs["problems"] = problems
@@ -68,20 +74,31 @@ def published() -> pd.DataFrame:
 
 def load_log(path: str | Path) -> pd.DataFrame:
     """The columns of a log table that are drawn; categories and 32-bit floats keep 5 million rows under 200 MB."""
-    log = _read(Path(path), LOG_TEXT, LOG_NUMBERS, {**dict.fromkeys(LOG_TEXT, "category"), "loss": "float32"})
+    log = _read(
+        Path(path),
+        LOG_TEXT,
+        LOG_NUMBERS,
+        {**dict.fromkeys(LOG_TEXT, "category"), "loss": "float32"},
+    )
     return log.dropna(subset="loss")
 
 
-def _read(path: Path, text: Sequence[str], numbers: Sequence[str], dtype: dict[str, str] | None = None) -> pd.DataFrame:
+def _read(
+    path: Path, text: Sequence[str], numbers: Sequence[str], dtype: dict[str, str] | None = None
+) -> pd.DataFrame:
     try:
         header = list(pd.read_csv(path, nrows=0).columns)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist: write it with `harness collect`") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a results CSV ({error}): write it again with `harness collect`") from None
+        raise ValueError(
+            f"{path} is not a results CSV ({error}): write it again with `harness collect`"
+        ) from None
     missing = [name for name in (*text, *numbers) if name not in header]
     if missing:
-        raise ValueError(f"{path} lacks {'; '.join(_lacks(name, header) for name in missing)}: collect it again")
+        raise ValueError(
+            f"{path} lacks {'; '.join(_lacks(name, header) for name in missing)}: collect it again"
+        )
     if dtype:
         return pd.read_csv(path, usecols=[*text, *numbers], dtype=dtype)
     table = pd.read_csv(path, dtype=dict.fromkeys(text, "str"))[[*text, *numbers]]
@@ -104,15 +121,26 @@ def _contradicted(table: pd.DataFrame) -> pd.Series:
 
 
 DROPPED: list[tuple[Callable[[pd.DataFrame], pd.Series], str]] = [
-    (lambda table: table["schema"] > SCHEMA, f"written under a schema newer than {SCHEMA}, update this checkout"),
-    (lambda table: ~np.isfinite(table["value"]), "the value is not a finite number, score that checkpoint again"),
+    (
+        lambda table: table["schema"] > SCHEMA,
+        f"written under a schema newer than {SCHEMA}, update this checkout",
+    ),
+    (
+        lambda table: ~np.isfinite(table["value"]),
+        "the value is not a finite number, score that checkpoint again",
+    ),
     (_repeated, "the same key and value a second time, the first is kept"),
-    (_contradicted, "one key with several values, nothing says which is right, remove the wrong record"),
+    (
+        _contradicted,
+        "one key with several values, nothing says which is right, remove the wrong record",
+    ),
 ]
 
 
 def _names(rows: pd.DataFrame, most: int = 3) -> str:
-    names = [f"{row['metric']} of {row['model']} at step {row['step']:g}" for _, row in rows.iterrows()]
+    names = [
+        f"{row['metric']} of {row['model']} at step {row['step']:g}" for _, row in rows.iterrows()
+    ]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -121,7 +149,9 @@ def digest(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:8]
 
 
-def grid(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, unit: str = "model") -> pd.DataFrame:
+def grid(
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, unit: str = "model"
+) -> pd.DataFrame:
     """Every score of the size-by-patch grid, with its training compute and whether its run is complete.
 
     `unit` is what the curves differ in: the model, or the conditioning (Figure 5).
@@ -129,12 +159,18 @@ def grid(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, 
     rows = table[(table["metric"] == metric) & (table["size"] != "") & table["patch"].notna()]
     rows = rows[rows["protocol"] == protocol] if protocol else rows
     if rows.empty:
-        asked, has = (f" under {protocol!r}", f" under {listed(table['protocol'])}") if protocol else ("", "")
+        asked, has = (
+            (f" under {protocol!r}", f" under {listed(table['protocol'])}")
+            if protocol
+            else ("", "")
+        )
         raise ValueError(
             f"no {metric}{asked} of a model with size and patch: the table has {listed(table['metric'])}{has}"
         )
     rows = pd.concat([_grid_of_study(part, unit) for _, part in rows.groupby("study", sort=False)])
-    return rows.assign(compute=training_compute(rows)).sort_values(["study", "gflops", "model", "seed", "step"])
+    return rows.assign(compute=training_compute(rows)).sort_values(
+        ["study", "gflops", "model", "seed", "step"]
+    )
 
 
 def _grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -152,7 +188,9 @@ def _settle(rows: pd.DataFrame, field: str, unit: str) -> object:
     covered = rows.groupby(field)[unit].nunique()
     full = covered[covered == rows[unit].nunique()]
     if len(full) != 1:
-        remedy = "choose one with protocol=" if field == "protocol" else f"keep the rows of one {field}"
+        remedy = (
+            "choose one with protocol=" if field == "protocol" else f"keep the rows of one {field}"
+        )
         raise ValueError(f"{field} differs on one axis ({listed(rows[field])}): {remedy}")
     return full.index[0]
 
@@ -168,14 +206,22 @@ def final(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
     rows = grid(table, metric, protocol)
     rows = rows[rows["last"]]
     by = ["study", "model", "size", "patch", "params", "gflops", "step", "compute"]
-    return rows.groupby(by, as_index=False, sort=False).agg(value=("value", "mean"), seeds=("value", "size"))
+    return rows.groupby(by, as_index=False, sort=False).agg(
+        value=("value", "mean"), seeds=("value", "size")
+    )
 
 
 def one_axis(rows: pd.DataFrame, fields: Iterable[str] = ONE_AXIS) -> pd.DataFrame:
     """The rows themselves, or a ValueError naming every field in which they are different quantities."""
-    mixed = [f"{field} ({listed(rows[field])})" for field in fields if rows[field].nunique(dropna=False) > 1]
+    mixed = [
+        f"{field} ({listed(rows[field])})"
+        for field in fields
+        if rows[field].nunique(dropna=False) > 1
+    ]
     if mixed:
-        raise ValueError(f"one axis cannot hold different {' and '.join(mixed)}: draw them apart or score them alike")
+        raise ValueError(
+            f"one axis cannot hold different {' and '.join(mixed)}: draw them apart or score them alike"
+        )
     return rows
 
 
@@ -200,4 +246,9 @@ def training_compute(rows: pd.DataFrame) -> pd.Series:
 
 
 def listed(values: pd.Series) -> str:
-    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values.unique()) or "nothing"
+    return (
+        ", ".join(
+            f"{value:g}" if isinstance(value, float) else str(value) for value in values.unique()
+        )
+        or "nothing"
+    )

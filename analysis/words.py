@@ -25,7 +25,9 @@ def attempt(what: str, say: Callable[[], str], missing: list[str]) -> str:
 
 def _correlations(table: pd.DataFrame) -> str:
     gridded = table[table["size"].ne("")]
-    metrics = [name for name in METRICS if gridded.loc[gridded["metric"].eq(name), "model"].nunique() > 2]
+    metrics = [
+        name for name in METRICS if gridded.loc[gridded["metric"].eq(name), "model"].nunique() > 2
+    ]
     found = [fits.correlation(table, name) for name in metrics]
     if not found:
         raise ValueError("no metric has 3 models at one step: train and score more")
@@ -33,12 +35,17 @@ def _correlations(table: pd.DataFrame) -> str:
     said = [f"{name}: {fits.in_words(rows)}" for name, rows in zip(names, found, strict=True)]
     sizes = found[0].iloc[0]
     whole = f"over whole sizes, Pearson [{sizes['size_low']:.2f}, {sizes['size_high']:.2f}]"
-    return f"Correlation with log Gflops, 95 % BCa intervals over models. {'. '.join(said)}; {whole}."
+    return (
+        f"Correlation with log Gflops, 95 % BCa intervals over models. {'. '.join(said)}; {whole}."
+    )
 
 
 def _slopes_by_patch(table: pd.DataFrame) -> str:
     found = fits.slopes_by_patch(table)
-    said = [f"patch {r['patch']:g} {r['slope']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for _, r in found.iterrows()]
+    said = [
+        f"patch {r['patch']:g} {r['slope']:.3f} [{r['low']:.3f}, {r['high']:.3f}]"
+        for _, r in found.iterrows()
+    ]
     return f"Exponent of the score in Gflops by patch: {', '.join(said)}." if said else ""
 
 
@@ -74,7 +81,10 @@ def _isoflop_parabolas(table: pd.DataFrame) -> str:
         raise ValueError(
             "no training compute at which three sizes of one patch have a best one among them: score earlier"
         )
-    said = [f"patch {r['patch']:g} at {r['compute']:.1e}: {r['params']:.3g}" for _, r in found.iterrows()]
+    said = [
+        f"patch {r['patch']:g} at {r['compute']:.1e}: {r['params']:.3g}"
+        for _, r in found.iterrows()
+    ]
     return f"Best number of parameters at equal training compute: {', '.join(said)}."
 
 

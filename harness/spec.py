@@ -3,102 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import itertools
 import json
-import math
-import re
-import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.base.validation import (
+    NAME,
+    Check,
+    Mistakes,
+    one_of,
+    problems,
+    refuse,
+    safe_name,
+    within,
+)
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS
+from harness.objectives import SAMPLERS, TIMESTEPS
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-SAMPLERS = ("ddpm", "ddim", "dpm-solver++")
 FEATURES = ("inception", "digits-cnn-1")
-# Latent decoders and the encoder each belongs to; the three share one (paper, section 4 and Table 5).
+# Latent decoders and the encoder each belongs to; the three share one (paper, section 4 and Table
+# 5).
 ENCODERS = {"ft-mse": "sd-v1", "ft-ema": "sd-v1", "original": "sd-v1"}
 DECODERS = (*ENCODERS, "identity")
 WEIGHTS = ("ema", "raw")
 LABELS = ("uniform", "balanced")
-TIMESTEPS = 1000  # the length of the training diffusion (paper, section 4)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-Check = Callable[[Any], str | None]
-
-
-def one_of(known: Collection[str]) -> Check:
-    def check(value: str) -> str | None:
-        if value in known:
-            return None
-        near = difflib.get_close_matches(value, known, 1, cutoff=0)
-        return f"is unknown: did you mean {near[0]!r}? There are {', '.join(known)}"
-
-    return check
-
-
-def within(low: float, high: float = math.inf, *, above: bool = False, below: bool = False) -> Check:
-    """low ≤ value ≤ high; `above` and `below` leave the ends out."""
-
-    def check(value: float) -> str | None:
-        if (value > low if above else value >= low) and (value < high if below else value <= high):
-            return None
-        bounds = f"{'above' if above else 'at least'} {low:g}"
-        return f"must be {bounds}" + ("" if high == math.inf else f" and {'below' if below else 'at most'} {high:g}")
-
-    return check
-
-
-def a_name(value: str) -> str | None:
-    return None if NAME.fullmatch(value) else "must be letters, digits, '.', '_' and '-': it becomes a file name"
-
-
-@functools.cache
-def field_types(cls: Any) -> Mapping[str, tuple[type, ...]]:
-    """The exact types each field accepts; typing's resolution is slow, and a sweep may hold 10,000 runs."""
-    hints = typing.get_type_hints(cls)
-    kinds = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-    return {
-        name: typing.get_args(kind) if isinstance(kind, types.UnionType) else (typing.get_origin(kind) or kind,)
-        for name, kind in kinds.items()
-    }
-
-
-def mistakes(spec: Any, checks: Mapping[str, Check]) -> list[str]:
-    """Every field of `spec` that is not canonical (exact type, finite) or out of range, in words."""
-    found = []
-    for name, allowed in field_types(spec.__class__).items():
-        value, fault = getattr(spec, name), None
-        if type(value) not in allowed:  # exact: True is not an int, and 1 is not 1.0, where an id is at stake
-            wanted = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in allowed)
-            fault = f"must be {wanted}, not {type(value).__name__}"
-        elif isinstance(value, float) and not math.isfinite(value):
-            fault = "must be finite"
-        elif name in checks and value is not None:
-            fault = checks[name](value)
-        if fault:
-            found.append(f"{name} = {value!r} {fault}")
-    return found
-
-
-class Mistakes(ValueError):
-    """Everything that is wrong with `what`, in one line."""
-
-    def __init__(self, what: str, found: list[str]) -> None:
-        super().__init__(f"{what}: " + "; ".join(found))
-        self.found = found
-
-
-def refuse(what: str, found: list[str]) -> None:
-    if found:
-        raise Mistakes(what, found)
 
 
 class Identity:
@@ -106,7 +42,9 @@ class Identity:
 
     def canonical(self) -> dict[str, Any]:
         """The fields that bear identity; None is left out, so that a new optional field changes no old id."""
-        fields: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(typing.cast(Any, self))}
+        fields: dict[str, Any] = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(typing.cast(Any, self))
+        }
         return {name: value for name, value in fields.items() if value is not None}
 
     def digest(self) -> str:
@@ -132,7 +70,8 @@ RUN_CHECKS: Mapping[str, Check] = {
 class Run(Identity):
     """A training trajectory. The defaults are the paper's recipe (section 4); how long to train is the sweep's.
 
-    `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is autocast.
+    `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
+    autocast.
 
     Raises:
         ValueError: naming every field that is unknown, of another type or out of range.
@@ -150,11 +89,15 @@ class Run(Identity):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        found = mistakes(self, RUN_CHECKS)
+        found = problems(self, RUN_CHECKS)
         if not found and DATASETS[self.data].size % MODELS[self.model].patch:
-            found = [f"model = {self.model!r}: its patch does not divide the {DATASETS[self.data].size} of {self.data}"]
+            found = [
+                f"model = {self.model!r}: its patch does not divide the {DATASETS[self.data].size} of {self.data}"
+            ]
         if not found and self.batch_size > DATASETS[self.data].images:
-            found = [f"batch_size = {self.batch_size}: {self.data} has {DATASETS[self.data].images} images"]
+            found = [
+                f"batch_size = {self.batch_size}: {self.data} has {DATASETS[self.data].images} images"
+            ]
         refuse(f"Run({self.model})", found)
 
     @functools.cached_property
@@ -163,7 +106,7 @@ class Run(Identity):
 
 
 PROTOCOL_CHECKS: Mapping[str, Check] = {
-    "name": a_name,
+    "name": safe_name,
     "images": within(2),
     "sampler": one_of(SAMPLERS),
     "sampling_steps": within(1, TIMESTEPS),
@@ -171,7 +114,7 @@ PROTOCOL_CHECKS: Mapping[str, Check] = {
     "guidance_channels": within(1),
     "decoder": one_of(DECODERS),
     "features": one_of(FEATURES),
-    "reference": a_name,
+    "reference": safe_name,
     "weights": one_of(WEIGHTS),
     "labels": one_of(LABELS),
     "precision": one_of(PRECISIONS),
@@ -183,8 +126,9 @@ PROTOCOL_CHECKS: Mapping[str, Check] = {
 class Protocol(Identity):
     """A way to score a checkpoint: everything that changes a number. The defaults are the paper's (section 4).
 
-    `guidance` 1.0 is none; `guidance_channels` 3 guides the first three latent channels, as the released code does;
-    `reference` names the reference statistics and `reference_digest`, where given, pins their content.
+    `guidance` 1.0 is none; `guidance_channels` 3 guides the first three latent channels, as the
+    released code does; `reference` names the reference statistics and `reference_digest`, where
+    given, pins their content.
 
     Raises:
         ValueError: naming every field that is unknown, of another type or out of range.
@@ -206,7 +150,7 @@ class Protocol(Identity):
     reference_digest: str | None = None
 
     def __post_init__(self) -> None:
-        refuse(f"Protocol({self.name})", mistakes(self, PROTOCOL_CHECKS))
+        refuse(f"Protocol({self.name})", problems(self, PROTOCOL_CHECKS))
 
     @functools.cached_property
     def id(self) -> str:
@@ -230,7 +174,9 @@ class Sweep:
         for field in ("runs", "steps", "protocols"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         faults = (
-            [] if isinstance(self.name, str) and NAME.fullmatch(self.name) else [f"name = {self.name!r} {a_name('')}"]
+            []
+            if isinstance(self.name, str) and NAME.fullmatch(self.name)
+            else [f"name = {self.name!r} {safe_name('')}"]
         )
         refuse(f"Sweep({self.name})", faults + self.step_faults() + self.part_faults())
 
@@ -241,7 +187,9 @@ class Sweep:
             return [f"steps = {self.steps} must be int"]
         faults = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
         if list(self.steps) != sorted(set(self.steps)):
-            faults.append(f"steps = {self.steps} must rise without repeats: {tuple(sorted(set(self.steps)))}")
+            faults.append(
+                f"steps = {self.steps} must rise without repeats: {tuple(sorted(set(self.steps)))}"
+            )
         return faults
 
     def part_faults(self) -> list[str]:
@@ -258,7 +206,9 @@ class Sweep:
 
     def meetings(self) -> Iterable[str | None]:
         """What only shows when a dataset and a protocol meet."""
-        for data, protocol in itertools.product(sorted({run.data for run in self.runs}), self.protocols):
+        for data, protocol in itertools.product(
+            sorted({run.data for run in self.runs}), self.protocols
+        ):
             shape, latent = DATASETS[data], DATASETS[data].latent
             if protocol.guidance != 1.0 and protocol.guidance_channels > shape.channels:
                 yield f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of {data}'s {shape.channels}"
@@ -286,7 +236,7 @@ def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
         try:
             members.append(cls(**dict(zip(axes, values, strict=True))))
         except Mistakes as error:
-            faults |= dict.fromkeys(error.found)
+            faults |= dict.fromkeys(error.problems)
     refuse("grid", list(faults))
     return tuple(members)
 

@@ -8,5 +8,7 @@ SWEEP = Sweep(
     name="guidance",
     runs=(Run(model="DiT-XL/2"),),
     steps=(7_000_000,),
-    protocols=tuple(Protocol(name=f"fid50k-g{scale}", guidance=scale, decoder="ft-ema") for scale in SCALES),
+    protocols=tuple(
+        Protocol(name=f"fid50k-g{scale}", guidance=scale, decoder="ft-ema") for scale in SCALES
+    ),
 )

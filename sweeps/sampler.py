@@ -16,7 +16,11 @@ SWEEP = Sweep(
     runs=(Run(model="DiT-XL/2"),),
     steps=(400_000,),
     protocols=tuple(
-        Protocol(name=f"fid50k-{sampler.replace('+', 'p')}-{steps}", sampler=sampler, sampling_steps=steps)
+        Protocol(
+            name=f"fid50k-{sampler.replace('+', 'p')}-{steps}",
+            sampler=sampler,
+            sampling_steps=steps,
+        )
         for sampler, steps in SAMPLERS
     ),
 )

@@ -40,9 +40,13 @@ def autoencoder(folder: Path, seed: int = 0, **fields: Any) -> Path:
 
     torch.manual_seed(seed)
     shape: dict[str, Any] = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (8,) * 4, "latent_channels": 4, "norm_num_groups": 4, "layers_per_block": 1,
-    }  # fmt: skip
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (8,) * 4,
+        "latent_channels": 4,
+        "norm_num_groups": 4,
+        "layers_per_block": 1,
+    }
     net: Any = AutoencoderKL(**shape | fields)
     net.save_pretrained(folder)
     return folder

@@ -13,11 +13,12 @@ import pytest
 from torch import Tensor
 
 from harness.cli import main as cli
-from harness.launch.run import perform
+from harness.launch.perform import perform
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train, missing
+from harness.study.tasks import Evaluate, Task, Train
 
 ROOT = Path(__file__).parents[1]
 PATCHES = (8, 4, 2)
@@ -40,14 +41,24 @@ def tiny_run(**fields: Any) -> Run:
 def tiny_protocol(**fields: Any) -> Protocol:
     """The cheapest score there is."""
     given: dict[str, Any] = {
-        "name": "tiny", "images": 64, "sampling_steps": 2, "guidance_channels": 1, "decoder": "identity",
-        "features": "digits-cnn-1", "reference": "digits",
-    }  # fmt: skip
+        "name": "tiny",
+        "images": 64,
+        "sampling_steps": 2,
+        "guidance_channels": 1,
+        "decoder": "identity",
+        "features": "digits-cnn-1",
+        "reference": "digits",
+    }
     return Protocol(**given | fields)
 
 
 def tiny_sweep(**fields: Any) -> Sweep:
-    given: dict[str, Any] = {"name": "tiny", "runs": (tiny_run(),), "steps": (10, 20), "protocols": (tiny_protocol(),)}
+    given: dict[str, Any] = {
+        "name": "tiny",
+        "runs": (tiny_run(),),
+        "steps": (10, 20),
+        "protocols": (tiny_protocol(),),
+    }
     return Sweep(**given | fields)
 
 
@@ -66,7 +77,11 @@ def cluster_file(folder: Path, **fields: object) -> Path:
 
 def environment(**more: str) -> dict[str, str]:
     """One thread a process, and no rank of an outer process group."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
     path = os.pathsep.join(filter(None, (str(ROOT), clean.get("PYTHONPATH"))))
     return clean | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"} | more
 
@@ -75,7 +90,9 @@ def started(*words: object, **more: str) -> subprocess.Popen[str]:
     """`python -m harness …` in a process of its own."""
     command = [sys.executable, "-m", "harness", *map(str, words)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment(**more), cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command, env=environment(**more), cwd=ROOT, stdout=pipe, stderr=pipe, text=True
+    )
 
 
 def finished(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
@@ -93,7 +110,11 @@ def told(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """The one line by which a verb refuses."""
     status, out, err = told(capsys, *words)
-    assert status != 0 and out == "" and err.count("\n") == 1 and err.startswith("harness: "), (status, out, err)
+    assert status != 0 and out == "" and err.count("\n") == 1 and err.startswith("harness: "), (
+        status,
+        out,
+        err,
+    )
     return err
 
 
@@ -110,7 +131,12 @@ def do(task: Task, store: Store, **cluster: Any) -> list[str]:
 
 
 def train_all(sweep: Sweep, store: Store, **cluster: Any) -> list[str]:
-    return [line for t in missing(sweep, store) if isinstance(t, Train) for line in do(t, store, **cluster)]
+    return [
+        line
+        for t in missing(sweep, store)
+        if isinstance(t, Train)
+        for line in do(t, store, **cluster)
+    ]
 
 
 def score_all(sweep: Sweep, store: Store, **cluster: Any) -> None:
@@ -122,7 +148,9 @@ def score_all(sweep: Sweep, store: Store, **cluster: Any) -> None:
 def curve(store: Store, run: Run) -> list[tuple[float, ...]]:
     """What training measured, step by step, without what depends on the clock."""
     lines, _ = store.read_log(run)
-    return [tuple(line[key] for key in ("step", "loss", "mse", "vb", "grad_norm")) for line in lines]
+    return [
+        tuple(line[key] for key in ("step", "loss", "mse", "vb", "grad_norm")) for line in lines
+    ]
 
 
 def apart(a: Tensor, b: Tensor) -> float:
@@ -145,11 +173,15 @@ def ranks(world: int, script: str, *words: object) -> list[str]:
     command: Sequence[str] = [sys.executable, "-c", script, *map(str, words)]
     processes = [
         subprocess.Popen(
-            command, env=environment(RANK=str(r), LOCAL_RANK=str(r), **shared), cwd=ROOT,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command,
+            env=environment(RANK=str(r), LOCAL_RANK=str(r), **shared),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for r in range(world)
-    ]  # fmt: skip
+    ]
     ends = [finished(process) for process in processes]
     assert all(status == 0 for status, _, _ in ends), ends
     return [out for _, out, _ in ends]

@@ -29,13 +29,29 @@ PAPER_GRID = [
     "DiT-XL-2_9fa47ec3",
 ]
 OTHER: dict[str, Any] = {
-    "model": "DiT-B/4", "data": "imagenet512", "conditioning": "adaLN", "batch_size": 128, "lr": 2e-4,
-    "weight_decay": 0.1, "ema_decay": 0.999, "label_dropout": 0.2, "precision": "bf16", "seed": 1, "name": "other",
+    "model": "DiT-B/4",
+    "data": "imagenet512",
+    "conditioning": "adaLN",
+    "batch_size": 128,
+    "lr": 2e-4,
+    "weight_decay": 0.1,
+    "ema_decay": 0.999,
+    "label_dropout": 0.2,
+    "precision": "bf16",
+    "seed": 1,
+    "name": "other",
     "images": 10_000,
-    "sampler": "ddim", "sampling_steps": 50, "guidance": 1.5, "guidance_channels": 4, "decoder": "ft-ema",
-    "features": "digits-cnn-1", "reference": "other", "weights": "raw", "labels": "balanced",
+    "sampler": "ddim",
+    "sampling_steps": 50,
+    "guidance": 1.5,
+    "guidance_channels": 4,
+    "decoder": "ft-ema",
+    "features": "digits-cnn-1",
+    "reference": "other",
+    "weights": "raw",
+    "labels": "balanced",
     "reference_digest": "ab12",
-}  # fmt: skip
+}
 FIELDS = [(cls, field.name) for cls in (Run, Protocol) for field in dataclasses.fields(cls)]
 
 
@@ -94,25 +110,40 @@ def test_an_id_is_read_back_from_its_json() -> None:
         ("seed", -1, "must be at least 0"),
     ],
 )
-def test_a_value_that_is_not_canonical_or_out_of_range_is_refused(field: str, value: object, fault: str) -> None:
+def test_a_value_that_is_not_canonical_or_out_of_range_is_refused(
+    field: str, value: object, fault: str
+) -> None:
     with pytest.raises(ValueError, match=rf"{field} = .* {fault}"):
         base(Run, **{field: value})
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", "a/b"), ("images", 1), ("sampler", "euler"), ("sampling_steps", 1001), ("guidance", -0.5),
-     ("guidance", 2), ("guidance_channels", 0), ("decoder", "ft"), ("features", "clip"), ("reference", "../x"),
-     ("weights", "both"),
-     ("labels", "sorted"), ("reference_digest", 7)],
-)  # fmt: skip
+    [
+        ("name", "a/b"),
+        ("images", 1),
+        ("sampler", "euler"),
+        ("sampling_steps", 1001),
+        ("guidance", -0.5),
+        ("guidance", 2),
+        ("guidance_channels", 0),
+        ("decoder", "ft"),
+        ("features", "clip"),
+        ("reference", "../x"),
+        ("weights", "both"),
+        ("labels", "sorted"),
+        ("reference_digest", 7),
+    ],
+)
 def test_a_protocol_refuses_what_it_does_not_know(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{field} = "):
         base(Protocol, **{field: value})
 
 
 def test_every_mistake_is_in_one_message() -> None:
-    with pytest.raises(ValueError, match=r"lr = -1\.0 .*; weight_decay = 2\.0 .*; precision = 'fp8' ") as error:
+    with pytest.raises(
+        ValueError, match=r"lr = -1\.0 .*; weight_decay = 2\.0 .*; precision = 'fp8' "
+    ) as error:
         Run(model="DiT-S/2", lr=-1.0, weight_decay=2.0, precision="fp8")
     assert "\n" not in str(error.value)
 
@@ -150,7 +181,10 @@ def test_steps_that_cannot_be_scored_are_refused(steps: tuple[int, ...], fault: 
         ({"runs": ()}, "runs is empty"),
         ({"runs": (tiny_run(), tiny_run())}, "names mini-DiT-S-8_.* twice"),
         ({"runs": ("DiT-S/2",)}, "runs must be Run, not str"),
-        ({"protocols": (tiny_protocol(guidance=2.0, guidance_channels=2),)}, "guidance_channels = 2 of digits's 1"),
+        (
+            {"protocols": (tiny_protocol(guidance=2.0, guidance_channels=2),)},
+            "guidance_channels = 2 of digits's 1",
+        ),
         ({"protocols": (tiny_protocol(decoder="ft-mse"),)}, "'ft-mse' does not decode digits"),
         ({"protocols": (tiny_protocol(features="inception"),)}, "'inception' do not see digits"),
     ],
@@ -167,8 +201,13 @@ def test_a_sweep_tells_all_its_mistakes() -> None:
 
 def test_a_grid_is_the_product_of_its_axes() -> None:
     runs = grid(Run, model=["DiT-S/2", "DiT-B/2"], seed=(0, 1, 2), lr=1e-4)
-    assert [(run.model, run.seed) for run in runs] == [(m, s) for m in ("DiT-S/2", "DiT-B/2") for s in range(3)]
-    assert {protocol.guidance for protocol in grid(Protocol, name="g", guidance=[1.0, 1.5])} == {1.0, 1.5}
+    assert [(run.model, run.seed) for run in runs] == [
+        (m, s) for m in ("DiT-S/2", "DiT-B/2") for s in range(3)
+    ]
+    assert {protocol.guidance for protocol in grid(Protocol, name="g", guidance=[1.0, 1.5])} == {
+        1.0,
+        1.5,
+    }
 
 
 def test_a_grid_tells_the_mistakes_of_all_its_members() -> None:

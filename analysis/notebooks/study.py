@@ -78,4 +78,10 @@ comparison.compare(table, paper)
 
 # %%
 missing: list[str] = []
-print(*comparison.in_words(table, paper), *words.statistics(table, missing), "Not said:", *missing, sep="\n")
+print(
+    *comparison.in_words(table, paper),
+    *words.statistics(table, missing),
+    "Not said:",
+    *missing,
+    sep="\n",
+)

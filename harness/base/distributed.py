@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Rank `rank` of `world`, working on `device`."""
+class Rank:
+    """Rank `index` of `world`, working on `device`."""
 
-    rank: int
+    index: int
     world: int
     device: torch.device
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Rank 0 alone writes files."""
-        return self.rank == 0
+        return self.index == 0
 
     def share(self, count: int) -> tuple[int, int]:
         """The contiguous part low … high of `count` items that falls to this rank."""
-        return count * self.rank // self.world, count * (self.rank + 1) // self.world
+        return count * self.index // self.world, count * (self.index + 1) // self.world
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of x over all ranks."""
@@ -42,13 +42,17 @@ class Place:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank."""
-        return flag if self.world == 1 else bool(self.mean(torch.tensor(float(flag), device=self.device)).item())
+        return (
+            flag
+            if self.world == 1
+            else bool(self.mean(torch.tensor(float(flag), device=self.device)).item())
+        )
 
     def gather(self, part: T) -> list[T]:
         """What every rank has, in the order of ranks; [] but on rank 0."""
         if self.world == 1:
             return [part]
-        parts: list[Any] | None = [None] * self.world if self.leads else None
+        parts: list[Any] | None = [None] * self.world if self.is_main else None
         dist.gather_object(part, parts)
         return parts or []
 
@@ -58,13 +62,19 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(device: str = "auto") -> Iterator[Place]:
+def process_group(device: str = "auto") -> Iterator[Rank]:
     """Joins the process group the environment describes, and leaves it at the end; alone without one."""
-    world, rank, local = (int(os.environ.get(name, default)) for name, default in
-                          (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0)))  # fmt: skip
+    world, rank, local = (
+        int(os.environ.get(name, default))
+        for name, default in (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0))
+    )
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     # Where a scheduler shows a task its own GPU only, that one is number 0 whatever the local rank.
-    where = torch.device("cuda", local % torch.cuda.device_count()) if kind == "cuda" else torch.device(kind)
+    where = (
+        torch.device("cuda", local % torch.cuda.device_count())
+        if kind == "cuda"
+        else torch.device(kind)
+    )
     if where.type == "cuda":
         torch.cuda.set_device(where)
     else:
@@ -72,7 +82,7 @@ def place(device: str = "auto") -> Iterator[Place]:
     if world > 1:
         dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
     try:
-        yield Place(rank, world, where)
+        yield Rank(rank, world, where)
     finally:
         if world > 1:
             dist.destroy_process_group()
@@ -81,8 +91,8 @@ def place(device: str = "auto") -> Iterator[Place]:
 def keep_freed_memory() -> None:
     """Lets glibc keep what is freed: else gradients go back to the kernel, and every step pays for their pages again.
 
-    Steps of B/4 and S/8 took 12–20 % less on two cores with the same set through MALLOC_TRIM_THRESHOLD_ and
-    MALLOC_MMAP_THRESHOLD_.
+    Steps of B/4 and S/8 took 12–20 % less on two cores with the same set through
+    MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_.
     """
     trim_threshold, mmap_threshold = -1, -3  # mallopt's numbers
     with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
@@ -100,8 +110,8 @@ class Stop:
 
     signals: list[int] = field(default_factory=list)
 
-    def asked(self, here: Place) -> bool:
-        return here.any(bool(self.signals))
+    def asked(self, rank: Rank) -> bool:
+        return rank.any(bool(self.signals))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -12,13 +12,16 @@ import torch
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], device: torch.device) -> Iterator[T]:
+def prefetch(items: Iterable[T], device: torch.device) -> Iterator[T]:
     """The same items in the same order, one of them made before it is asked for, `device` being the current one.
 
-    An error comes out where its item would have. Whoever leaves early waits for the item in the making.
+    An error comes out where its item would have. Whoever leaves early waits for the item in the
+    making.
     """
     source, end = iter(items), object()
-    use = partial(torch.cuda.set_device, device) if device.type == "cuda" else None  # every thread has its own
+    use = (
+        partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+    )  # every thread has its own
     with ThreadPoolExecutor(1, initializer=use) as thread:
         coming = thread.submit(next, source, end)
         while (item := coming.result()) is not end:

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import torch
 
-from harness.launch.snapshot import commit
+from harness.base.commit import commit
 
 PACKAGES = ("torch", "diffusers", "torch-fidelity", "numpy")
 

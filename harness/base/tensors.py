@@ -11,17 +11,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.study.store import replacing
+from harness.base.errors import UserError
+from harness.base.files import atomic_write
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """
     Raises:
         OSError: the file could not be written; what was at `path` is still there.
     """
-    with replacing(path) as beside:
+    with atomic_write(path) as beside:
         beside.touch()
-        mode = beside.stat().st_mode  # as the user's umask has it: safetensors would keep the file from the group
+        mode = (
+            beside.stat().st_mode
+        )  # as the user's umask has it: safetensors would keep the file from the group
         try:
             save_file(dict(tensors), beside, metadata)
             beside.chmod(mode)
@@ -43,4 +48,6 @@ def load_tensors(path: Path, device: str = "cpu", prefix: str = "") -> dict[str,
             # the file is no dict: it has keys, and cannot be iterated
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}): move it away and run the same command again") from None
+        raise UserError(
+            f"{path} is damaged ({error}): move it away and run the same command again"
+        ) from None

@@ -14,14 +14,16 @@ from typing import Any
 
 import torch
 
+from harness.base.errors import UserError
+from harness.base.files import claim, write_json
 from harness.base.provenance import device_name, provenance
+from harness.base.text import aligned, duration, in_units, pace
 from harness.bench.workloads import Call, Item, works
-from harness.cli.tables import aligned, duration, in_units
 from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.speed import Speed, basis, measured
-from harness.study.store import Store, claim, write_json
+from harness.study.store import Store
 from harness.training.loop import PEAKS
 
 WINDOWS = 5  # stretches of time whose median counts
@@ -31,7 +33,9 @@ Say = Callable[[str], None]
 Row = dict[str, Any]
 
 
-def bench(sweep: Sweep, store: Store, cluster: Cluster, device: torch.device, seconds: float, say: Say) -> list[Row]:
+def bench(
+    sweep: Sweep, store: Store, cluster: Cluster, device: torch.device, seconds: float, say: Say
+) -> list[Row]:
     """Measures every work of the sweep's runs and protocols, each stored as soon as it is known; the rows.
 
     seconds: how long each is timed, and the longest that one call of it may take.
@@ -52,7 +56,10 @@ def bench(sweep: Sweep, store: Store, cluster: Cluster, device: torch.device, se
 
 def attempt(item: Item, device: torch.device, peak: float, seconds: float) -> Row | str:
     """The row of a work, of the largest batch that memory and time allow; or why there is none."""
-    batch, once = item.batch, 2e9 * item.work.gmacs * item.forwards / peak  # seconds of one image, at best
+    batch, once = (
+        item.batch,
+        2e9 * item.work.gmacs * item.forwards / peak,
+    )  # seconds of one image, at best
     while batch > 1 and batch * once > seconds / WINDOWS:
         batch //= 2
     if batch * once > seconds:
@@ -75,10 +82,16 @@ def attempt(item: Item, device: torch.device, peak: float, seconds: float) -> Ro
 
 def room(device: torch.device) -> float:
     """Bytes that may be asked for: a GPU refuses what it does not have, a machine ends whoever asks."""
-    return math.inf if device.type == "cuda" else 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return (
+        math.inf
+        if device.type == "cuda"
+        else 0.8 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
 
 
-def measure(item: Item, batch: int, part: int, device: torch.device, peak: float, seconds: float) -> Row:
+def measure(
+    item: Item, batch: int, part: int, device: torch.device, peak: float, seconds: float
+) -> Row:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     times = timed(item.make(batch, part), device, seconds)
@@ -86,13 +99,21 @@ def measure(item: Item, batch: int, part: int, device: torch.device, peak: float
     rate = statistics.median(speeds)
     sheet = next((top for chip, top in PEAKS.items() if chip in device_name(device)), None)
     return {
-        **dataclasses.asdict(item.work), "images_per_second": rate, "least": min(speeds), "most": max(speeds),
-        "batch": batch, "part": part, "compile": item.compile, "tflops": 2e-3 * item.work.gmacs * rate,
-        "matmul_share": 2e9 * item.work.gmacs * rate / peak, "matmul_tflops": peak / 1e12,
+        **dataclasses.asdict(item.work),
+        "images_per_second": rate,
+        "least": min(speeds),
+        "most": max(speeds),
+        "batch": batch,
+        "part": part,
+        "compile": item.compile,
+        "tflops": 2e-3 * item.work.gmacs * rate,
+        "matmul_share": 2e9 * item.work.gmacs * rate / peak,
+        "matmul_tflops": peak / 1e12,
         "mfu": 2e9 * item.work.gmacs * rate / sheet if sheet else None,
         "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
-        "threads": torch.get_num_threads(), **provenance(device),
-    }  # fmt: skip
+        "threads": torch.get_num_threads(),
+        **provenance(device),
+    }
 
 
 def timed(call: Call, device: torch.device, seconds: float) -> list[float]:
@@ -127,26 +148,29 @@ def keep(row: Row, key: str, store: Store, device: torch.device) -> None:
     path = store.speed(device_name(device))
     with claim(path.with_suffix(".lock"), patience=30) as mine:
         if not mine:
-            raise ValueError(f"{path} is held by another harness bench: run the same command again")
+            raise UserError(f"{path} is held by another harness bench: run the same command again")
         rows = measured(path)["rows"] if path.exists() else {}
-        write_json(path, {"device": device_name(device), "kind": device.type, "rows": rows | {key: row}})
-
-
-def pace(speed: float) -> str:
-    """64163.2 → 64,163; 0.83127 → 0.831."""
-    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+        write_json(
+            path, {"device": device_name(device), "kind": device.type, "rows": rows | {key: row}}
+        )
 
 
 def bench_text(rows: Sequence[Row]) -> str:
     """What was measured, a work a line."""
     head = ("work", "batch", "images/s", "least … most", "TFLOP/s", "of matmul", "MFU", "memory")
     lines = [
-        (f"{r['what']} {r['subject']} {r['precision']}{' compiled' * r['compile']}",
-         f"{r['batch']}" + f" by {r['part']}" * (r["part"] < r["batch"]), pace(r["images_per_second"]),
-         f"{pace(r['least'])} … {pace(r['most'])}", f"{r['tflops']:.3g}", f"{r['matmul_share']:.1%}",
-         f"{r['mfu']:.1%}" if r["mfu"] else "", in_units(r["peak_bytes"]) + "B" if r["peak_bytes"] else "")
+        (
+            f"{r['what']} {r['subject']} {r['precision']}{' compiled' * r['compile']}",
+            f"{r['batch']}" + f" by {r['part']}" * (r["part"] < r["batch"]),
+            pace(r["images_per_second"]),
+            f"{pace(r['least'])} … {pace(r['most'])}",
+            f"{r['tflops']:.3g}",
+            f"{r['matmul_share']:.1%}",
+            f"{r['mfu']:.1%}" if r["mfu"] else "",
+            in_units(r["peak_bytes"]) + "B" if r["peak_bytes"] else "",
+        )
         for r in rows
-    ]  # fmt: skip
+    ]
     return f"{aligned(head, lines)}\n" + (
         "Medians; sampling counts forwards, of one image each. Of matmul: of a plain square product in that precision,"
         " timed here. MFU: of the data sheet's dense bf16, as in the logs. Memory: peak of tensors, on a GPU."
@@ -161,10 +185,14 @@ def evaluations_text(sweep: Sweep, store: Store, device: torch.device) -> str:
     lines = []
     for run, protocol in itertools.product(sweep.runs, sweep.protocols):
         spent = cost.evaluation(run, protocol, speed)
-        lines.append((
-            f"{run.model} {protocol.name}", f"{protocol.images:,}", str(protocol.sampling_steps),
-            pace(protocol.images / spent.sample_hours / 3600),
-            *map(duration, (spent.sample_hours, spent.decode_hours, spent.feature_hours)),
-        ))  # fmt: skip
+        lines.append(
+            (
+                f"{run.model} {protocol.name}",
+                f"{protocol.images:,}",
+                str(protocol.sampling_steps),
+                pace(protocol.images / spent.sample_hours / 3600),
+                *map(duration, (spent.sample_hours, spent.decode_hours, spent.feature_hours)),
+            )
+        )
     rest = {work: None for run in sweep.runs for work in cost.works(run, sweep.protocols)}
     return "\n".join([aligned(head, lines), *basis(rest, speed)])

@@ -13,28 +13,33 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.base.distributed import Place
-from harness.base.prefetch import ahead
+from harness.base.distributed import Rank
+from harness.base.prefetch import prefetch
 from harness.data import DATASETS
-from harness.models import build
-from harness.models.autoencoder import load_decoder
+from harness.models.autoencoder import decoder_of, load_vae
 from harness.scoring import features
 from harness.scoring.features import ADMInception, Extractor
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.study import cost, memory
 from harness.study.cluster import Cluster
+from harness.study.compute import network
 from harness.study.speed import Work
 from harness.training.loop import draw
 from harness.training.step import new_learner, parts, stepper
 
 SAMPLER_STEPS = 4  # that are timed; a protocol's time follows from its number of forwards
-AUTOENCODER_BATCH, IMAGES = 16, 64  # images in one forward of the autoencoder, and in one call of what follows sampling
+AUTOENCODER_BATCH, IMAGES = (
+    16,
+    64,
+)  # images in one forward of the autoencoder, and in one call of what follows sampling
 # diffusers' AutoencoderKL as the published decoders are configured.
 AUTOENCODER: dict[str, Any] = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2,
-}  # fmt: skip
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+}
 
 Call = Callable[[], object]
 
@@ -82,7 +87,9 @@ class RandomLatents:
     def __len__(self) -> int:
         return len(self.y)
 
-    def batch(self, index: Tensor, low: int, device: torch.device, *key: object) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, index: Tensor, low: int, device: torch.device, *key: object
+    ) -> tuple[Tensor, Tensor]:
         return self.x[index.to(device)], self.y[index.to(device)]
 
 
@@ -95,23 +102,41 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
 
     def make(batch: int, part: int) -> Call:
         mine, alone = settings(batch, part)
-        optimise = stepper(mine, new_learner(mine, device), alone, Place(0, 1, device))
-        dataset, cuts = RandomLatents(run, device), parts(mine, alone, Place(0, 1, device))
-        drawn = ahead((draw(mine, dataset, device, step, *cut) for step in itertools.count(1) for cut in cuts), device)
+        optimise = stepper(mine, new_learner(mine, device), alone, Rank(0, 1, device))
+        dataset, cuts = RandomLatents(run, device), parts(mine, alone, Rank(0, 1, device))
+        drawn = prefetch(
+            (
+                draw(mine, dataset, device, step, *cut)
+                for step in itertools.count(1)
+                for cut in cuts
+            ),
+            device,
+        )
         return lambda: optimise(drawn)
 
     def needed(part: int) -> float:
         return memory.training(*settings(part, part))
 
-    return Item(cost.training(run), run.batch_size, cluster.microbatch, make, bytes=needed, compile=cluster.compile)
+    return Item(
+        cost.training(run),
+        run.batch_size,
+        cluster.microbatch,
+        make,
+        bytes=needed,
+        compile=cluster.compile,
+    )
 
 
 def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.device) -> Item:
-    short = dataclasses.replace(protocol, sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps))
+    short = dataclasses.replace(
+        protocol, sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps)
+    )
 
     def make(batch: int, part: int) -> Call:
-        with device:  # no seed's weights: their values change no time, and drawing them on the CPU takes long
-            net: nn.Module = build(run).eval()
+        with (
+            device
+        ):  # no seed's weights: their values change no time, and drawing them on the CPU takes long
+            net: nn.Module = network(run).eval()
         if cluster.compile:
             net = cast(nn.Module, torch.compile(net))
         return lambda: [sample(net, run, short, a, b, device) for a, b in cut(batch, part)]
@@ -132,7 +157,7 @@ def decoding(run: Run, device: torch.device) -> Item:
     def make(batch: int, part: int) -> Call:
         with tempfile.TemporaryDirectory() as folder:
             autoencoder().save_pretrained(folder)
-            decode = load_decoder("ft-mse", device, Path(folder), batch=part)
+            decode = decoder_of(load_vae("ft-mse", Path(folder)), device, batch=part)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
         return torch.inference_mode()(lambda: decode(latents))
 
@@ -145,7 +170,9 @@ def encoding(run: Run, device: torch.device) -> Item:
     def make(batch: int, part: int) -> Call:
         vae = autoencoder().to(device).eval()
         pixels = torch.randn(batch, 3, *2 * [DATASETS[run.data].pixels], device=device)
-        return torch.inference_mode()(lambda: [vae.encode(x).latent_dist.parameters for x in pixels.split(part)])
+        return torch.inference_mode()(
+            lambda: [vae.encode(x).latent_dist.parameters for x in pixels.split(part)]
+        )
 
     return Item(cost.autoencoder("encoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
 
@@ -161,7 +188,9 @@ def extracting(run: Run, protocol: Protocol, device: torch.device) -> Item:
     def make(batch: int, part: int) -> Call:
         extractor = extractor_of(protocol.features, str(device))
         side = DATASETS[run.data].pixels
-        images = torch.randint(256, (batch, extractor.channels, side, side), dtype=torch.uint8, device=device)
+        images = torch.randint(
+            256, (batch, extractor.channels, side, side), dtype=torch.uint8, device=device
+        )
         return lambda: [extractor(x) for x in images.split(part)]
 
     return Item(cost.features(protocol), IMAGES, IMAGES, make)

@@ -8,10 +8,12 @@ import os
 import sys
 from pathlib import Path
 
+from harness.base.errors import UserError
+from harness.base.validation import one_of, refuse, within
 from harness.cli.sweep_verbs import settled
 from harness.data import DATASETS
 from harness.data.index import damaged, read_index, refuse_unreadable, wrong_sizes
-from harness.spec import ENCODERS, one_of, refuse, within
+from harness.spec import ENCODERS
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
@@ -31,7 +33,7 @@ def evaluate(args: argparse.Namespace) -> int:
 def sample(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from harness.base.distributed import place
+    from harness.base.distributed import process_group
     from harness.scoring.evaluate import write_samples
     from harness.study.tasks import Evaluate
 
@@ -39,19 +41,23 @@ def sample(args: argparse.Namespace) -> int:
     runs = [r for r in sweep.runs if args.run in (r.model, r.id)]
     protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
     if len(runs) != 1 or len(protocols) != 1:
-        there = "; ".join(", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols))
-        raise ValueError(f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}")
+        there = "; ".join(
+            ", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols)
+        )
+        raise UserError(
+            f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of: {there}"
+        )
     task = Evaluate(runs[0], args.step or sweep.steps[-1], protocols[0], True, "asked for")
     with (
-        place(cluster.device) as here,
+        process_group(cluster.device) as rank,
         tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
     ):
 
-        def tell(news: str, share: float) -> None:
+        def progress(news: str, share: float) -> None:
             bar.set_description_str(news)
             bar.update(share - bar.n)
 
-        write_samples(task, Store(Path(cluster.store)), cluster, here, args.out, tell)
+        write_samples(task, Store(Path(cluster.store)), cluster, rank, args.out, progress)
     print(f"{args.out}: {task.protocol.images} images of {task.run.id} at step {task.step}")
     return 0
 
@@ -66,10 +72,11 @@ def parity(args: argparse.Namespace) -> int:
 
 
 def encode(args: argparse.Namespace) -> int:
+    from harness.base.commit import PACKAGE
     from harness.launch.run import with_bar
-    from harness.launch.snapshot import PACKAGE, snapshot
+    from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
-    from harness.study.tasks import Encode, missing
+    from harness.study.tasks import Encode
 
     if args.verify:
         return verify(args.images)
@@ -77,12 +84,14 @@ def encode(args: argparse.Namespace) -> int:
     cluster, out = settled(args), args.out.resolve()
     store = Store(Path(cluster.store))
     task = Encode(str(args.images.resolve()), str(out), args.data, args.vae, args.shard)
-    if missing(task, store) and cluster.executor != "local":
+    if not task.is_done(store) and cluster.executor != "local":
         code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
-        tasks, held, _ = submit(task, store, cluster, code, args.retry)
-        print(f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it")
+        tasks, held, _ = submit(task.name, lambda: [task], store, cluster, code, args.retry)
+        print(
+            f"{len(tasks)} jobs submitted, {len(held & {task.id})} from before; harness logs {task.name} shows it"
+        )
         return 0
-    if missing(task, store):
+    if not task.is_done(store):
         with_bar(task, store, cluster)
     if os.environ.get("RANK", "0") == "0":
         refuse_unreadable(out)
@@ -96,7 +105,11 @@ def encode_faults(args: argparse.Namespace) -> list[str]:
     latent = [name for name, data in DATASETS.items() if data.latent]
     checks = {"data": one_of(latent), "vae": one_of(ENCODERS), "shard": within(1)}
     given = {name: getattr(args, name) for name in checks}
-    found = [f"--{name} {value} {fault}" for name, value in given.items() if (fault := checks[name](value))]
+    found = [
+        f"--{name} {value} {fault}"
+        for name, value in given.items()
+        if (fault := checks[name](value))
+    ]
     if args.out is None:
         found.append("--out DIR is missing: where shall they go?")
     if not args.images.exists():
@@ -112,7 +125,9 @@ def verify(folder: Path) -> int:
 
     index = read_index(folder)
     files = [*index.shards, index.labels]
-    with tqdm(total=sum(part["bytes"] for part in files), unit="B", unit_scale=True, file=sys.stderr) as bar:
+    with tqdm(
+        total=sum(part["bytes"] for part in files), unit="B", unit_scale=True, file=sys.stderr
+    ) as bar:
         bad = [*wrong_sizes(folder, index), *damaged(folder, index, bar.update)]
     for line in bad:
         print(line, file=sys.stderr)
@@ -124,14 +139,16 @@ def verify(folder: Path) -> int:
 
 
 def reference(args: argparse.Namespace) -> int:
-    from harness.base.distributed import place
+    from harness.base.distributed import process_group
     from harness.scoring import features
     from harness.scoring.external import make_reference
 
-    with place() as here:
-        network = features.load(args.extractor, args.inception, str(here.device), args.inception is not None)
-        count = make_reference(args.images, args.out, network, here)
-        if here.leads:
+    with process_group() as rank:
+        network = features.load(
+            args.extractor, args.inception, str(rank.device), args.inception is not None
+        )
+        count = make_reference(args.images, args.out, network, rank)
+        if rank.is_main:
             print(f"{args.out}: statistics of {count} images by {network.name}")
     return 0
 

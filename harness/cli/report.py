@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.tables import in_units, plan_json, plan_text
+from harness.base.errors import UserError
+from harness.base.text import in_units
+from harness.cli.tables import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
-from harness.study.tasks import missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,11 +34,13 @@ def table(study: str, results: Path) -> pd.DataFrame:
         return tables.published()
     path = results / f"{Path(study).stem}.csv"
     if not path.exists():
-        raise ValueError(f"{path} is not there: run harness collect {study} first")
+        raise UserError(f"{path} is not there: run harness collect {study} first")
     return tables.load(path)
 
 
-def report(studies: Sequence[str], cluster: Cluster, results: Path, out: Path | None, protocol: str | None) -> Path:
+def report(
+    studies: Sequence[str], cluster: Cluster, results: Path, out: Path | None, protocol: str | None
+) -> Path:
     """Writes the page of one study, or of two side by side, with all figures; the page's path."""
     from analysis import report as page
     from analysis import tables
@@ -51,9 +55,13 @@ def report(studies: Sequence[str], cluster: Cluster, results: Path, out: Path | 
         known = context(load_sweep(studies[0]), Store(Path(cluster.store)), cluster)
     log, samples = (results / f"{names[0]}{ending}" for ending in ("_log.csv", "_samples.npz"))
     return page.write(
-        names[0], frames[0], tables.load_log(log) if log.exists() else None, samples if samples.exists() else None,
-        out, known | ({"protocol": protocol} if protocol else {}),
-    )  # fmt: skip
+        names[0],
+        frames[0],
+        tables.load_log(log) if log.exists() else None,
+        samples if samples.exists() else None,
+        out,
+        known | ({"protocol": protocol} if protocol else {}),
+    )
 
 
 def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
@@ -62,8 +70,12 @@ def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
 
     rows = tables.grid(frame, "fid", protocol)
     rows = rows.assign(params=rows["params"].map(in_units), step=rows["step"].astype(int))
-    scores = rows.pivot_table(index=["model", "params", "gflops"], columns="step", values="value", sort=False)
-    text = scores.reset_index().to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    scores = rows.pivot_table(
+        index=["model", "params", "gflops"], columns="step", values="value", sort=False
+    )
+    text = scores.reset_index().to_string(
+        index=False, na_rep="", float_format=lambda value: f"{value:.4g}"
+    )
     head = f"{tables.axis_label(rows)} by optimizer step; Gflops are forward multiply-adds of one image / 1e9"
     return f"{head}\n{text}\n\n{fits.in_words(fits.correlation(frame, protocol=protocol))}"
 
@@ -81,7 +93,9 @@ def context(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def deviations(parts: Sequence[Run | Protocol], cls: type[Run | Protocol]) -> list[tuple[str, str, str]]:
+def deviations(
+    parts: Sequence[Run | Protocol], cls: type[Run | Protocol]
+) -> list[tuple[str, str, str]]:
     """The fields in which a sweep departs from the paper's recipe, which is the defaults: (field, paper, here)."""
     found = []
     for field in dataclasses.fields(cls):

@@ -12,8 +12,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from harness.data.index import notices
-from harness.spec import refuse
+from harness.base.errors import UserError
+from harness.base.validation import refuse
 from harness.study.cluster import Cluster, read_cluster
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
@@ -22,23 +22,31 @@ RESULTS = Path("results")
 
 
 def settled(args: argparse.Namespace) -> Cluster:
-    """The cluster file, with what flags say in its place."""
+    """The cluster file, with what flags say in its process_group."""
     cluster = read_cluster(args.cluster)
-    given = {name: value for name in ("store", "workers", "device") if (value := getattr(args, name, None)) is not None}
+    given = {
+        name: value
+        for name in ("store", "workers", "device")
+        if (value := getattr(args, name, None)) is not None
+    }
     return dataclasses.replace(cluster, **given)
 
 
 def plan(args: argparse.Namespace) -> int:
     from harness.cli.tables import plan_json, plan_text
-    from harness.study.checks import faults
-    from harness.study.tasks import missing
+    from harness.study.checks import faults, notices
+    from harness.study.plan import missing
 
     sweep, cluster = load_sweep(args.sweep), settled(args)
     store = Store(Path(cluster.store))
     found = plan_json(sweep, store, cluster, args.on)
     found["unfit"] = faults(sweep, missing(sweep, store), cluster)
     found["notices"] = notices({run.data for run in sweep.runs}, cluster.path)
-    lines = [plan_text(found), *(f"Before it can run: {fault}" for fault in found["unfit"]), *found["notices"]]
+    lines = [
+        plan_text(found),
+        *(f"Before it can run: {fault}" for fault in found["unfit"]),
+        *found["notices"],
+    ]
     print(json.dumps(found, indent=1) if args.json else "\n".join(lines))
     return 0
 
@@ -58,7 +66,7 @@ def status(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> int:
     from harness.launch.run import run_all
     from harness.study.checks import faults
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
@@ -73,78 +81,106 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     errors = run_all(sweep, store, cluster)
     left = len(missing(sweep, store))
-    print(f"{sweep.name}: {count - left} of {count} tasks done in {time.perf_counter() - began:.0f} s")
+    print(
+        f"{sweep.name}: {count - left} of {count} tasks done in {time.perf_counter() - began:.0f} s"
+    )
     return 1 if errors or left else 0
 
 
 def bench(args: argparse.Namespace) -> int:
-    from harness.base.distributed import place
+    from harness.base.distributed import process_group
     from harness.bench.timing import bench as measure
     from harness.bench.timing import bench_text, evaluations_text
-    from harness.launch.run import set_threads
+    from harness.launch.perform import set_threads
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     if not args.seconds > 0:
-        raise ValueError(f"--seconds {args.seconds:g} must be above 0: 5 are enough for a median")
+        raise UserError(f"--seconds {args.seconds:g} must be above 0: 5 are enough for a median")
     if strange := set(args.models or ()) - {run.model for run in sweep.runs}:
-        raise ValueError(f"{sweep.name} has no {', '.join(sorted(strange))}: name models of its runs")
-    sweep = dataclasses.replace(sweep, runs=tuple(r for r in sweep.runs if not args.models or r.model in args.models))
+        raise UserError(
+            f"{sweep.name} has no {', '.join(sorted(strange))}: name models of its runs"
+        )
+    sweep = dataclasses.replace(
+        sweep, runs=tuple(r for r in sweep.runs if not args.models or r.model in args.models)
+    )
     store = Store(Path(cluster.store))
     writable(store)
     set_threads(cluster)
-    with place(cluster.device) as here:
-        rows = measure(sweep, store, cluster, here.device, args.seconds, partial(print, file=sys.stderr, flush=True))
+    with process_group(cluster.device) as rank:
+        rows = measure(
+            sweep,
+            store,
+            cluster,
+            rank.device,
+            args.seconds,
+            partial(print, file=sys.stderr, flush=True),
+        )
         if not rows:
-            raise ValueError(
+            raise UserError(
                 f"nothing of {sweep.name} could be measured in {args.seconds:g} s each: give more --seconds"
             )
-        texts = (bench_text(rows), evaluations_text(sweep, store, here.device))
+        texts = (bench_text(rows), evaluations_text(sweep, store, rank.device))
     print(json.dumps(rows, indent=1) if args.json else "\n\n".join(texts))
     return 0
 
 
 def launch(args: argparse.Namespace) -> int:
+    from harness.base.commit import PACKAGE
     from harness.launch.follow import detach, follow
     from harness.launch.local import OF_ONE_MACHINE, file_system
-    from harness.launch.snapshot import PACKAGE, snapshot
+    from harness.launch.snapshot import snapshot
     from harness.launch.submit import submit
     from harness.study.checks import faults
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     cluster, sweep = settled(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
     if args.detach and cluster.executor == "debug":
-        raise ValueError("--detach wants a job that goes on by itself, and debug has none: use --cluster local")
+        raise UserError(
+            "--detach wants a job that goes on by itself, and debug has none: use --cluster local"
+        )
     writable(store)
     refuse(sweep.name, faults(sweep, missing(sweep, store), cluster))
     if cluster.executor == "slurm" and (kind := file_system(store.root)) in OF_ONE_MACHINE:
-        print(f"{store.root.resolve()} is on {kind}, which other machines see only if it is exported: jobs need it",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"{store.root.resolve()} is on {kind}, which other machines see only if it is exported: jobs need it",
+            file=sys.stderr,
+        )
     code = snapshot(store, args.dirty) if cluster.executor == "slurm" else PACKAGE.parent
     if args.follow and not args.detach:
         left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
         for name in left:
             print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
         return 1 if left else 0
-    tasks, held, _ = submit(sweep, store, cluster, code, args.retry)
+    tasks, held, _ = submit(
+        sweep.name, partial(missing, sweep, store), store, cluster, code, args.retry
+    )
     for task in tasks:
         print(f"submitted {task.id}: {task.reason}")
-    print(f"{len(tasks)} jobs submitted, {len(held)} from before; harness status {args.sweep} shows them")
+    print(
+        f"{len(tasks)} jobs submitted, {len(held)} from before; harness status {args.sweep} shows them"
+    )
     if args.detach and missing(sweep, store):
         job, new = detach(sweep, store, cluster, code)
-        print(f"job {job} follows" + ("" if new else ", from before: harness cancel ends it, should it follow anew"))
+        print(
+            f"job {job} follows"
+            + ("" if new else ", from before: harness cancel ends it, should it follow anew")
+        )
     return 0
 
 
 def cancel(args: argparse.Namespace) -> int:
     from harness.launch import jobs
     from harness.launch.follow import prefix
-    from harness.study.tasks import missing
+    from harness.study.plan import missing
 
     sweep, cluster = load_sweep(args.sweep), settled(args)
     store, name = Store(Path(cluster.store)), sweep.name if cluster.executor == "slurm" else None
     seen = jobs.look(store, name)
-    names = [*(task for task in seen.jobs if task.startswith(prefix(sweep))), *(t.id for t in missing(sweep, store))]
+    names = [
+        *(task for task in seen.jobs if task.startswith(prefix(sweep))),
+        *(t.id for t in missing(sweep, store)),
+    ]
     names = [task for task in names if task.startswith(args.task)]
     found = [(task, seen.jobs[task]) for task in names if task in seen.jobs]
     found += [("a launch that died on the way", ticket) for ticket in seen.strays]
@@ -166,7 +202,9 @@ def logs(args: argparse.Namespace) -> int:
     store = Store(Path(cluster.store))
     line = find(args.task, store)
     if not Path(line["log"]).exists():
-        raise ValueError(f"job {line['job']} of {line['task']} has written no {line['log']}: harness status says why")
+        raise UserError(
+            f"job {line['job']} of {line['task']} has written no {line['log']}: harness status says why"
+        )
     ended = (lambda: line["task"] not in look(store).jobs) if args.follow else (lambda: True)
     for text in log_text(Path(line["log"]), ended, cluster.poll_seconds):
         print(text, end="", flush=True)
@@ -189,7 +227,9 @@ def report(args: argparse.Namespace) -> int:
     from harness.cli.report import summary, table
 
     if len(args.sweep) > 2:
-        raise ValueError(f"report takes one sweep or two, not {len(args.sweep)}: name two to compare")
+        raise UserError(
+            f"report takes one sweep or two, not {len(args.sweep)}: name two to compare"
+        )
     path = write(args.sweep, settled(args), args.results, args.out, args.protocol)
     print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
     print(f"\nthe report: {path}")

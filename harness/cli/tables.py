@@ -7,47 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from harness.base.errors import UserError
+from harness.base.files import is_claimed, read_json
+from harness.base.text import aligned, duration, in_units
 from harness.launch.follow import followers
 from harness.launch.jobs import known
 from harness.launch.ledger import cancelled, given, last_error
 from harness.launch.slurm import Ticket
 from harness.launch.submit import worn_out
 from harness.spec import Run, Sweep
-from harness.study import cost, memory
+from harness.study import compute, cost, memory
 from harness.study.cluster import Cluster
+from harness.study.plan import Cell, orphans, survey, untouched
 from harness.study.speed import Speed, basis, known_speed
-from harness.study.store import Store, is_claimed, merged, read_json
-from harness.study.tasks import Cell, orphans, survey, untouched
+from harness.study.store import Store, merged
 
 MARKS = {"new": "+", "going on": "~", "done": "="}
-
-
-def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-
-    def text(line: Sequence[str]) -> str:
-        cells = (c.rjust(w) if c[:1].isdigit() else c.ljust(w) for c, w in zip(line, widths, strict=True))
-        return "  ".join(cells).rstrip()
-
-    return "\n".join(map(text, [head, *lines]))
-
-
-def in_units(count: float, units: str = " KMGTP") -> str:
-    """675129632 → 675.1M."""
-    for unit in units[:-1]:
-        if count < 1000:
-            return f"{count:.0f}" if unit == " " else f"{count:.1f}{unit}"
-        count /= 1000
-    return f"{count:.1f}{units[-1]}"
-
-
-def duration(hours: float) -> str:
-    """0.5 → 30 min."""
-    for size, unit in ((1.0, "h"), (60.0, "min")):
-        if hours * size >= 1:
-            return f"{hours * size:,.0f} {unit}" if hours * size >= 10 else f"{hours * size:.1f} {unit}"
-    return f"{hours * 3600:.2g} s"
 
 
 def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dict[str, Any]:
@@ -58,17 +33,33 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
     whole = whole_costs(sweep, speed)
     runs = [
         plan_row(cell, sweep, peaks[cost.kind(cell.run)])
-        | spending(cost.cost(cell, len(sweep.steps), speed) if cell.known else whole[cost.kind(cell.run)])
+        | spending(
+            cost.cost(cell, len(sweep.steps), speed) if cell.known else whole[cost.kind(cell.run)]
+        )
         for cell in cells
     ]
-    encode = [{"data": name, **spending(spent)} for name, spent in cost.encodings(cells, cluster, speed).items()]
+    encode = [
+        {"data": name, **spending(spent)}
+        for name, spent in cost.encodings(cells, cluster, speed).items()
+    ]
     return {
-        "sweep": sweep.name, "store": str(store.root), "runs": runs, "orphaned": orphans(sweep, store),
+        "sweep": sweep.name,
+        "store": str(store.root),
+        "runs": runs,
+        "orphaned": orphans(sweep, store),
         "encode": encode,
-        "tasks": [{"task": t.id, "kind": type(t).__name__, "reason": t.reason} for c in cells for t in c.tasks],
+        "tasks": [
+            {"task": t.id, "kind": type(t).__name__, "reason": t.reason}
+            for c in cells
+            for t in c.tasks
+        ],
         "totals": {key: sum(row[key] for row in (*runs, *encode)) for key in spending(cost.Cost())},
-        "speed": {"device": speed.device, "source": speed.source, "basis": plan_basis(sweep, kinds.values(), speed)},
-    }  # fmt: skip
+        "speed": {
+            "device": speed.device,
+            "source": speed.source,
+            "basis": plan_basis(sweep, kinds.values(), speed),
+        },
+    }
 
 
 def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
@@ -80,7 +71,10 @@ def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
 def whole_costs(sweep: Sweep, speed: Speed) -> dict[tuple[object, ...], cost.Cost]:
     """What each kind of run takes from its beginning to its last score."""
     kinds = {cost.kind(run): run for run in sweep.runs}
-    return {kind: cost.cost(untouched(run, sweep), len(sweep.steps), speed) for kind, run in kinds.items()}
+    return {
+        kind: cost.cost(untouched(run, sweep), len(sweep.steps), speed)
+        for kind, run in kinds.items()
+    }
 
 
 def spending(spent: cost.Cost) -> dict[str, float]:
@@ -89,30 +83,55 @@ def spending(spent: cost.Cost) -> dict[str, float]:
 
 def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
     return {
-        "run": cell.run.id, "model": cell.run.model, "state": cell.state,
-        "params": cost.parameters(cell.run), "gflops": cost.gflops(cell.run), "resume": cell.resume,
-        "checkpoints": len(cell.checkpoints), "checkpoints_wanted": len(sweep.steps),
-        "scores": cell.scores, "scores_wanted": len(sweep.steps) * len(sweep.protocols),
+        "run": cell.run.id,
+        "model": cell.run.model,
+        "state": cell.state,
+        "params": compute.parameters(cell.run),
+        "gflops": compute.gflops(cell.run),
+        "resume": cell.resume,
+        "checkpoints": len(cell.checkpoints),
+        "checkpoints_wanted": len(sweep.steps),
+        "scores": cell.scores,
+        "scores_wanted": len(sweep.steps) * len(sweep.protocols),
         "reason": cell.tasks[0].reason if cell.tasks else "",
-        "train_peak_bytes": peak.training, "sample_peak_bytes": peak.sampling,
-    }  # fmt: skip
+        "train_peak_bytes": peak.training,
+        "sample_peak_bytes": peak.sampling,
+    }
 
 
 def plan_text(plan: dict[str, Any]) -> str:
     """The plan as a diff: + new, ~ going on, = done, - orphaned."""
     if not plan["tasks"]:
-        return (
-            f"{plan['sweep']}: nothing is missing: {len(plan['runs'])} runs are trained and scored in {plan['store']}"
-        )
-    head = ("", "run", "params", "Gflops", "checkpoints", "scores", "training", "scoring", "memory", "disk", "why")
+        return f"{plan['sweep']}: nothing is missing: {len(plan['runs'])} runs are trained and scored in {plan['store']}"
+    head = (
+        "",
+        "run",
+        "params",
+        "Gflops",
+        "checkpoints",
+        "scores",
+        "training",
+        "scoring",
+        "memory",
+        "disk",
+        "why",
+    )
     lines = [
-        (MARKS[r["state"]], r["run"], in_units(r["params"]), f"{r['gflops']:.4g}",
-         f"{r['checkpoints']}/{r['checkpoints_wanted']}", f"{r['scores']}/{r['scores_wanted']}",
-         duration(r["train_hours"]), duration(r["evaluate_hours"]),
-         in_units(max(r["train_peak_bytes"], r["sample_peak_bytes"])) + "B", in_units(r["disk_bytes"]) + "B",
-         r["reason"])
+        (
+            MARKS[r["state"]],
+            r["run"],
+            in_units(r["params"]),
+            f"{r['gflops']:.4g}",
+            f"{r['checkpoints']}/{r['checkpoints_wanted']}",
+            f"{r['scores']}/{r['scores_wanted']}",
+            duration(r["train_hours"]),
+            duration(r["evaluate_hours"]),
+            in_units(max(r["train_peak_bytes"], r["sample_peak_bytes"])) + "B",
+            in_units(r["disk_bytes"]) + "B",
+            r["reason"],
+        )
         for r in plan["runs"]
-    ]  # fmt: skip
+    ]
     lines += [("-", run, *[""] * 8, "in the store, not in this sweep") for run in plan["orphaned"]]
     return "\n".join([aligned(head, lines), *plan_summary(plan)])
 
@@ -120,7 +139,11 @@ def plan_text(plan: dict[str, Any]) -> str:
 def plan_summary(plan: dict[str, Any]) -> list[str]:
     """The sums, and what they assume."""
     count, totals = len(plan["tasks"]), plan["totals"]
-    parts = [("sampling", "sample_hours"), ("decoding", "decode_hours"), ("features", "feature_hours")]
+    parts = [
+        ("sampling", "sample_hours"),
+        ("decoding", "decode_hours"),
+        ("features", "feature_hours"),
+    ]
     scoring = ", ".join(f"{name} {duration(totals[key])}" for name, key in parts if totals[key])
     encoding = [
         f"{row['data']} has no latents yet: encoding takes {duration(row['encode_hours'])} more and"
@@ -141,64 +164,90 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
 
 def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     """Expected × found for every run, who is at work, how fast, and what failed last."""
-    last = given(store)  # before the queue, and the queue before the files: so that what has just ended is no failure
+    last = given(
+        store
+    )  # before the queue, and the queue before the files: so that what has just ended is no failure
     jobs, scheduler = known(store)
     cells = survey(sweep, store)
-    given_up = worn_out([task for cell in cells for task in cell.tasks if task.id not in jobs], store, cluster)
+    given_up = worn_out(
+        [task for cell in cells for task in cell.tasks if task.id not in jobs], store, cluster
+    )
     off = cancelled(store)
     logs = {task: line["log"] for task, line in last.items()} if not scheduler else {}
     speed = known_speed(store, cluster)
     planned = whole_costs(sweep, speed)
     rows = [
-        status_row(c, sweep, store, jobs, given_up, off, logs) | {"planned_hours": planned[cost.kind(c.run)].hours}
+        status_row(c, sweep, store, jobs, given_up, off, logs)
+        | {"planned_hours": planned[cost.kind(c.run)].hours}
         for c in cells
     ]
     return {
-        "sweep": sweep.name, "store": str(store.root), "scheduler": scheduler, "runs": rows,
+        "sweep": sweep.name,
+        "store": str(store.root),
+        "scheduler": scheduler,
+        "runs": rows,
         "followers": followers(sweep, store, jobs) if not scheduler else [],
         "totals": {key: sum(row[key] for row in rows) for key in ("used_hours", "planned_hours")},
         "planned_on": speed.device + ("" if speed.rows else ", published"),
-    }  # fmt: skip
+    }
 
 
 def status_row(
-    cell: Cell, sweep: Sweep, store: Store, jobs: dict[str, Ticket], given_up: set[str], off: set[str],
+    cell: Cell,
+    sweep: Sweep,
+    store: Store,
+    jobs: dict[str, Ticket],
+    given_up: set[str],
+    off: set[str],
     logs: dict[str, str],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     run, last = cell.run, sweep.steps[-1]
     attempts = store.read_attempts(run)[0] if cell.known else []
     lines, records = merged(attempts), scored_records(cell, sweep, store)
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
     left = [task.id for task in cell.tasks]
     held = {task: jobs[task] for task in left if task in jobs}
-    training = is_claimed(store.train_claim(run)) or (run.id in held and held[run.id].state == "RUNNING")
+    training = is_claimed(store.train_claim(run)) or (
+        run.id in held and held[run.id].state == "RUNNING"
+    )
     failed = [task for task in left if task in logs and task not in {*held, *off} and not training]
     withdrawn = "cancelled" if off & set(left) else cell.state
     state = "training" if training else "queued" if held else "failed" if failed else withdrawn
     eta = (last - step) * run.batch_size / speed if training and speed else None
     return {
-        "run": run.id, "model": run.model, "state": state, "step": step, "last_step": last,
-        "checkpoints": len(cell.checkpoints), "checkpoints_wanted": len(sweep.steps),
-        "scores": cell.scores, "scores_wanted": len(sweep.steps) * len(sweep.protocols),
-        "images_per_second": speed, "eta_seconds": eta, "attempts": len(attempts),
+        "run": run.id,
+        "model": run.model,
+        "state": state,
+        "step": step,
+        "last_step": last,
+        "checkpoints": len(cell.checkpoints),
+        "checkpoints_wanted": len(sweep.steps),
+        "scores": cell.scores,
+        "scores_wanted": len(sweep.steps) * len(sweep.protocols),
+        "images_per_second": speed,
+        "eta_seconds": eta,
+        "attempts": len(attempts),
         "used_hours": cost.used_hours(attempts, records),
-        "jobs": {task: vars(ticket) for task, ticket in held.items()}, "given_up": sorted(set(left) & given_up),
+        "jobs": {task: vars(ticket) for task, ticket in held.items()},
+        "given_up": sorted(set(left) & given_up),
         "error": last_error(logs[failed[0]]) if failed else "",
-    }  # fmt: skip
+    }
 
 
 def scored_records(cell: Cell, sweep: Sweep, store: Store) -> Iterator[dict[str, Any]]:
     """The records of a run's scores; one that cannot be read is for collect to name."""
     for protocol in sweep.protocols if cell.scores else ():
         for step in store.scored(cell.run, protocol):
-            with contextlib.suppress(ValueError, OSError):
+            with contextlib.suppress(UserError, OSError):
                 yield read_json(store.record(cell.run, step, protocol))
 
 
 def queue_text(jobs: dict[str, dict[str, str]]) -> str:
     """2 RUNNING, 1 PENDING (Resources)."""
-    states = Counter(f"{job['state']} ({job['reason']})" if job["state"] == "PENDING" else job["state"]
-                     for job in jobs.values())  # fmt: skip
+    states = Counter(
+        f"{job['state']} ({job['reason']})" if job["state"] == "PENDING" else job["state"]
+        for job in jobs.values()
+    )
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
@@ -217,16 +266,27 @@ def status_text(status: dict[str, Any]) -> str:
         "error",
     )
     lines = [
-        (r["run"], r["state"], f"{r['step']}/{r['last_step']}", f"{r['checkpoints']}/{r['checkpoints_wanted']}",
-         f"{r['scores']}/{r['scores_wanted']}", f"{r['images_per_second'] or 0:.0f}",
-         duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "",
-         f"{duration(r['used_hours'])}/{duration(r['planned_hours'])}", str(r["attempts"]), queue_text(r["jobs"]),
-         r["error"][:100])
+        (
+            r["run"],
+            r["state"],
+            f"{r['step']}/{r['last_step']}",
+            f"{r['checkpoints']}/{r['checkpoints_wanted']}",
+            f"{r['scores']}/{r['scores_wanted']}",
+            f"{r['images_per_second'] or 0:.0f}",
+            duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "",
+            f"{duration(r['used_hours'])}/{duration(r['planned_hours'])}",
+            str(r["attempts"]),
+            queue_text(r["jobs"]),
+            r["error"][:100],
+        )
         for r in status["runs"]
-    ]  # fmt: skip
+    ]
     done = sum(r["state"] == "done" for r in status["runs"])
     summary = f"{done} of {len(lines)} runs are done in {status['store']}; {used_text(status)}"
-    following = [f"follower: job {f['job']} {f['state']} {f['said'][:100]}".rstrip() for f in status["followers"]]
+    following = [
+        f"follower: job {f['job']} {f['state']} {f['said'][:100]}".rstrip()
+        for f in status["followers"]
+    ]
     return "\n".join(filter(None, (aligned(head, lines), summary, *following, status["scheduler"])))
 
 
@@ -242,9 +302,14 @@ def predict_text(rows: Sequence[dict[str, Any]]) -> str:
     """Prediction, interval and truth of each law."""
     head = ("law", "prediction", "95 % interval", "truth", "error", "formula")
     lines = [
-        (r["law"], f"{r['prediction']:.2f}", f"{r['low']:.2f} … {r['high']:.2f}",
-         f"{r['truth']:.2f}" if r["truth"] == r["truth"] else "not measured",
-         f"{r['error']:+.1%}" if r["truth"] == r["truth"] else "", r["formula"])
+        (
+            r["law"],
+            f"{r['prediction']:.2f}",
+            f"{r['low']:.2f} … {r['high']:.2f}",
+            f"{r['truth']:.2f}" if r["truth"] == r["truth"] else "not measured",
+            f"{r['error']:+.1%}" if r["truth"] == r["truth"] else "",
+            r["formula"],
+        )
         for r in rows
-    ]  # fmt: skip
+    ]
     return f"{rows[0]['metric']} of {rows[0]['model']} from {rows[0]['n']} other models\n{aligned(head, lines)}"

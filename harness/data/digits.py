@@ -9,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data import DATASETS
+from harness.data.rows import DATASETS
 
 
 def load() -> tuple[Tensor, Tensor]:
     """Images [1797, 1, 16, 16] in [-1, 1] and labels [1797]; the 8 × 8 originals are enlarged bilinearly."""
-    with (resources.files("harness.data") / "digits.npz").open("rb") as file, np.load(file) as stored:
+    with (
+        (resources.files("harness.data") / "digits.npz").open("rb") as file,
+        np.load(file) as stored,
+    ):
         originals, labels = torch.from_numpy(stored["images"]), torch.from_numpy(stored["labels"])
     side = DATASETS["digits"].size
     images = F.interpolate(originals[:, None].float() / 8 - 1, size=(side, side), mode="bilinear")
@@ -32,5 +35,7 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: Tensor, low: int, device: torch.device, *key: object) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, index: Tensor, low: int, device: torch.device, *key: object
+    ) -> tuple[Tensor, Tensor]:
         return self.images[index].to(device), self.labels[index].to(device)

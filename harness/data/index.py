@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data import DATASETS
-from harness.spec import ENCODERS, Protocol, Run, refuse
-from harness.study.store import read_json
+from harness.base.errors import UserError
+from harness.base.files import read_json, sha256
+from harness.base.validation import refuse
+from harness.data.rows import DATASETS
 
 SCHEMA = 1
 SHARD = 10_000  # images of a shard: ImageNet makes 129 of 328 MB at 256 pixels
 CROP = "adm"  # halved by a box filter, then bicubic to the short side, then the middle
-BLOCK = 1 << 24  # bytes hashed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
     """What index.json says.
 
-    Row i of the latents is image i of the source: row i % shard of file i // shard, [mirrored, moment, C, h, w] in
-    fp16: as it is and mirrored, mean and standard deviation of the posterior, not scaled. A row of `unreadable` is
-    NaN. labels.npy holds a class for each row.
+    Row i of the latents is image i of the source: row i % shard of file i // shard, [mirrored,
+    moment, C, h, w] in fp16: as it is and mirrored, mean and standard deviation of the posterior,
+    not scaled. A row of `unreadable` is NaN. labels.npy holds a class for each row.
     """
 
     schema: int
@@ -34,7 +33,9 @@ class Index:
     shard: int
     shape: list[int]
     dtype: str
-    vae: dict[str, str]  # name; encoder, the family of decoders it belongs to; digest, of the encoder's weights
+    vae: dict[
+        str, str
+    ]  # name; encoder, the family of decoders it belongs to; digest, of the encoder's weights
     scale: float
     crop: str
     pixels: int
@@ -60,7 +61,11 @@ class Index:
 def incomplete(name: str, images: int) -> str:
     """ "" for the whole dataset."""
     whole = DATASETS[name].images
-    return "" if images == whole else f"{images:,} of {name}'s {whole:,} images: results on them are not {name}'s"
+    return (
+        ""
+        if images == whole
+        else f"{images:,} of {name}'s {whole:,} images: results on them are not {name}'s"
+    )
 
 
 def index_path(folder: Path) -> Path:
@@ -104,12 +109,18 @@ def read_index(folder: Path) -> Index:
     try:
         found = read_json(path)
     except OSError:
-        raise ValueError(f"{folder} holds no index.json: run harness encode, again until it has ended") from None
+        raise UserError(
+            f"{folder} holds no index.json: run harness encode, again until it has ended"
+        ) from None
     if found.get("schema", SCHEMA) > SCHEMA:
-        raise ValueError(f"{path} has schema {found['schema']}, this version reads {SCHEMA}: take a newer version")
+        raise UserError(
+            f"{path} has schema {found['schema']}, this version reads {SCHEMA}: take a newer version"
+        )
     names = {field.name for field in dataclasses.fields(Index)}
     if found.keys() != names:
-        raise ValueError(f"{path} is no index ({', '.join(sorted(found.keys() ^ names))}): run harness encode again")
+        raise UserError(
+            f"{path} is no index ({', '.join(sorted(found.keys() ^ names))}): run harness encode again"
+        )
     return Index(**found)
 
 
@@ -120,19 +131,35 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
         ValueError: everything that keeps them from being that dataset, at once.
     """
     if folder is None:
-        raise ValueError(f"{name} has no path: harness encode IMAGES --out DIR --data {name}, then paths.{name} = DIR"
-                         " in the cluster file")  # fmt: skip
+        raise UserError(
+            f"{name} has no path: harness encode IMAGES --out DIR --data {name}, then paths.{name} = DIR"
+            " in the cluster file"
+        )
     index, data = read_index(folder), DATASETS[name]
     if index.data != name:
-        raise ValueError(f"{folder} holds {index.data}, not {name}: mend paths.{name} in the cluster file")
-    wanted = {"shape": shape(name), "dtype": "float16", "crop": CROP, "pixels": data.pixels,
-              "shards": -(-index.rows // index.shard)}  # fmt: skip
-    told = {key: len(x) if isinstance(x := getattr(index, key), list) and key != "shape" else x for key in wanted}
+        raise UserError(
+            f"{folder} holds {index.data}, not {name}: mend paths.{name} in the cluster file"
+        )
+    wanted = {
+        "shape": shape(name),
+        "dtype": "float16",
+        "crop": CROP,
+        "pixels": data.pixels,
+        "shards": -(-index.rows // index.shard),
+    }
+    told = {
+        key: len(x) if isinstance(x := getattr(index, key), list) and key != "shape" else x
+        for key in wanted
+    }
     found = [
-        f"{key} is {told[key]}, must be {wanted[key]}: encode it anew" for key in wanted if told[key] != wanted[key]
+        f"{key} is {told[key]}, must be {wanted[key]}: encode it anew"
+        for key in wanted
+        if told[key] != wanted[key]
     ]
     if len(index.classes) > data.classes:
-        found.append(f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it anew")
+        found.append(
+            f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it anew"
+        )
     refuse(f"dataset {name} in {folder}", found + wrong_sizes(folder, index))
     return folder, index
 
@@ -148,7 +175,9 @@ def is_complete(folder: Path, name: str, vae: str, shard: int) -> bool:
     index = read_index(folder)
     found, asked = (index.data, index.vae["name"], index.shard), (name, vae, shard)
     if found != asked:
-        raise ValueError(f"{folder} holds (data, VAE, shard) = {found}, not {asked}: choose another --out")
+        raise UserError(
+            f"{folder} holds (data, VAE, shard) = {found}, not {asked}: choose another --out"
+        )
     return not wrong_sizes(folder, index)
 
 
@@ -164,42 +193,10 @@ def wrong_sizes(folder: Path, index: Index) -> list[str]:
 
 
 def remedy(folder: Path, index: Index) -> str:
-    more = f" --vae {index.vae['name']}" * (index.vae["name"] != "ft-mse") + f" --shard {index.shard}" * (
-        index.shard != SHARD
-    )
+    more = f" --vae {index.vae['name']}" * (
+        index.vae["name"] != "ft-mse"
+    ) + f" --shard {index.shard}" * (index.shard != SHARD)
     return f"harness encode {index.source} --out {folder} --data {index.data}{more} makes it anew, and nothing else"
-
-
-def unfit(runs: Collection[Run], protocols: Iterable[Protocol], path: Callable[[str], Path | None]) -> list[str]:
-    """What keeps these runs from being trained, and their latents from being decoded as the protocols say.
-
-    `path` gives the folder of a dataset by name.
-    """
-    said = []
-    for name in sorted({run.data for run in runs if DATASETS[run.data].latent}):
-        try:
-            folder, index = checked(name, path(name))
-        except ValueError as error:
-            said.append(str(error))
-            continue
-        said += [
-            f"batch_size = {size}: {folder} has {index.count:,} images: choose a smaller batch, or encode more"
-            for size in sorted({run.batch_size for run in runs if run.data == name})
-            if size > index.count
-        ]
-        said += [
-            f"{protocol.name}: decoder {protocol.decoder!r} belongs to the encoder {ENCODERS[protocol.decoder]}, the"
-            f" latents of {name} in {folder} are of {index.vae['encoder']}: take its decoder, or encode anew"
-            for protocol in protocols
-            if ENCODERS.get(protocol.decoder) != index.vae["encoder"]
-        ]
-    return said
-
-
-def notices(names: Iterable[str], path: Callable[[str], Path | None]) -> list[str]:
-    """What is to be said of latents that are there and are not all of their dataset."""
-    folders = [folder for name in sorted(names) if (folder := path(name)) and index_path(folder).exists()]
-    return [f"{folder} holds {notice}" for folder in folders if (notice := read_index(folder).notice)]
 
 
 def refuse_unreadable(folder: Path) -> None:
@@ -209,25 +206,23 @@ def refuse_unreadable(folder: Path) -> None:
     """
     index = read_index(folder)
     if bad := index.unreadable:
-        lines = [f"{x['name']} (in {shard_path(folder, x['row'] // index.shard).name}): {x['fault']}" for x in bad[:5]]
-        raise ValueError(
+        lines = [
+            f"{x['name']} (in {shard_path(folder, x['row'] // index.shard).name}): {x['fault']}"
+            for x in bad[:5]
+        ]
+        raise UserError(
             f"{len(bad)} images were unreadable and are left out, {index_path(folder)} lists all: {'; '.join(lines)}:"
             " mend them, delete those shards and encode again, or train without them"
         )
 
 
-def sha256(path: Path, tell: Callable[[int], object] = int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            tell(len(block))
-    return digest.hexdigest()
-
-
-def damaged(folder: Path, index: Index, tell: Callable[[int], object]) -> Iterator[str]:
+def damaged(folder: Path, index: Index, progress: Callable[[int], object]) -> Iterator[str]:
     """Every file whose bytes are not those that were written, with the remedy; `tell` hears of bytes read."""
     for part in (*index.shards, index.labels):
         path = folder / part["file"]
-        if path.exists() and path.stat().st_size == part["bytes"] and sha256(path, tell) != part["sha256"]:
+        if (
+            path.exists()
+            and path.stat().st_size == part["bytes"]
+            and sha256(path, progress) != part["sha256"]
+        ):
             yield f"{path} is damaged, its SHA-256 is not the index's: delete it, and {remedy(folder, index)}"

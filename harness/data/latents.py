@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from harness.base import rng
-from harness.data import DATASETS
+from harness.base.errors import UserError
+from harness.base.validation import refuse
 from harness.data.index import Index, checked, labels_path, remedy, shard_path
-from harness.spec import refuse
+from harness.data.rows import DATASETS
 
 Array = np.ndarray[Any, Any]
 
@@ -30,7 +31,7 @@ class Shard:
             np.lib.format.read_magic(file)
             found = np.lib.format.read_array_header_1_0(file)
             if found != (shape, False, np.dtype(np.float16)):
-                raise ValueError(f"it holds {found[2]} {found[0]}, not float16 {shape}")
+                raise UserError(f"it holds {found[2]} {found[0]}, not float16 {shape}")
             self.start = file.tell()
             self.pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.rows = np.frombuffer(self.pages, np.float16, offset=self.start).reshape(shape)
@@ -46,7 +47,8 @@ class Latents:
     """Posterior means and deviations on disk; every step draws a fresh latent from them, mirrored or not.
 
     Raises:
-        ValueError: the latents are not there, not whole or not those of this dataset; every fault at once.
+        ValueError: the latents are not there, not whole or not those of this dataset; every fault
+        at once.
     """
 
     def __init__(self, name: str, path: Path | None) -> None:
@@ -54,7 +56,9 @@ class Latents:
         self.labels = open_labels(folder, self.index)
         self.shards = open_shards(folder, self.index)
         bad = np.array([x["row"] for x in self.index.unreadable], np.int64)
-        self.gaps = bad - np.arange(len(bad))  # before sample i lie as many unreadable rows as there are gaps ≤ i
+        self.gaps = bad - np.arange(
+            len(bad)
+        )  # before sample i lie as many unreadable rows as there are gaps ≤ i
 
     def __len__(self) -> int:
         return self.index.count
@@ -63,14 +67,20 @@ class Latents:
     def digest(self) -> str:
         return self.index.listing
 
-    def batch(self, index: Tensor, low: int, device: torch.device, *key: object) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, index: Tensor, low: int, device: torch.device, *key: object
+    ) -> tuple[Tensor, Tensor]:
         """Samples (mean + deviation · noise) · scale; noise and mirroring are functions of the slot and of `key`."""
         high, shape = low + len(index), tuple(self.index.shape[2:])
-        mirrored = rng.uniform(low, high, "cpu", "mirror", *key) < 0.5  # on the CPU: it says what to read
+        mirrored = (
+            rng.uniform(low, high, "cpu", "mirror", *key) < 0.5
+        )  # on the CPU: it says what to read
         moments, labels = self.read(index.numpy(), mirrored.numpy(), device.type == "cuda")
         mean, deviation = moments.to(device, non_blocking=True).float().unbind(1)
         noise = rng.normal(low, high, shape, device, "posterior", *key)
-        return noise.mul_(deviation).add_(mean).mul_(self.index.scale), labels.to(device, non_blocking=True)
+        return noise.mul_(deviation).add_(mean).mul_(self.index.scale), labels.to(
+            device, non_blocking=True
+        )
 
     def read(self, samples: Array, mirrored: Array, pin: bool) -> tuple[Tensor, Tensor]:
         """Moments in fp16 [N, 2, C, h, w], and labels; `pin`: in memory that a GPU copies from by itself."""
@@ -95,10 +105,12 @@ def open_labels(folder: Path, index: Index) -> Array:
     try:
         labels: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise ValueError(f"{path} is no array ({error}): delete it, and {remedy(folder, index)}") from None
+        raise UserError(
+            f"{path} is no array ({error}): delete it, and {remedy(folder, index)}"
+        ) from None
     if labels.shape != (index.rows,) or labels.min() < 0 or labels.max() >= classes:
         is_now = f"{labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}"
-        raise ValueError(
+        raise UserError(
             f"{path} holds {is_now}, not {index.rows} labels 0 … {classes - 1}: delete it, and {remedy(folder, index)}"
         )
     return labels

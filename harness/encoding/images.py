@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.study.store import read_json
+from harness.base.errors import UserError
+from harness.base.files import read_json
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 IN_HAND = 4  # images decoded or waiting, a thread
@@ -51,34 +52,46 @@ def open_source(path: Path) -> Source:
         return hugging_face(path)
     if (path / "dataset_dict.json").exists():
         splits = ", ".join(sorted(str(part.parent) for part in path.glob("*/state.json")))
-        raise ValueError(f"{path} holds several splits: name one of {splits}")
+        raise UserError(f"{path} holds several splits: name one of {splits}")
     if path.is_dir():
         return folder(path)
     if not path.exists():
-        raise ValueError(f"no images at {path}: name a folder of class folders, a tar or zip of one, or a dataset")
+        raise UserError(
+            f"no images at {path}: name a folder of class folders, a tar or zip of one, or a dataset"
+        )
     if zipfile.is_zipfile(path):
         return zipped(path)
     try:
         return tarred(path)
     except tarfile.TarError:
-        raise ValueError(f"{path} is no folder, no zip and no plain tar: unpack it, and name the folder") from None
+        raise UserError(
+            f"{path} is no folder, no zip and no plain tar: unpack it, and name the folder"
+        ) from None
 
 
-def sorted_source(path: Path, found: Iterable[tuple[str, str, Any]], read: Callable[[Any], bytes]) -> Source:
+def sorted_source(
+    path: Path, found: Iterable[tuple[str, str, Any]], read: Callable[[Any], bytes]
+) -> Source:
     """Of (class, name, where to read it) in any order; what has no image's suffix is passed over."""
     kept = sorted((x for x in found if x[1].lower().endswith(SUFFIXES)), key=lambda x: x[:2])
     if not kept:
-        raise ValueError(f"no images at {path}: it must hold class folders with {', '.join(SUFFIXES)} files")
+        raise UserError(
+            f"no images at {path}: it must hold class folders with {', '.join(SUFFIXES)} files"
+        )
     classes = sorted({name for name, _, _ in kept})
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[name] for name, _, _ in kept], np.int32)
     places = [where for _, _, where in kept]
-    return Source([f"{kind}/{name}" for kind, name, _ in kept], labels, classes, lambda i: read(places[i]))
+    return Source(
+        [f"{kind}/{name}" for kind, name, _ in kept], labels, classes, lambda i: read(places[i])
+    )
 
 
 def folder(path: Path) -> Source:
     kinds = [entry for entry in os.scandir(path) if entry.is_dir()]
-    found = ((kind.name, name, f"{kind.path}/{name}") for kind in kinds for name in os.listdir(kind.path))
+    found = (
+        (kind.name, name, f"{kind.path}/{name}") for kind in kinds for name in os.listdir(kind.path)
+    )
     return sorted_source(path, found, lambda where: Path(where).read_bytes())
 
 
@@ -91,7 +104,9 @@ def zipped(path: Path) -> Source:
 
 def tarred(path: Path) -> Source:
     """A tar of class folders, or ImageNet's: a tar of tars, one a class."""
-    file = os.open(path, os.O_RDONLY)  # open as long as the process: threads read it at places of their own
+    file = os.open(
+        path, os.O_RDONLY
+    )  # open as long as the process: threads read it at places of their own
     return sorted_source(path, members(path, 0), lambda where: os.pread(file, *where))
 
 
@@ -113,13 +128,22 @@ def hugging_face(path: Path) -> Source:
     try:
         import pyarrow
     except ModuleNotFoundError:
-        raise ValueError(f"{path} is a Hugging Face dataset: pip install pyarrow, and run this again") from None
-    columns = {kind["_type"]: (name, kind) for name, kind in read_json(path / "dataset_info.json")["features"].items()}
+        raise UserError(
+            f"{path} is a Hugging Face dataset: pip install pyarrow, and run this again"
+        ) from None
+    columns = {
+        kind["_type"]: (name, kind)
+        for name, kind in read_json(path / "dataset_info.json")["features"].items()
+    }
     if not {"Image", "ClassLabel"} <= columns.keys():
-        raise ValueError(f"{path} has columns of {', '.join(columns)}, none of Image, or none of ClassLabel: cast them")
+        raise UserError(
+            f"{path} has columns of {', '.join(columns)}, none of Image, or none of ClassLabel: cast them"
+        )
     (image, _), (label, classes) = columns["Image"], columns["ClassLabel"]
     files = [path / part["filename"] for part in read_json(path / "state.json")["_data_files"]]
-    table = pyarrow.concat_tables(pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all() for file in files)
+    table = pyarrow.concat_tables(
+        pyarrow.ipc.open_stream(pyarrow.memory_map(str(file))).read_all() for file in files
+    )
 
     def read(i: int) -> bytes:
         stored = pictures[i].as_py()
@@ -133,14 +157,17 @@ def hugging_face(path: Path) -> Source:
 def center_crop(image: Image.Image, side: int) -> Pixels:
     """ADM's square: halved by a box filter while twice too large, bicubic to the short side, cut from the middle.
 
-    The pixels are turned into RGB as Pillow does it, as in ADM: alpha is dropped, 16-bit grey is clipped at 255, and
-    what EXIF says of a rotation is not heeded. Source: openai/guided-diffusion, image_datasets.py.
+    The pixels are turned into RGB as Pillow does it, as in ADM: alpha is dropped, 16-bit grey is
+    clipped at 255, and what EXIF says of a rotation is not heeded. Source: openai/guided-diffusion,
+    image_datasets.py.
     """
     image = image.convert("RGB")
     while min(image.size) >= 2 * side:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = side / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    image = image.resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC
+    )
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return np.asarray(image)[top : top + side, left : left + side]
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from harness.base.distributed import Interrupted, Stop
+from harness.base.errors import UserError
+from harness.base.files import atomic_write, write_json
 from harness.data import index as files
 from harness.encoding.images import Pixels
-from harness.study.store import replacing, write_json
 
 TELL_S = 5  # between two lines of a log
 
@@ -31,7 +32,9 @@ class Batch(NamedTuple):
     faults: dict[int, str]
 
 
-def encoder(vae: Any, device: torch.device, shape: list[int]) -> Callable[[list[Pixels | str]], Batch]:
+def encoder(
+    vae: Any, device: torch.device, shape: list[int]
+) -> Callable[[list[Pixels | str]], Batch]:
     """What makes a batch of images, or of words for those that could not be read; the VAE is on the device."""
     torch.set_float32_matmul_precision("high")  # as the released training script encodes
 
@@ -41,7 +44,7 @@ def encoder(vae: Any, device: torch.device, shape: list[int]) -> Callable[[list[
         found = vae.encode(torch.cat([x, x.flip(-1)])).latent_dist
         moments: Tensor = torch.stack([found.mean, found.std], 1).half()
         if not moments.isfinite().all():
-            raise ValueError("the VAE gives numbers that are not finite: fetch its weights again")
+            raise UserError("the VAE gives numbers that are not finite: fetch its weights again")
         return moments.unflatten(0, (2, len(images))).transpose(0, 1).cpu().numpy()
 
     def measure(images: list[Pixels | str]) -> Batch:
@@ -55,9 +58,14 @@ def encoder(vae: Any, device: torch.device, shape: list[int]) -> Callable[[list[
 
 
 def write_shard(
-    out: Path, shard: int, span: range, batches: Iterator[Batch], made: dict[str, Any], stop: Stop,
-    tell: Callable[[float], None],
-) -> Note:  # fmt: skip
+    out: Path,
+    shard: int,
+    span: range,
+    batches: Iterator[Batch],
+    made: dict[str, Any],
+    stop: Stop,
+    progress: Callable[[float], None],
+) -> Note:
     """Rows `span` as a file, batch by batch, and then its note.
 
     Raises:
@@ -65,7 +73,7 @@ def write_shard(
     """
     path, digest, bad = files.shard_path(out, shard), hashlib.sha256(), list[dict[str, Any]]()
     files.note_path(out, shard).unlink(missing_ok=True)
-    with replacing(path) as beside, beside.open("wb") as file:
+    with atomic_write(path) as beside, beside.open("wb") as file:
 
         def write(block: Any) -> None:
             digest.update(block)
@@ -81,7 +89,7 @@ def write_shard(
             bad += [{"row": row + i, "fault": fault} for i, fault in batch.faults.items()]
             row += len(batch.rows)
             if row == span.stop or time.monotonic() - told > TELL_S:
-                tell((row - span.start) / len(span))
+                progress((row - span.start) / len(span))
                 told = time.monotonic()
         size = file.tell()
     note = {"bytes": size, "sha256": digest.hexdigest(), "unreadable": bad, "made": made}
@@ -92,5 +100,7 @@ def write_shard(
 def header(shape: tuple[int, ...]) -> bytes:
     """Of a .npy file of fp16."""
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "<f2", "fortran_order": False, "shape": shape}
+    )
     return file.getvalue()

@@ -10,23 +10,26 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.base.commit import PACKAGE
+from harness.base.errors import UserError, user_errors
 from harness.launch import slurm
 from harness.launch.jobs import alone, look
 from harness.launch.ledger import given, last_error
-from harness.launch.run import USER_ERRORS
 from harness.launch.slurm import Ticket
-from harness.launch.snapshot import PACKAGE
 from harness.launch.submit import Job, Order, hand_in, submit
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
-from harness.study.store import Store, in_a_line
-from harness.study.tasks import Evaluate, missing
+from harness.study.plan import missing
+from harness.study.store import Store
+from harness.study.tasks import Evaluate
 
-# Shell: a follower whose Python was killed goes back into the queue. It does not where it ended in good order, was
-# cancelled or is requeued already, nor after the third end in a row within ten minutes: then it is broken.
+# Shell: a follower whose Python was killed goes back into the queue. It does not where it ended in
+# good order, was cancelled or is requeued already, nor after the third end in a row within ten
+# minutes: then it is broken.
 AGAIN = """again() {
   [ $? != 0 ] && [ "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%T)" = RUNNING ] || return
   deaths=FOLDER/deaths.$SLURM_JOB_ID
@@ -38,22 +41,32 @@ trap again EXIT"""
 
 
 def follow(
-    sweep: Sweep, store: Store, cluster: Cluster, code: Path, say: Callable[[str], None],
-    retry: bool = False, asked: bool = True, stopped: Sequence[int] = (),
-) -> list[str]:  # fmt: skip
+    sweep: Sweep,
+    store: Store,
+    cluster: Cluster,
+    code: Path,
+    say: Callable[[str], None],
+    retry: bool = False,
+    asked: bool = True,
+    stopped: Sequence[int] = (),
+) -> list[str]:
     """Submits until nothing is missing, each checkpoint being scored as soon as it is there; the tasks left alone.
 
     Raises:
-        ValueError, OSError: the first time a person asks; later, and unasked, it is said and tried again.
+        ValueError, OSError: the first time a person asks; later, and unasked, it is said and tried
+        again.
     """
     while not stopped:
         try:
-            found = submit(sweep, store, cluster, code, retry, asked)
-            tasks = missing(sweep, store)
-        except USER_ERRORS as error:
+            with user_errors():
+                found = submit(
+                    sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
+                )
+                tasks = missing(sweep, store)
+        except UserError as error:
             if asked:
                 raise
-            say(f"{in_a_line(error)}: tried again in {cluster.poll_seconds:g} s")
+            say(f"{error}: tried again in {cluster.poll_seconds:g} s")
         else:
             for task in found.submitted:
                 say(f"submitted {task.id}: {task.reason}")
@@ -83,13 +96,20 @@ class Follower(Job):
             SystemExit: it was told to stop; where Slurm is to run it again, it is in the queue.
         """
         told, cluster = self.told()
-        stopped: list[int] = []  # a signal waits for the end of a round, so that no submission is cut in two
+        stopped: list[
+            int
+        ] = []  # a signal waits for the end of a round, so that no submission is cut in two
         for number in (signal.SIGTERM, signal.SIGUSR2):
             signal.signal(number, lambda number, _: stopped.append(number))
         left = follow(
-            from_json(told["sweep"]), Store(Path(cluster.store)), cluster, PACKAGE.parent, say,
-            asked=False, stopped=stopped,
-        )  # fmt: skip
+            from_json(told["sweep"]),
+            Store(Path(cluster.store)),
+            cluster,
+            PACKAGE.parent,
+            say,
+            asked=False,
+            stopped=stopped,
+        )
         if stopped:
             raise SystemExit("requeued" if cluster.executor == "slurm" and slurm.requeue() else 0)
         say(f"given up: {', '.join(left)}" if left else "nothing is missing")
@@ -100,7 +120,10 @@ def say(line: str) -> None:
 
 
 def from_json(fields: dict[str, Any]) -> Sweep:
-    runs, protocols = [Run(**x) for x in fields["runs"]], [Protocol(**x) for x in fields["protocols"]]
+    runs, protocols = (
+        [Run(**x) for x in fields["runs"]],
+        [Protocol(**x) for x in fields["protocols"]],
+    )
     return Sweep(**fields | {"runs": runs, "protocols": protocols})
 
 
@@ -113,7 +136,9 @@ def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[st
     fields = asdict(sweep)
     name = f"{prefix(sweep)}{hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]}"
     with alone(store):
-        if ticket := look(store, sweep.name if cluster.executor == "slurm" else None).jobs.get(name):
+        if ticket := look(store, sweep.name if cluster.executor == "slurm" else None).jobs.get(
+            name
+        ):
             return ticket.job, False
         small = cluster.for_follower()
         folder = shlex.quote(str(store.submissions().resolve()))

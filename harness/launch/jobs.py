@@ -6,10 +6,12 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from harness.base.errors import UserError
+from harness.base.files import claim
 from harness.launch import local, slurm
 from harness.launch.ledger import given, ledger, mark
 from harness.launch.slurm import Down, Ticket
-from harness.study.store import Store, claim
+from harness.study.store import Store
 
 LEASE_S = 120  # how long a launch waits for another one into the same store
 
@@ -37,7 +39,10 @@ def look(store: Store, name: str | None = None) -> Seen:
             alive[launch, ticket.job] = ticket
         elif (store.submissions() / launch / "launch.json").exists():
             strays.append(ticket)
-    keys = {task: (x["launch"] if x["executor"] == "slurm" else "local", x["job"]) for task, x in last.items()}
+    keys = {
+        task: (x["launch"] if x["executor"] == "slurm" else "local", x["job"])
+        for task, x in last.items()
+    }
     return Seen({task: alive[key] for task, key in keys.items() if key in alive}, strays)
 
 
@@ -47,7 +52,9 @@ def known(store: Store) -> tuple[dict[str, Ticket], str]:
         return look(store).jobs, ""
     except Down as error:
         away = f"the scheduler does not answer ({error})"
-    tasks = {line["job"]: task for task, line in given(store).items() if line["executor"] == "slurm"}
+    tasks = {
+        line["job"]: task for task, line in given(store).items() if line["executor"] == "slurm"
+    }
     try:
         heard = {tasks[job]: ticket for job, ticket in slurm.accounts(tasks).items()}
     except Down:
@@ -64,7 +71,9 @@ def alone(store: Store) -> Iterator[None]:
     """
     with claim(store.submissions() / "launch.lock", patience=LEASE_S) as mine:
         if not mine:
-            raise ValueError(f"another launch into {store.root} is at work: run this again when it has ended")
+            raise UserError(
+                f"another launch into {store.root} is at work: run this again when it has ended"
+            )
         yield
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.study.store import Store, append_lines, read_lines
+from harness.base.errors import UserError
+from harness.base.files import append_lines, read_lines
+from harness.study.store import Store
 
 
 def ledger(store: Store) -> list[dict[str, Any]]:
@@ -59,7 +61,9 @@ def find(task: str, store: Store) -> dict[str, Any]:
     names = [task] if task in last else [name for name in last if name.startswith(task)]
     if len(names) != 1:
         known = ", ".join(names or last) or "none"
-        raise ValueError(f"task {task!r} is {'several' if names else 'not'} in {store.ledger()}: name one of: {known}")
+        raise UserError(
+            f"task {task!r} is {'several' if names else 'not'} in {store.ledger()}: name one of: {known}"
+        )
     return last[names[0]]
 
 
@@ -69,7 +73,10 @@ def log_text(path: Path, ended: Callable[[], bool], every: float) -> Iterator[st
     with path.open(errors="replace") as file:
         while True:
             if time.monotonic() >= due:
-                over, due = ended(), time.monotonic() + every  # before reading: what comes later is read the next time
+                over, due = (
+                    ended(),
+                    time.monotonic() + every,
+                )  # before reading: what comes later is read the next time
             while text := file.read(1 << 16):
                 yield text
             if over:
@@ -80,7 +87,9 @@ def log_text(path: Path, ended: Callable[[], bool], every: float) -> Iterator[st
 def last_error(path: str) -> str:
     """The last line a job wrote to its log that is no progress."""
     try:
-        lines = [line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line for line in Path(path).read_text(errors="replace").splitlines() if line.strip()
+        ]
     except OSError:
         return "no log: it never began, or its node does not see the store"
     return next((line for line in reversed(lines) if not line.split()[0].endswith("%")), "")

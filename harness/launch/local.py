@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.base.files import claim
 from harness.launch.slurm import Ticket, Work
 from harness.study.cluster import Cluster
-from harness.study.store import Store, claim
+from harness.study.store import Store
 
 
 def hand_in(jobs: Sequence[Work], name: str, folder: Path, cluster: Cluster) -> list[Any]:
@@ -37,7 +38,9 @@ def place(store: Store, cluster: Cluster) -> Iterator[None]:
 
 
 def living(jobs: Sequence[str]) -> dict[str, Ticket]:
-    return {job: Ticket("local", job, "RUNNING", "on this machine") for job in jobs if runs_here(job)}
+    return {
+        job: Ticket("local", job, "RUNNING", "on this machine") for job in jobs if runs_here(job)
+    }
 
 
 def runs_here(pid: str) -> bool:
@@ -55,12 +58,26 @@ def cancel(jobs: Sequence[str]) -> None:
 
 
 # What lies in the memory or on the disks of one machine.
-OF_ONE_MACHINE = ("tmpfs", "ramfs", "overlay", "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs")
+OF_ONE_MACHINE = (
+    "tmpfs",
+    "ramfs",
+    "overlay",
+    "ext2",
+    "ext3",
+    "ext4",
+    "xfs",
+    "btrfs",
+    "zfs",
+    "f2fs",
+)
 
 
 def file_system(folder: Path) -> str:
     """The kind of file system that a folder is on, such as nfs4, as Linux tells it."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    around = [(len(where), i, kind) for i, (_, where, kind, *_) in enumerate(mounts)
-              if folder.resolve().is_relative_to(where)]  # fmt: skip
+    around = [
+        (len(where), i, kind)
+        for i, (_, where, kind, *_) in enumerate(mounts)
+        if folder.resolve().is_relative_to(where)
+    ]
     return max(around)[2]

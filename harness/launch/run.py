@@ -9,81 +9,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import cast
 
 from tqdm import tqdm
 
-from harness.data import index as latents
+from harness.base.errors import Locked, UserError, user_errors
+from harness.base.files import is_claimed
+from harness.launch.perform import perform, set_threads
 from harness.spec import Sweep
 from harness.study.cluster import Cluster
-from harness.study.cost import sampling_flop, training_flop
-from harness.study.store import Store, claim, in_a_line, is_claimed, is_whole
-from harness.study.tasks import Encode, Evaluate, Progress, Task, Train, missing
-
-USER_ERRORS = (ValueError, OSError, FloatingPointError)  # what a person can mend: told in one line, no traceback
-
-
-def flop(task: Task) -> float:
-    """Operations of a task: what progress is measured in, and what goes first."""
-    if isinstance(task, Train):
-        return training_flop(task.run, task.steps[-1] - task.start)
-    if isinstance(task, Encode):
-        return 1.0  # always alone
-    return sampling_flop(task.run, task.protocol)
-
-
-def is_done(task: Task, store: Store) -> bool:
-    if isinstance(task, Train):
-        return all(is_whole(store.ema(task.run, step)) for step in task.steps)
-    if isinstance(task, Encode):
-        return not missing(task, store)
-    return store.record(task.run, task.step, task.protocol).exists()
-
-
-def claim_path(task: Task, store: Store) -> Path:
-    if isinstance(task, Train):
-        return store.train_claim(task.run)
-    if isinstance(task, Encode):
-        return latents.claim_path(Path(task.out))
-    return store.evaluate_claim(task.run, task.step, task.protocol)
-
-
-def perform(task: Task, store: Store, cluster: Cluster, tell: Progress, patience: float = 0.1) -> None:
-    """Does one task in this process group; does nothing where it is done already.
-
-    Raises:
-        BlockingIOError: another process is at it, and did not end within `patience` seconds.
-        Interrupted: a signal came; run the same task again to go on.
-    """
-    from harness.base.distributed import place, stop_on_signal
-
-    path = claim_path(task, store)
-    with stop_on_signal() as stop, place(cluster.device) as here, claim(path, here.leads, patience) as mine:
-        if here.any(not mine):
-            raise BlockingIOError(f"{task.id} is being worked on by another process: left to it")
-        if is_done(task, store):
-            return
-        if isinstance(task, Train):
-            from harness.training.loop import train
-
-            train(rest(task, store), store, cluster, here, stop, tell)
-        elif isinstance(task, Encode):
-            from harness.encoding.encode import encode
-
-            encode(task, cluster, here, stop, tell)
-        else:
-            from harness.scoring.evaluate import evaluate
-
-            evaluate(task, store, cluster, here, stop, tell)
-
-
-def rest(task: Train, store: Store) -> Train:
-    """What is left of a task that an earlier attempt began: it goes on from the newest state, past steps it reached."""
-    return replace(task, steps=tuple(step for step in task.steps if not is_whole(store.ema(task.run, step))))
+from harness.study.plan import missing
+from harness.study.store import Store
+from harness.study.tasks import Progress, Task
 
 
 class Bar:
@@ -92,11 +31,15 @@ class Bar:
     def __init__(self, tasks: list[Task]) -> None:
         tty = sys.stderr.isatty()
         self.shares: dict[str, float] = {}
-        self.sizes = {task.id: flop(task) for task in tasks}
+        self.sizes = {task.id: task.size for task in tasks}
         self.bar = tqdm(
-            total=100.0, mininterval=0.2 if tty else 10, file=sys.stderr, dynamic_ncols=tty, ascii=not tty,
+            total=100.0,
+            mininterval=0.2 if tty else 10,
+            file=sys.stderr,
+            dynamic_ncols=tty,
+            ascii=not tty,
             bar_format="{percentage:3.0f}% |{bar:20}| {elapsed} elapsed, {remaining} to go  {desc}",
-        )  # fmt: skip
+        )
         self.told = time.monotonic()
 
     def tell(self, task: str, news: str, share: float) -> None:
@@ -116,11 +59,13 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
     def ready(mine: set[str]) -> list[Task]:
         """What can begin, the longest first: the last worker then ends soonest. [] when only waiting is left."""
         while True:
-            left = [t for t in missing(sweep, store) if t.id not in failed and (not isinstance(t, Evaluate) or t.ready)]
-            free = [t for t in left if t.id not in mine and not is_claimed(claim_path(t, store))]
+            left = [t for t in missing(sweep, store) if t.id not in failed and t.ready]
+            free = [t for t in left if t.id not in mine and not is_claimed(t.claim(store))]
             if free or mine or not left:
-                return sorted(free, key=flop, reverse=True)
-            time.sleep(1)  # another process is at what is left: wait for it rather than call it a failure
+                return sorted(free, key=lambda task: task.size, reverse=True)
+            time.sleep(
+                1
+            )  # another process is at what is left: wait for it rather than call it a failure
 
     def ended(task: Task, error: str | None) -> None:
         bar.tell(task.id, "", 1.0)
@@ -163,18 +108,13 @@ def one_by_one(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: En
 def attempt(task: Task, store: Store, cluster: Cluster, tell: Progress) -> str | None:
     """The error line of a task that failed for a reason a person can mend."""
     try:
-        perform(task, store, cluster, tell)
-    except BlockingIOError:
+        with user_errors():
+            perform(task, store, cluster, tell)
+    except Locked:
         return None  # another process was quicker: the task is done by it, or missing again
-    except USER_ERRORS as error:
-        return in_a_line(error)
+    except UserError as error:
+        return str(error)
     return None
-
-
-def set_threads(cluster: Cluster) -> None:
-    import torch
-
-    torch.set_num_threads(cluster.threads)
 
 
 def side_by_side(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: Ended) -> None:
@@ -194,7 +134,11 @@ def side_by_side(ready: Ready, store: Store, cluster: Cluster, bar: Bar, ended: 
 
 
 def listen(
-    connection: Connection, busy: dict[Connection, Task], idle: list[Connection], bar: Bar, ended: Ended
+    connection: Connection,
+    busy: dict[Connection, Task],
+    idle: list[Connection],
+    bar: Bar,
+    ended: Ended,
 ) -> None:
     """One message of one worker: news, or the end of its task, or its own end."""
     task = busy[connection]
@@ -218,7 +162,9 @@ def workers(count: int, store: Store, cluster: Cluster) -> Iterator[list[Connect
     """Connections to `count` fresh processes. At the end they are told to stop, save, and are waited for."""
     context = multiprocessing.get_context("spawn")
     processes, ours = [], []
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # the same end, in good order
+    signal.signal(
+        signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT)
+    )  # the same end, in good order
     for _ in range(count):
         here, there = context.Pipe()
         process = context.Process(target=serve, args=(there, store, cluster), daemon=True)
@@ -237,8 +183,12 @@ def workers(count: int, store: Store, cluster: Cluster) -> Iterator[list[Connect
 
 def serve(connection: Connection, store: Store, cluster: Cluster) -> None:
     """A worker's life: a task, its news, its end, and again, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches the parent too, and it knows what to do
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # while idle; a task has its own way to stop
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a Ctrl-C reaches the parent too, and it knows what to do
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(0)
+    )  # while idle; a task has its own way to stop
 
     def tell(*news: object) -> None:
         try:

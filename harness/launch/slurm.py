@@ -18,19 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.base.errors import UserError
 from harness.study.cluster import RESOURCES, Cluster
 
 Work = Callable[[], None]
-# What a shell or an outer job leaves behind and would override what is asked for, or hide what is asked about.
+# What a shell or an outer job leaves behind and would override what is asked for, or hide what is
+# asked about.
 LEAKS = ("SBATCH_", "SLURM_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ENDED = (
-    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED",
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "BOOT_FAIL",
+    "DEADLINE",
+    "PREEMPTED",
     "REVOKED",
-)  # fmt: skip
+)
 ANSWER_S = 60  # the longest wait for an answer of the scheduler
 SAVE_S = 120  # a job is told so long before its time is up
-FOREVER = 1_000_000  # time limits that submitit's handler survives; what is left to do is in the store
+FOREVER = (
+    1_000_000  # time limits that submitit's handler survives; what is left to do is in the store
+)
 
 
 class Down(ValueError):
@@ -49,7 +61,11 @@ class Ticket:
 
 def clean() -> dict[str, str]:
     """This environment without what would steer Slurm behind our back."""
-    return {x: y for x, y in os.environ.items() if x == "SLURM_CONF" or (not x.startswith(LEAKS) and x not in RANKS)}
+    return {
+        x: y
+        for x, y in os.environ.items()
+        if x == "SLURM_CONF" or (not x.startswith(LEAKS) and x not in RANKS)
+    }
 
 
 def ask(*command: str) -> str:
@@ -58,13 +74,17 @@ def ask(*command: str) -> str:
         Down: the command is not there, fails, or does not answer in time; with its last words.
     """
     try:
-        done = subprocess.run(command, env=clean(), capture_output=True, text=True, timeout=ANSWER_S)
+        done = subprocess.run(
+            command, env=clean(), capture_output=True, text=True, timeout=ANSWER_S
+        )
     except FileNotFoundError:
         raise Down(f"no Slurm here: {command[0]} is not on the path") from None
     except subprocess.TimeoutExpired:
         raise Down(f"{command[0]} did not answer in {ANSWER_S} s") from None
     if done.returncode:
-        raise Down(" ".join(done.stderr.split()) or f"{command[0]} failed with status {done.returncode}")
+        raise Down(
+            " ".join(done.stderr.split()) or f"{command[0]} failed with status {done.returncode}"
+        )
     return done.stdout
 
 
@@ -76,9 +96,17 @@ def queue(names: Collection[str]) -> list[tuple[Ticket, str]]:
     Raises:
         Down: it does not answer.
     """
-    text = ask("squeue", "-h", "-r", f"--name={','.join(sorted(names))}", "--format=%i|%T|%r|%k") if names else ""
+    text = (
+        ask("squeue", "-h", "-r", f"--name={','.join(sorted(names))}", "--format=%i|%T|%r|%k")
+        if names
+        else ""
+    )
     rows = (line.split("|", 3) for line in text.splitlines())
-    return [(Ticket("slurm", job, state, why), comment) for job, state, why, comment in rows if state not in ENDED]
+    return [
+        (Ticket("slurm", job, state, why), comment)
+        for job, state, why, comment in rows
+        if state not in ENDED
+    ]
 
 
 def accounts(jobs: Collection[str]) -> dict[str, Ticket]:
@@ -91,7 +119,10 @@ def accounts(jobs: Collection[str]) -> dict[str, Ticket]:
     text = ask("sacct", "-X", "-n", "-P", f"--jobs={ids}", "--format=JobID,State")
     rows = (line.split("|") for line in text.splitlines())
     states = {job: state.split(" ")[0] for ids, state in rows for job in elements(ids)}
-    tickets = {job: Ticket("slurm", job, states.get(job, "UNKNOWN"), "as accounting knows it") for job in jobs}
+    tickets = {
+        job: Ticket("slurm", job, states.get(job, "UNKNOWN"), "as accounting knows it")
+        for job in jobs
+    }
     return {job: ticket for job, ticket in tickets.items() if ticket.state not in ENDED}
 
 
@@ -101,7 +132,9 @@ def elements(ids: str) -> list[str]:
     if not packed:
         return [ids]
     spans = (part.partition("-") for part in packed[2].split(","))
-    return [f"{packed[1]}_{i}" for low, _, high in spans for i in range(int(low), int(high or low) + 1)]
+    return [
+        f"{packed[1]}_{i}" for low, _, high in spans for i in range(int(low), int(high or low) + 1)
+    ]
 
 
 def parameters(cluster: Cluster, name: str, launch: str, code: Path) -> dict[str, Any]:
@@ -110,22 +143,36 @@ def parameters(cluster: Cluster, name: str, launch: str, code: Path) -> dict[str
     variables = {**cluster.environment, "HARNESS_COMMIT": code.name}
     here = shlex.quote(str(code))
     given = {
-        "name": name, "timeout_min": minutes, "nodes": cluster.nodes, "tasks_per_node": max(1, cluster.gpus_per_node),
-        "cpus_per_task": cpus, "gpus_per_node": cluster.gpus_per_node or None, "mem_gb": cluster.memory_gb,
-        "slurm_partition": cluster.partition, "slurm_account": cluster.account, "slurm_qos": cluster.qos,
-        "slurm_constraint": cluster.constraint, "slurm_array_parallelism": cluster.throttle, "slurm_comment": launch,
-        "slurm_signal_delay_s": min(SAVE_S, 15 * minutes), "slurm_additional_parameters": {"requeue": True},
+        "name": name,
+        "timeout_min": minutes,
+        "nodes": cluster.nodes,
+        "tasks_per_node": max(1, cluster.gpus_per_node),
+        "cpus_per_task": cpus,
+        "gpus_per_node": cluster.gpus_per_node or None,
+        "mem_gb": cluster.memory_gb,
+        "slurm_partition": cluster.partition,
+        "slurm_account": cluster.account,
+        "slurm_qos": cluster.qos,
+        "slurm_constraint": cluster.constraint,
+        "slurm_array_parallelism": cluster.throttle,
+        "slurm_comment": launch,
+        "slurm_signal_delay_s": min(SAVE_S, 15 * minutes),
+        "slurm_additional_parameters": {"requeue": True},
         # A rank that fails ends the others; and since 22.05 srun does not take over sbatch's CPUs.
         "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"],
         "slurm_setup": [
-            *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()), *cluster.setup,
-            f"cd {here}", f"export PYTHONPATH={here}${{PYTHONPATH:+:$PYTHONPATH}}",
+            *(f"export {key}={shlex.quote(value)}" for key, value in variables.items()),
+            *cluster.setup,
+            f"cd {here}",
+            f"export PYTHONPATH={here}${{PYTHONPATH:+:$PYTHONPATH}}",
         ],
-    }  # fmt: skip
+    }
     return {key: value for key, value in given.items() if value is not None}
 
 
-def hand_in(jobs: Sequence[Work], clusters: Sequence[Cluster], name: str, folder: Path, code: Path) -> list[Any]:
+def hand_in(
+    jobs: Sequence[Work], clusters: Sequence[Cluster], name: str, folder: Path, code: Path
+) -> list[Any]:
     """Submits every job with its resources, as arrays where they are the same; submitit's handles, in order.
 
     Raises:
@@ -141,7 +188,9 @@ def hand_in(jobs: Sequence[Work], clusters: Sequence[Cluster], name: str, folder
             told = parameters(clusters[group[0]], name, folder.name, code)
             for low in range(0, len(group), longest):
                 part = group[low : low + longest]
-                handles |= zip(part, hand_in_array([jobs[i] for i in part], folder, told), strict=True)
+                handles |= zip(
+                    part, hand_in_array([jobs[i] for i in part], folder, told), strict=True
+                )
     except BaseException:
         cancel([handle.job_id for handle in handles.values()])
         shutil.rmtree(folder)
@@ -153,8 +202,13 @@ def hand_in_array(jobs: Sequence[Work], folder: Path, told: dict[str, Any]) -> l
     import submitit
 
     words = io.StringIO()
-    with leakless(), contextlib.redirect_stderr(words):  # submitit prints sbatch's words, and raises them too
-        executor = submitit.AutoExecutor(str(folder), cluster="slurm", slurm_max_num_timeout=FOREVER)
+    with (
+        leakless(),
+        contextlib.redirect_stderr(words),
+    ):  # submitit prints sbatch's words, and raises them too
+        executor = submitit.AutoExecutor(
+            str(folder), cluster="slurm", slurm_max_num_timeout=FOREVER
+        )
         executor.update_parameters(**told)
         try:
             with deadline(ANSWER_S + len(jobs)), executor.batch():  # a second for each job's files
@@ -162,7 +216,9 @@ def hand_in_array(jobs: Sequence[Work], folder: Path, told: dict[str, Any]) -> l
         except submitit.core.utils.FailedJobError as error:
             if isinstance(error.__cause__, Down):
                 raise error.__cause__ from None
-            raise ValueError(" ".join(str(error).split()) + ": mend the cluster file; nothing was submitted") from None
+            raise UserError(
+                " ".join(str(error).split()) + ": mend the cluster file; nothing was submitted"
+            ) from None
     return handles
 
 
@@ -237,7 +293,9 @@ def export_ranks() -> bool:
 
     place = TorchDistributedEnvironment()
     if place.world_size > 1:
-        place.export(set_cuda_visible_devices=False, overwrite=True)  # place() chooses by the local rank
+        place.export(
+            set_cuda_visible_devices=False, overwrite=True
+        )  # process_group() chooses by the local rank
         try:
             socket.gethostbyname(place.master_addr)
         except OSError:  # a name of Slurm's alone; srun runs on the first node, where rank 0 is

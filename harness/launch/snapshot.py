@@ -3,57 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import io
 import os
 import shutil
-import subprocess
 import zipfile
 from pathlib import Path
 
+from harness.base.commit import PACKAGE, commit, git, head
+from harness.base.errors import UserError
 from harness.study.store import Store
-
-PACKAGE = Path(__file__).parents[1]
-
-
-def git(*words: str) -> bytes:
-    """
-    Raises:
-        ValueError: git is not there or refuses, in its own words.
-    """
-    try:
-        return subprocess.run(["git", "-C", str(PACKAGE), *words], capture_output=True, check=True).stdout
-    except FileNotFoundError:
-        raise ValueError("git is not on the path") from None
-    except subprocess.CalledProcessError as error:
-        raise ValueError(" ".join(error.stderr.decode(errors="replace").split())) from None
-
-
-def head() -> str:
-    """The commit of this code, with "+dirty" where it differs from it.
-
-    Raises:
-        ValueError: there is none, with git's reason.
-    """
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # an installed copy may lie within another repository
-        name, changes = git("rev-parse", "HEAD").decode().strip(), git("status", "--porcelain", "--", ".")
-    except ValueError as error:
-        raise ValueError(
-            f"the code at {PACKAGE} has no commit ({error}): commit it, or copy it as it is with --dirty"
-        ) from None
-    return name + ("+dirty" if changes.strip() else "")
-
-
-@functools.cache
-def commit() -> str:
-    """head(), or "unknown"; $HARNESS_COMMIT where this code is a snapshot."""
-    if "HARNESS_COMMIT" in os.environ:
-        return os.environ["HARNESS_COMMIT"]
-    try:
-        return head()
-    except ValueError:
-        return "unknown"
 
 
 def snapshot(store: Store, dirty: bool) -> Path:
@@ -65,7 +23,7 @@ def snapshot(store: Store, dirty: bool) -> Path:
     name = commit()
     as_it_is = name == "unknown" or name.endswith("+dirty")
     if as_it_is and not dirty:
-        raise ValueError(
+        raise UserError(
             f"the code at {PACKAGE} differs from commit {head()[:12]}: commit it, or copy it as it is with --dirty"
         )
     if as_it_is:
@@ -76,7 +34,7 @@ def snapshot(store: Store, dirty: bool) -> Path:
         try:
             (copy_files if as_it_is else extract_commit)(beside)
             beside.rename(folder)
-        except (OSError, ValueError):
+        except (OSError, UserError):
             shutil.rmtree(beside, ignore_errors=True)
             if not folder.exists():  # else another launch of the same commit was quicker
                 raise

@@ -6,51 +6,24 @@ import contextlib
 import datetime
 import getpass
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.base.commit import commit
+from harness.base.errors import UserError, user_errors
+from harness.base.files import append_lines, is_claimed, read_json, write_json
 from harness.launch import local, slurm
 from harness.launch.jobs import alone, look, withdraw
 from harness.launch.ledger import cancelled, mark, tries
-from harness.launch.run import USER_ERRORS, claim_path, perform, set_threads
+from harness.launch.perform import perform, set_threads
 from harness.launch.slurm import Down
-from harness.launch.snapshot import commit
-from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
-from harness.study.store import Store, append_lines, in_a_line, is_claimed, read_json, write_json
-from harness.study.tasks import Encode, Evaluate, Task, Train, missing
+from harness.study.store import Store
+from harness.study.tasks import Task, from_json, to_json
 
 STALE_S = 300  # how long a job waits for an old writer that a node still runs
-
-
-def to_json(task: Task) -> dict[str, Any]:
-    return {"kind": type(task).__name__, **asdict(task)}
-
-
-def from_json(fields: dict[str, Any]) -> Task:
-    fields = dict(fields)
-    kind = fields.pop("kind")
-    if kind == "Encode":
-        return Encode(**fields)
-    run = Run(**fields.pop("run"))
-    if kind == "Train":
-        return Train(run, tuple(fields.pop("steps")), **fields)
-    return Evaluate(run=run, protocol=Protocol(**fields.pop("protocol")), **fields)
-
-
-def resources(task: Task, cluster: Cluster) -> Cluster:
-    if isinstance(task, Encode):
-        return cluster.of("", evaluates=False)
-    return cluster.of(task.run.model, isinstance(task, Evaluate))
-
-
-def position(task: Task, store: Store) -> int:
-    """Where the task's next job begins: a step, or a number of shards."""
-    if isinstance(task, Evaluate):
-        return len(list(store.shards(task.run, task.step, task.protocol).glob("[0-9]*")))
-    return task.start
 
 
 class Job:
@@ -67,11 +40,12 @@ class Job:
     def __call__(self) -> None:
         """
         Raises:
-            SystemExit: the task failed for a reason a person can mend, or was stopped; the line is the job's last.
+            SystemExit: the task failed for a reason a person can mend, or was stopped; the line is
+            the job's last.
         """
         fields, cluster = self.told()
         task = from_json(fields)
-        cluster = resources(task, cluster)
+        cluster = task.resources(cluster)
         store = Store(Path(cluster.store))
         if cluster.executor == "slurm":
             do(task, store, cluster, slurm.export_ranks(), STALE_S)
@@ -86,20 +60,25 @@ class Job:
         return DelayedSubmission(self)
 
 
-def do(task: Task, store: Store, cluster: Cluster, requeues: bool = False, patience: float = 0.1) -> None:
+def do(
+    task: Task, store: Store, cluster: Cluster, requeues: bool = False, patience: float = 0.1
+) -> None:
     """One task; where a signal stops it, this job goes back into Slurm's queue, from which it resumes."""
     from harness.base.distributed import Interrupted
 
     set_threads(cluster)
     try:
         try:
-            perform(task, store, cluster, tell, patience)
+            with user_errors():
+                perform(task, store, cluster, tell, patience)
         except Interrupted as stopped:
             print(stopped, file=sys.stderr, flush=True)
             again = requeues and slurm.requeue()
-            raise SystemExit("requeued" if again else 0) from None  # 1 of a rank would end the first before its turn
-    except USER_ERRORS as error:
-        raise SystemExit(in_a_line(error)) from None
+            raise SystemExit(
+                "requeued" if again else 0
+            ) from None  # 1 of a rank would end the first before its turn
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
 
 def tell(news: str, share: float) -> None:
@@ -109,8 +88,10 @@ def tell(news: str, share: float) -> None:
 def worn_out(tasks: Collection[Task], store: Store, cluster: Cluster) -> set[str]:
     """Those of the tasks whose last jobs ended without result or progress, `retries` times in a row."""
     count = tries(store)
-    often = [task for task in tasks if count.get(task.id, (0, 0))[0] >= resources(task, cluster).retries]
-    return {task.id for task in often if position(task, store) <= count[task.id][1]}
+    often = [
+        task for task in tasks if count.get(task.id, (0, 0))[0] >= task.resources(cluster).retries
+    ]
+    return {task.id for task in often if task.position(store) <= count[task.id][1]}
 
 
 class Reconciled(NamedTuple):
@@ -122,30 +103,41 @@ class Reconciled(NamedTuple):
 
 
 def submit(
-    sweep: Sweep | Encode, store: Store, cluster: Cluster, code: Path, retry: bool = False, asked: bool = True
+    name: str,
+    wanted_now: Callable[[], list[Task]],
+    store: Store,
+    cluster: Cluster,
+    code: Path,
+    retry: bool = False,
+    asked: bool = True,
 ) -> Reconciled:
-    """Gives every missing task that can begin, and that nobody has in hand, to a submitit job; asked twice, once.
+    """Submits a job for each wanted task that is ready and has no job yet; asked twice, once.
 
+    `wanted_now` lists the missing tasks; it is called under the lock.
     `asked`: by a person, so that what was cancelled is wanted again.
 
     Raises:
         ValueError: another launch does not let go of the ledger, or the scheduler refuses.
     """
     with alone(store):
-        seen = look(store, sweep.name if cluster.executor == "slurm" else "")
-        with contextlib.suppress(Down):  # another person's, which only that person may end: the claim protects the task
+        seen = look(store, name if cluster.executor == "slurm" else "")
+        with contextlib.suppress(
+            Down
+        ):  # another person's, which only that person may end: the claim protects the task
             withdraw(seen.strays)
-        wanted = missing(sweep, store)
-        ready = [t for t in wanted if t.id not in seen.jobs and (not isinstance(t, Evaluate) or t.ready)]
+        wanted = wanted_now()
+        ready = [t for t in wanted if t.id not in seen.jobs and t.ready]
         left = set() if retry else worn_out(ready, store, cluster)
         withdrawn = cancelled(store) & {task.id for task in wanted}
         if asked and withdrawn:
             mark(withdrawn, store, False)
         left |= set() if asked else withdrawn
-        tasks = [t for t in ready if t.id not in left and not is_claimed(claim_path(t, store))]
+        tasks = [t for t in ready if t.id not in left and not is_claimed(t.claim(store))]
         if tasks:
-            orders = [Order(t.id, to_json(t), resources(t, cluster), position(t, store)) for t in tasks]
-            hand_in(orders, Job, sweep.name, store, cluster, retry, code)
+            orders = [
+                Order(t.id, to_json(t), t.resources(cluster), t.position(store)) for t in tasks
+            ]
+            hand_in(orders, Job, name, store, cluster, retry, code)
         return Reconciled(tasks, {t.id for t in wanted if t.id in seen.jobs}, left)
 
 
@@ -159,14 +151,22 @@ class Order(NamedTuple):
 
 
 def hand_in(
-    orders: Sequence[Order], kind: type[Job], name: str, store: Store, cluster: Cluster, retry: bool, code: Path
+    orders: Sequence[Order],
+    kind: type[Job],
+    name: str,
+    store: Store,
+    cluster: Cluster,
+    retry: bool,
+    code: Path,
 ) -> list[str]:
     """Job ids, from a fresh folder, since submitit reads old results in an old one; lines in the ledger."""
     now = datetime.datetime.now(datetime.UTC)
     folder = (store.submissions() / now.strftime("%Y%m%dT%H%M%S%f")).resolve()
     told = {"cluster": asdict(cluster), "tasks": {order.task: order.told for order in orders}}
     told["cluster"]["store"] = str(store.root.resolve())
-    told["cluster"]["paths"] = {key: str(Path(path).expanduser().resolve()) for key, path in cluster.paths.items()}
+    told["cluster"]["paths"] = {
+        key: str(Path(path).expanduser().resolve()) for key, path in cluster.paths.items()
+    }
     write_json(folder / "launch.json", told)
     jobs = [kind(str(folder), order.task) for order in orders]
     if cluster.executor == "slurm":
@@ -174,11 +174,24 @@ def hand_in(
     else:
         handles = local.hand_in(jobs, name, folder, cluster)
     shared = {
-        "executor": cluster.executor, "launch": folder.name, "name": name, "commit": commit(),
-        "user": getpass.getuser(), "retry": retry, "date": now.isoformat(timespec="seconds"),
-    }  # fmt: skip
-    lines = ({"task": order.task, "job": str(handle.job_id), "log": str(handle.paths.stderr), "at": order.at, **shared}
-             for order, handle in zip(orders, handles, strict=True))  # fmt: skip
+        "executor": cluster.executor,
+        "launch": folder.name,
+        "name": name,
+        "commit": commit(),
+        "user": getpass.getuser(),
+        "retry": retry,
+        "date": now.isoformat(timespec="seconds"),
+    }
+    lines = (
+        {
+            "task": order.task,
+            "job": str(handle.job_id),
+            "log": str(handle.paths.stderr),
+            "at": order.at,
+            **shared,
+        }
+        for order, handle in zip(orders, handles, strict=True)
+    )
     append_lines(store.ledger(), lines)
     if cluster.executor == "debug":  # runs in this process, when it is asked for its result
         for handle in handles:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.data.index import read_index
+from harness.base.errors import UserError
 
 Decoder = Callable[[Tensor], Tensor]  # fp32 latents [N, C, h, w] → uint8 pixels [N, 1 or 3, H, W]
 
@@ -42,10 +42,14 @@ def load_vae(name: str, path: Path | None = None) -> Any:
     if name == "original" and not path:
         given["subfolder"] = "vae"
     try:
-        vae = AutoencoderKL.from_pretrained(source, low_cpu_mem_usage=False, **given)  # True wants accelerate
+        vae = AutoencoderKL.from_pretrained(
+            source, low_cpu_mem_usage=False, **given
+        )  # True wants accelerate
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"VAE {name!r} is not at {source}: {reason}; set paths.{name} in the cluster file") from None
+        raise UserError(
+            f"VAE {name!r} is not at {source}: {reason}; set paths.{name} in the cluster file"
+        ) from None
     return vae.eval().requires_grad_(False)
 
 
@@ -58,24 +62,8 @@ def encoder_digest(vae: Any) -> str:
     return digest.hexdigest()
 
 
-def load_decoder(
-    name: str, device: torch.device, path: Path | None = None, latents: Path | None = None, batch: int = 16
-) -> Decoder:
-    """The decoder `name`; it decodes in fp32, `batch` images at a time.
-
-    Raises:
-        ValueError: no such weights, or the model was trained on another encoder's `latents`.
-    """
-    if name == "identity":
-        return to_uint8
-    vae = load_vae(name, path)
-    if latents is not None:
-        made, own = read_index(latents).vae, encoder_digest(vae)
-        if made["digest"] != own:
-            raise ValueError(
-                f"decoder {name!r} has encoder {own[:12]}, the latents in {latents} were made by {made['digest'][:12]}"
-                f" ({made['name']}): set paths.{name} to its weights"
-            )
+def decoder_of(vae: Any, device: torch.device, batch: int = 16) -> Decoder:
+    """Decodes fp32 latents with the VAE on `device`, `batch` images at a time."""
     vae = vae.to(device)
 
     def decode(latents: Tensor) -> Tensor:

@@ -9,14 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models import MLP_RATIO, TIME_FEATURES, Model
+from harness.models.dit_rows import MLP_RATIO, TIME_FEATURES, Model
 
 
 def sincos_2d(width: int, side: int) -> Tensor:
     """Fixed positions [1, side², width]: the first half of the channels encodes the column, the second the row."""
     frequency = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row, column = torch.meshgrid(*2 * [torch.arange(side, dtype=torch.float64)], indexing="ij")
-    angles = [axis.reshape(-1, 1) * frequency for axis in (column, row)]  # the column first, as released
+    angles = [
+        axis.reshape(-1, 1) * frequency for axis in (column, row)
+    ]  # the column first, as released
     return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1).float()[None]
 
 
@@ -29,12 +31,17 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         half = TIME_FEATURES // 2
-        # No buffer: the released checkpoints have no key for it, and networks are loaded from the meta device.
-        frequency = torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+        # No buffer: the released checkpoints have no key for it, and networks are loaded from the
+        # meta device.
+        frequency = torch.exp(
+            -math.log(10_000) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+        )
         angles = t[:, None].float() * frequency
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
 
@@ -61,14 +68,19 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         p = self.patch
-        tokens = x.reshape(n, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * p * p)
+        tokens = (
+            x.reshape(n, c, h // p, p, w // p, p)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(n, -1, c * p * p)
+        )
         return F.linear(tokens, self.proj.weight.flatten(1), self.proj.bias)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of [N, heads, T, width / heads], by the fastest kernel there is.
 
-    In bf16 on a CPU that is three products: torch's fused one took 2 to 5 times as long (forward and backward).
+    In bf16 on a CPU that is three products: torch's fused one took 2 to 5 times as long (forward
+    and backward).
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu":
         return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
@@ -139,7 +151,9 @@ class Block(nn.Module):
         if self.chunks == 6:
             shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
             x = torch.addcmul(x, gate1[:, None], self.attn(modulate(self.norm1(x), shift1, scale1)))
-            return torch.addcmul(x, gate2[:, None], self.mlp(modulate(self.norm2(x), shift2, scale2)))
+            return torch.addcmul(
+                x, gate2[:, None], self.mlp(modulate(self.norm2(x), shift2, scale2))
+            )
         if self.chunks == 4:
             shift1, scale1, shift2, scale2 = self.adaLN_modulation(c).chunk(4, dim=1)
             x = x + self.attn(modulate(self.norm1(x), shift1, scale1))
@@ -163,22 +177,35 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         x = self.norm_final(x)
-        return self.linear(modulate(x, *self.adaLN_modulation(c).chunk(2, dim=1)) if self.adaptive else x)
+        return self.linear(
+            modulate(x, *self.adaLN_modulation(c).chunk(2, dim=1)) if self.adaptive else x
+        )
 
 
 class DiT(nn.Module):
     """The diffusion transformer: (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W], noise first, then variance."""
 
-    def __init__(self, model: Model, conditioning: str, channels: int, size: int, classes: int) -> None:
+    def __init__(
+        self, model: Model, conditioning: str, channels: int, size: int, classes: int
+    ) -> None:
         super().__init__()
         width, patch = model.width, model.patch
-        self.conditioning, self.channels, self.patch, self.side = conditioning, channels, patch, size // patch
+        self.conditioning, self.channels, self.patch, self.side = (
+            conditioning,
+            channels,
+            patch,
+            size // patch,
+        )
         self.x_embedder = PatchEmbed(channels, patch, width)
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = LabelEmbedder(classes, width)
         self.pos_embed = nn.Parameter(sincos_2d(width, self.side), requires_grad=False)
-        self.blocks = nn.ModuleList(Block(width, model.heads, conditioning) for _ in range(model.depth))
-        self.final_layer = FinalLayer(width, patch * patch * 2 * channels, conditioning.startswith("adaLN"))
+        self.blocks = nn.ModuleList(
+            Block(width, model.heads, conditioning) for _ in range(model.depth)
+        )
+        self.final_layer = FinalLayer(
+            width, patch * patch * 2 * channels, conditioning.startswith("adaLN")
+        )
         self.initialize()
 
     def initialize(self) -> None:

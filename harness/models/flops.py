@@ -9,8 +9,14 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-# Traced operators that are no multiply-adds, or that fvcore itself leaves out; any other is an error.
-FREE = {f"aten::{name}" for name in "add addcmul cos div embedding exp gelu mul silu sin unflatten".split()}
+from harness.base.errors import UserError
+
+# Traced operators that are no multiply-adds, or that fvcore itself leaves out; any other is an
+# error.
+FREE = {
+    f"aten::{name}"
+    for name in "add addcmul cos div embedding exp gelu mul silu sin unflatten".split()
+}
 
 
 def attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
@@ -23,16 +29,25 @@ def macs(net: nn.Module, channels: int, size: int) -> Counter[str]:
     """Forward multiply-adds of one image, by module.
 
     Raises:
-        ValueError: an operator has no count: a silent zero is how fused attention came to be 10 % missing.
+        ValueError: an operator has no count: a silent zero is how fused attention came to be 10 %
+        missing.
     """
-    inputs = (torch.zeros(1, channels, size, size), torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+    inputs = (
+        torch.zeros(1, channels, size, size),
+        torch.zeros(1, dtype=torch.long),
+        torch.zeros(1, dtype=torch.long),
+    )
     analysis = FlopCountAnalysis(net.eval(), inputs)
     analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     by_module = analysis.by_module()
     if uncounted := set(analysis.unsupported_ops()) - FREE:
-        raise ValueError(f"{', '.join(sorted(uncounted))}: give them a handler here, or list them as free")
-    return Counter({name or "total": int(count) for name, count in by_module.items() if "." not in name})
+        raise UserError(
+            f"{', '.join(sorted(uncounted))}: give them a handler here, or list them as free"
+        )
+    return Counter(
+        {name or "total": int(count) for name, count in by_module.items() if "." not in name}
+    )
 
 
 def gflops(net: nn.Module, channels: int, size: int) -> float:

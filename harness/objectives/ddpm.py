@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.spec import TIMESTEPS
+from harness.objectives import TIMESTEPS
 
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W]
+Denoiser = Callable[
+    [Tensor, Tensor, Tensor], Tensor
+]  # (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W]
 Noise = Callable[[int], Tensor]  # the normal noise of sampling step k, [N, C, H, W]
 
 
@@ -43,7 +45,9 @@ class Schedule:
     def posterior_mean(self) -> tuple[np.ndarray, np.ndarray]:
         """The factors of x_0 and x_t in the mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equation 7)."""
         rest = 1 - self.alphas_cumprod
-        return self.betas * np.sqrt(self.before) / rest, (1 - self.before) * np.sqrt(1 - self.betas) / rest
+        return self.betas * np.sqrt(self.before) / rest, (1 - self.before) * np.sqrt(
+            1 - self.betas
+        ) / rest
 
     def table(self, device: torch.device | str) -> Tensor:
         """What the loss reads per timestep, [T, 8] in fp32: one gather instead of eight."""
@@ -63,7 +67,8 @@ def respaced(schedule: Schedule, steps: int) -> Schedule:
     """The schedule on `steps` of its timesteps, ends kept, betas recomputed (Nichol & Dhariwal 2021)."""
     total = len(schedule.betas)
     stride = (total - 1) / (steps - 1) if steps > 1 else 1.0
-    # The stride is added up, as in the released code: at exact halves, sums and products round apart.
+    # The stride is added up, as in the released code: at exact halves, sums and products round
+    # apart.
     kept = np.cumsum([0.0] + [stride] * (steps - 1)).round().astype(int)
     bars = schedule.alphas_cumprod[kept]
     return Schedule(1 - bars / np.append(1.0, bars[:-1]), schedule.timesteps[kept])
@@ -77,7 +82,9 @@ def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """-log of the Gaussian's mass in the 1/255-wide bin around x in [-1, 1] (Ho et al. 2020, equation 13)."""
     scale = torch.exp(-0.5 * log_variance)
 
-    def cdf(v: Tensor) -> Tensor:  # the tanh approximation of the released code, which the paper's losses hold
+    def cdf(
+        v: Tensor,
+    ) -> Tensor:  # the tanh approximation of the released code, which the paper's losses hold
         return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
 
     above, below = cdf((x - mean + 1 / 255) * scale), cdf((x - mean - 1 / 255) * scale)
@@ -85,22 +92,30 @@ def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     return -mass.clamp(min=1e-12).log()
 
 
-def losses(denoiser: Denoiser, table: Tensor, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def losses(
+    denoiser: Denoiser, table: Tensor, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """(mse [N], vb [N] in bits per dimension): the hybrid loss is their sum (Nichol & Dhariwal 2021, equation 16).
 
     The bound's gradient reaches the variance channels alone.
     x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
     """
-    root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (c.view(-1, 1, 1, 1) for c in table[t].unbind(1))
+    root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (
+        c.view(-1, 1, 1, 1) for c in table[t].unbind(1)
+    )
     xt = root_a * x0 + root_rest * noise
     predicted, v = denoiser(xt, t, y).float().chunk(2, dim=1)
     mse = flat_mean((noise - predicted) ** 2)
     log_variance = low + (v + 1) / 2 * (high - low)
     mean = of_x0 * (recip * xt - recip_m1 * predicted.detach()) + of_xt * xt
     apart = (of_x0 * x0 + of_xt * xt - mean) ** 2
-    kl = 0.5 * (log_variance - low - 1 + torch.exp(low - log_variance) + apart * torch.exp(-log_variance))
+    kl = 0.5 * (
+        log_variance - low - 1 + torch.exp(low - log_variance) + apart * torch.exp(-log_variance)
+    )
     first = (t == 0).view(-1, 1, 1, 1)
-    return mse, flat_mean(torch.where(first, discretized_nll(x0, mean, log_variance), kl)) / math.log(2)
+    return mse, flat_mean(
+        torch.where(first, discretized_nll(x0, mean, log_variance), kl)
+    ) / math.log(2)
 
 
 def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denoiser:
@@ -112,7 +127,9 @@ def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denois
         return denoiser
 
     def both(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        cond, free = denoiser(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, torch.full_like(y, null)])).chunk(2)
+        cond, free = denoiser(
+            x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, torch.full_like(y, null)])
+        ).chunk(2)
         lead = free[:, :channels] + scale * (cond[:, :channels] - free[:, :channels])
         return torch.cat([lead, cond[:, channels:]], dim=1)
 
@@ -122,8 +139,8 @@ def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denois
 def ddpm(denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> Tensor:
     """Ancestral sampling over `steps` respaced timesteps with the learned variance; samples are not clipped.
 
-    x: the starting noise [N, C, H, W]; y: labels [N]. Each step is one forward and two fused multiply-adds:
-    mean = p · x - q · noise predicted, with p and q worked out beforehand.
+    x: the starting noise [N, C, H, W]; y: labels [N]. Each step is one forward and two fused
+    multiply-adds: mean = p · x - q · noise predicted, with p and q worked out beforehand.
     """
     schedule = respaced(linear_schedule(), steps)
     of_x0, of_xt = schedule.posterior_mean()
@@ -154,14 +171,26 @@ def diffusers_scheduler(sampler: str) -> Any:
     """diffusers' scheduler of that name on the paper's betas."""
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
-    shared = {"num_train_timesteps": TIMESTEPS, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+    shared = {
+        "num_train_timesteps": TIMESTEPS,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+    }
     if sampler == "ddim":
-        # It steps down by 1000 // steps whatever the spacing: only "trailing" ends where the next step begins.
-        return DDIMScheduler(**shared, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing")
-    return DPMSolverMultistepScheduler(**shared, algorithm_type="dpmsolver++", timestep_spacing="linspace")
+        # It steps down by 1000 // steps whatever the spacing: only "trailing" ends where the next
+        # step begins.
+        return DDIMScheduler(
+            **shared, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+        )
+    return DPMSolverMultistepScheduler(
+        **shared, algorithm_type="dpmsolver++", timestep_spacing="linspace"
+    )
 
 
-def sample(sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> Tensor:
+def sample(
+    sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise
+) -> Tensor:
     """Latents [N, C, H, W] from starting noise x by the sampler of a Protocol."""
     if sampler == "ddpm":
         return ddpm(denoiser, x, y, steps, noise)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.base import torchvision_ops  # noqa: F401  # before torch-fidelity, which imports torchvision
+from harness.base.errors import UserError
+from harness.base.files import sha256
 
 # isort: split
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -38,7 +39,9 @@ class ADMInception(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         caught: list[Tensor] = []
-        hook = self.Mixed_6d.branch1x1.register_forward_hook(lambda module, args, out: caught.append(out[:, :7]))
+        hook = self.Mixed_6d.branch1x1.register_forward_hook(
+            lambda module, args, out: caught.append(out[:, :7])
+        )
         try:
             pool, logits = super().forward(images)
         finally:
@@ -49,7 +52,9 @@ class ADMInception(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-
 class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
     """Features of 16 x 16 grey digits: 64 wide, 4 x 8 x 8 spatial (NHWC, as for sFID), 10 logits without bias."""
 
-    def __init__(self, name: str, features_list: list[str], weights: Path | None = FROZEN, **_: object) -> None:
+    def __init__(
+        self, name: str, features_list: list[str], weights: Path | None = FROZEN, **_: object
+    ) -> None:
         super().__init__(name, features_list)
         self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
@@ -62,7 +67,11 @@ class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         early = self.conv2(self.conv1((images.float() - 128) / 128).relu()).relu()
         pool = self.pool(self.conv3(early).relu().flatten(1)).relu()
-        layers = {"pool": pool, "spatial": early[:, :4].permute(0, 2, 3, 1).flatten(1), "logits": self.fc(pool)}
+        layers = {
+            "pool": pool,
+            "spatial": early[:, :4].permute(0, 2, 3, 1).flatten(1),
+            "logits": self.fc(pool),
+        }
         return tuple(layers[name] for name in self.features_list)
 
     @staticmethod
@@ -82,7 +91,9 @@ def _inception(path: Path) -> nn.Module:
     buffer = io.BytesIO()
     torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
     buffer.seek(0)
-    return ADMInception("inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer)
+    return ADMInception(
+        "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer
+    )
 
 
 def _digits(path: Path) -> nn.Module:
@@ -101,7 +112,9 @@ class Row:
 
 
 EXTRACTORS = {
-    "inception": Row(_inception, Path(torch.hub.get_dir()) / f"checkpoints/{INCEPTION}", "6726825d", 3, 1008),
+    "inception": Row(
+        _inception, Path(torch.hub.get_dir()) / f"checkpoints/{INCEPTION}", "6726825d", 3, 1008
+    ),
     "digits-cnn-1": Row(_digits, FROZEN, DIGITS, 1, 10),
 }
 
@@ -121,10 +134,17 @@ class Extractor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
-            wanted, got = f"uint8 images [N, {self.channels}, H, W]", f"{images.dtype} {list(images.shape)}"
-            raise ValueError(f"{self.name} reads {wanted}, not {got}: convert with clamp(127.5 x + 128, 0, 255)")
+            wanted, got = (
+                f"uint8 images [N, {self.channels}, H, W]",
+                f"{images.dtype} {list(images.shape)}",
+            )
+            raise UserError(
+                f"{self.name} reads {wanted}, not {got}: convert with clamp(127.5 x + 128, 0, 255)"
+            )
         with _full_precision(self.device):
-            plain = images.to(self.device).clone(memory_format=torch.contiguous_format)  # strides change the rounding
+            plain = images.to(self.device).clone(
+                memory_format=torch.contiguous_format
+            )  # strides change the rounding
             features = self.network(plain)
         return {name: layer.float().cpu() for name, layer in zip(LAYERS, features, strict=True)}
 
@@ -133,7 +153,12 @@ class Extractor:
 def _full_precision(device: str) -> Iterator[None]:
     """cuDNN convolutions round to TF32 by default, and a caller may have asked for more of it or for autocast."""
     backends: Any = torch.backends
-    switches = (backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul)
+    switches = (
+        backends.cudnn.conv,
+        backends.cuda.matmul,
+        backends.mkldnn.conv,
+        backends.mkldnn.matmul,
+    )
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:
@@ -145,34 +170,42 @@ def _full_precision(device: str) -> Iterator[None]:
             switch.fp32_precision = value
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def load(name: str, weights: Path | None = None, device: str = "cpu", allow_other_digest: bool = False) -> Extractor:
+def load(
+    name: str, weights: Path | None = None, device: str = "cpu", allow_other_digest: bool = False
+) -> Extractor:
     """The extractor `name`, its weights read from `weights` or from where they usually lie.
 
-    Raises ValueError before any work when the name is unknown, the file is absent or broken, or its SHA-256 is not the
-    published one; with `allow_other_digest` the latter becomes a warning kept in `Extractor.warnings`.
+    Raises ValueError before any work when the name is unknown, the file is absent or broken, or its
+    SHA-256 is not the published one; with `allow_other_digest` the latter becomes a warning kept in
+    `Extractor.warnings`.
     """
     if name not in EXTRACTORS:
-        raise ValueError(f"extractor {name!r} is not one of {', '.join(EXTRACTORS)}")
+        raise UserError(f"extractor {name!r} is not one of {', '.join(EXTRACTORS)}")
     row = EXTRACTORS[name]
     path = weights or row.file
     if not path.is_file():
-        raise ValueError(f"no weights of {name} at {path}: put {row.file.name} (SHA-256 {row.digest}...) there")
+        raise UserError(
+            f"no weights of {name} at {path}: put {row.file.name} (SHA-256 {row.digest}...) there"
+        )
     digest = sha256(path)
     said = f"weights of {name} in {path.name} have SHA-256 {digest[:8]}..., not the published {row.digest[:8]}..."
     other = not digest.startswith(row.digest)
     if other and not allow_other_digest:
-        raise ValueError(f"{said}: fetch the published file, or name another one on purpose")
+        raise UserError(f"{said}: fetch the published file, or name another one on purpose")
     try:
         network = row.build(path).to(device).eval()
-    except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, AttributeError, TypeError) as error:
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        SafetensorError,
+        EOFError,
+        AttributeError,
+        TypeError,
+    ) as error:
         reason = f"{type(error).__name__} {str(error).partition(chr(10))[0]}".strip()
-        raise ValueError(f"{path} does not hold the weights of {name} ({reason}): fetch it again") from error
+        raise UserError(
+            f"{path} does not hold the weights of {name} ({reason}): fetch it again"
+        ) from error
     warnings = (f"{said}: values compare only with others from the same weights",) if other else ()
     return Extractor(name, digest, row.channels, row.classes, device, network, warnings)
 
@@ -181,5 +214,5 @@ def extract(images: Iterable[Tensor], extractor: Extractor) -> Features:
     """All features of a stream of uint8 batches [N, C, H, W]: the images are dropped as they go."""
     parts = [extractor(batch) for batch in images]
     if not parts:
-        raise ValueError(f"{extractor.name}: no images to take features of")
+        raise UserError(f"{extractor.name}: no images to take features of")
     return {name: torch.cat([part[name] for part in parts]) for name in LAYERS}

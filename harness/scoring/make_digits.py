@@ -25,12 +25,15 @@ def write_digits() -> None:
 def train(images: Tensor, labels: Tensor, epochs: int = 30, batch: int = 64) -> DigitsCNN:
     """uint8 images [N, 1, 16, 16] and labels [N] -> the network, the same every time on one machine.
 
-    Shifts by a pixel teach it strokes rather than places: 98 % of unseen writers' digits instead of 93.
+    Shifts by a pixel teach it strokes rather than places: 98 % of unseen writers' digits instead of
+    93.
     """
     torch.manual_seed(0)
     network = DigitsCNN("digits-cnn-1", list(LAYERS), weights=None)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * -(-len(images) // batch))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 3e-3, total_steps=epochs * -(-len(images) // batch)
+    )
     for _ in range(epochs):
         for index in torch.randperm(len(images)).split(batch):
             shift = tuple(torch.randint(-1, 2, (2,)).tolist())

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from harness.base import torchvision_ops  # noqa: F401  # before torch-fidelity, which imports torchvision
+from harness.base.errors import UserError
 
 # isort: split
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -34,8 +35,9 @@ def frechet_distance(mu_1: Array, sigma_1: Array, mu_2: Array, sigma_2: Array) -
 def _trace_of_root(a: Tensor, b: Tensor) -> float:
     """tr (a b)^(1/2). torch-fidelity treats the product as a general matrix, which takes three times as long.
 
-    With b = L L' its eigenvalues are those of the symmetric L' a L. A singular b has no such L, and an eigenvalue of
-    1e-16 instead of 0 would count with its root, 1e-8: singular values of the product of roots have no such noise.
+    With b = L L' its eigenvalues are those of the symmetric L' a L. A singular b has no such L, and
+    an eigenvalue of 1e-16 instead of 0 would count with its root, 1e-8: singular values of the
+    product of roots have no such noise.
     """
     factor, singular = torch.linalg.cholesky_ex(b)
     if singular:
@@ -66,7 +68,10 @@ def inception_score(logits: Tensor) -> float:
 
     Images must come in random order of label: a split of few classes has a small score.
     """
-    scores = [isc_features_to_metric(split, splits=1, shuffle=False) for split in torch.split(logits, SPLIT)]
+    scores = [
+        isc_features_to_metric(split, splits=1, shuffle=False)
+        for split in torch.split(logits, SPLIT)
+    ]
     return float(np.mean([score["inception_score_mean"] for score in scores]))
 
 
@@ -74,19 +79,29 @@ def kid(generated: Tensor, real: Tensor) -> float:
     """Unbiased polynomial MMD^2 (Binkowski et al. 2018), mean of 100 seeded subsets of up to 1,000."""
     size = min(1000, len(generated), len(real))
     result = kid_features_to_metric(
-        generated.double(), real.double(), kid_subsets=100, kid_subset_size=size, rng_seed=0, verbose=False
+        generated.double(),
+        real.double(),
+        kid_subsets=100,
+        kid_subset_size=size,
+        rng_seed=0,
+        verbose=False,
     )
     return float(result["kernel_inception_distance_mean"])
 
 
-def fid_infinity(pool: Tensor, mu: Array, sigma: Array, seed: int = 0) -> tuple[float, float, float]:
+def fid_infinity(
+    pool: Tensor, mu: Array, sigma: Array, seed: int = 0
+) -> tuple[float, float, float]:
     """FID extrapolated to infinitely many samples, with its 95 % interval: (value, low, high).
 
-    Chong & Forsyth 2020: a line in 1/N through the FID of 15 random subsets of pool [N, D] is read at 0. The interval
-    is that of the intercept. Subsets overlap, so it tells how well a line fits, and not the spread over new samples.
+    Chong & Forsyth 2020: a line in 1/N through the FID of 15 random subsets of pool [N, D] is read
+    at 0. The interval is that of the intercept. Subsets overlap, so it tells how well a line fits,
+    and not the spread over new samples.
     """
     n, width = pool.shape
-    sizes = np.linspace(max(n // 10, min(2 * width, n // 2)), n, 15).astype(int)  # FID is linear in 1/N well above D
+    sizes = np.linspace(max(n // 10, min(2 * width, n // 2)), n, 15).astype(
+        int
+    )  # FID is linear in 1/N well above D
     rng = np.random.default_rng(seed)
     subsets = (moments(pool[rng.choice(n, size, replace=False)]) for size in sizes)
     values = [frechet_distance(own.mean, own.sigma, mu, sigma) for own in subsets]
@@ -107,14 +122,17 @@ def fp16_distances(a: Tensor, b: Tensor) -> Tensor:
     u, v = a.half(), b.half()
     products = (u.float() @ v.float().T).half()  # fp16 in and out, summed in fp32
     distances = (_fp16_norms(u)[:, None] - products.mul_(2)).add_(_fp16_norms(v)).clamp_min_(0)
-    return distances.float() if distances.isfinite().all() else squared_distances(a, b).clamp_min_(0)
+    return (
+        distances.float() if distances.isfinite().all() else squared_distances(a, b).clamp_min_(0)
+    )
 
 
 def _fp16_norms(x: Tensor) -> Tensor:
     """Squared norms in the order of TensorFlow on a CPU, which rounds to fp16 at every addition.
 
-    Halves of a row; in each four interleaved sums of eight lanes, joined in turn, then the lanes in fp32. Read off
-    TensorFlow 2.21 by probing. Summed in another order, 273 of 2,000 samples changed sides in a test with a large mean.
+    Halves of a row; in each four interleaved sums of eight lanes, joined in turn, then the lanes in
+    fp32. Read off TensorFlow 2.21 by probing. Summed in another order, 273 of 2,000 samples changed
+    sides in a test with a large mean.
     """
     squares = pad(x, (0, -x.shape[1] % 64)).square().view(len(x), 2, -1, 4, 8)
     sums = squares[:, :, 0]
@@ -128,7 +146,8 @@ def _fp16_norms(x: Tensor) -> Tensor:
 def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
     """Kynkaanniemi et al. 2019, k = 3, of features [N, D] and [M, D] in fp32.
 
-    Distances do not depend on the origin: the mean goes first, or it would take digits from |a|^2 - 2ab + |b|^2.
+    Distances do not depend on the origin: the mean goes first, or it would take digits from |a|^2 -
+    2ab + |b|^2.
     """
     centre = real.mean(0)
     return _precision_recall(generated - centre, real - centre, squared_distances, 4000)
@@ -139,12 +158,19 @@ def precision_recall_fp16(generated: Tensor, real: Tensor) -> tuple[float, float
     return _precision_recall(generated, real, fp16_distances, 10_000)
 
 
-def _precision_recall(generated: Tensor, real: Tensor, distances: Distances, block: int) -> tuple[float, float]:
+def _precision_recall(
+    generated: Tensor, real: Tensor, distances: Distances, block: int
+) -> tuple[float, float]:
     """Each pair of sets is gone through once: 50,000 x 10,000 distances at a time would be 2 GB, here it is block^2."""
     if min(len(generated), len(real)) <= NEIGHBOURS:
-        raise ValueError(f"precision and recall of {len(generated)} samples by {len(real)} images: give 4 or more")
+        raise UserError(
+            f"precision and recall of {len(generated)} samples by {len(real)} images: give 4 or more"
+        )
     reach, real_reach = _reach(generated, distances, block), _reach(real, distances, block)
-    inside, covered = torch.zeros(len(generated), dtype=torch.bool), torch.zeros(len(real), dtype=torch.bool)
+    inside, covered = (
+        torch.zeros(len(generated), dtype=torch.bool),
+        torch.zeros(len(real), dtype=torch.bool),
+    )
     for i in range(0, len(real), block):
         for j in range(0, len(generated), block):
             rows, columns = slice(i, i + block), slice(j, j + block)
@@ -159,12 +185,16 @@ def _reach(features: Tensor, distances: Distances, block: int) -> Tensor:
     reach = []
     for rows in torch.split(features, block):
         blocks = (distances(rows, columns) for columns in torch.split(features, block))
-        nearest = [apart.topk(min(NEIGHBOURS + 1, apart.shape[1]), largest=False).values for apart in blocks]
+        nearest = [
+            apart.topk(min(NEIGHBOURS + 1, apart.shape[1]), largest=False).values
+            for apart in blocks
+        ]
         reach.append(torch.cat(nearest, 1).kthvalue(NEIGHBOURS + 1).values)
     return torch.cat(reach)
 
 
-# Pairs and triples of values come from one computation; `values` empties these again. Tensors are hashed by identity.
+# Pairs and triples of values come from one computation; `values` empties these again. Tensors are
+# hashed by identity.
 _pair = lru_cache(maxsize=1)(precision_recall)
 _pair_fp16 = lru_cache(maxsize=1)(precision_recall_fp16)
 
@@ -190,18 +220,23 @@ METRICS: dict[str, Callable[[Features, Reference], float]] = {
 DEFAULT_METRICS = ("fid", "sfid", "inception_score", "precision", "recall")
 
 
-def values(features: Features, reference: Reference, names: Iterable[str] = DEFAULT_METRICS) -> dict[str, float]:
+def values(
+    features: Features, reference: Reference, names: Iterable[str] = DEFAULT_METRICS
+) -> dict[str, float]:
     """{name: value} of features {"pool", "spatial", "logits"}: fp32 [N, ...] against a reference.
 
     Raises:
-        ValueError: an unknown name, features that are not finite, or a reference that lacks what a metric needs.
+        ValueError: an unknown name, features that are not finite, or a reference that lacks what a
+        metric needs.
     """
     names = tuple(names)
     if unknown := [name for name in names if name not in METRICS]:
-        raise ValueError(f"no metric {', '.join(unknown)}: choose from {', '.join(METRICS)}")
+        raise UserError(f"no metric {', '.join(unknown)}: choose from {', '.join(METRICS)}")
     for layer, rows in features.items():
         if bad := int((~rows.isfinite().all(1)).sum()):
-            raise ValueError(f"{layer} features of {bad} in {len(rows)} images are not finite: look at those images")
+            raise UserError(
+                f"{layer} features of {bad} in {len(rows)} images are not finite: look at those images"
+            )
     try:
         return {name: METRICS[name](features, reference) for name in names}
     finally:

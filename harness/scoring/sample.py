@@ -8,15 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from harness.base import rng
+from harness.base.errors import UserError
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
-from harness.models import build
 from harness.objectives import ddpm as diffusion
 from harness.spec import Protocol, Run
+from harness.study.compute import network
 from harness.study.store import Store
 
 
-def labels(protocol: Protocol, classes: int, low: int, high: int, device: torch.device | str = "cpu") -> Tensor:
+def labels(
+    protocol: Protocol, classes: int, low: int, high: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """The labels [high - low] of images low … high; balanced ones take turns, so that no split of the IS is sorted."""
     if protocol.labels == "balanced":
         return torch.arange(low, high, device=device) % classes
@@ -24,7 +27,9 @@ def labels(protocol: Protocol, classes: int, low: int, high: int, device: torch.
 
 
 @torch.inference_mode()
-def sample(net: nn.Module, run: Run, protocol: Protocol, low: int, high: int, device: torch.device | str) -> Tensor:
+def sample(
+    net: nn.Module, run: Run, protocol: Protocol, low: int, high: int, device: torch.device | str
+) -> Tensor:
     """Latents low … high of a protocol in fp32, [high - low, C, h, w]."""
     data = DATASETS[run.data]
     shape, device = (data.channels, data.size, data.size), torch.device(device)
@@ -37,25 +42,35 @@ def sample(net: nn.Module, run: Run, protocol: Protocol, low: int, high: int, de
     y = labels(protocol, data.classes, low, high, device)
     denoiser = diffusion.guided(net, protocol.guidance, protocol.guidance_channels, data.classes)
     with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
-        return diffusion.sample(protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise)
+        return diffusion.sample(
+            protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise
+        )
 
 
 def load_network(
     store: Store, run: Run, step: int, weights: str, device: torch.device, compiled: bool = False
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """The trained network in eval mode: its EMA, or its raw weights while the state is still there.
 
     Raises:
         ValueError: no such weights, or those of another model.
     """
-    path, part = (store.ema(run, step), "") if weights == "ema" else (store.state(run, step), "net.")
+    path, part = (
+        (store.ema(run, step), "") if weights == "ema" else (store.state(run, step), "net.")
+    )
     if not path.exists():
-        raise ValueError(f"{run.id} has no {weights} weights at step {step}: {path} is not there; train it again")
+        raise UserError(
+            f"{run.id} has no {weights} weights at step {step}: {path} is not there; train it again"
+        )
     with torch.device("meta"):
-        net = build(run)
+        net = network(run)
     wanted = net.state_dict()
     found = {name[len(part) :]: x for name, x in load_tensors(path, str(device), part).items()}
-    if {name: x.shape for name, x in found.items()} != {name: x.shape for name, x in wanted.items()}:
-        raise ValueError(f"{path} holds another model than {run.model}: move it away and train again")
+    if {name: x.shape for name, x in found.items()} != {
+        name: x.shape for name, x in wanted.items()
+    }:
+        raise UserError(
+            f"{path} holds another model than {run.model}: move it away and train again"
+        )
     net.load_state_dict(found, assign=True)
     return cast(nn.Module, torch.compile(net.eval())) if compiled else net.eval()

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.base.errors import UserError
+from harness.base.validation import Check, Mistakes, one_of, problems, refuse, within
 from harness.models import MODELS
-from harness.spec import Check, Mistakes, mistakes, one_of, refuse, within
 
 CHECKS: Mapping[str, Check] = {
     "executor": one_of(("local", "debug", "slurm")),
@@ -32,10 +33,26 @@ CHECKS: Mapping[str, Check] = {
 }
 # What a task asks the scheduler for.
 RESOURCES = (
-    "partition", "account", "qos", "constraint", "nodes", "gpus_per_node", "cpus_per_task", "memory_gb", "hours",
-)  # fmt: skip
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "nodes",
+    "gpus_per_node",
+    "cpus_per_task",
+    "memory_gb",
+    "hours",
+)
 # What may differ by model, and for evaluations.
-OVERRIDES = (*RESOURCES, "threads", "microbatch", "sampling_batch", "compile", "gpu_memory_gb", "retries")
+OVERRIDES = (
+    *RESOURCES,
+    "threads",
+    "microbatch",
+    "sampling_batch",
+    "compile",
+    "gpu_memory_gb",
+    "retries",
+)
 # What a follower asks for where its table does not say: it has nothing to compute.
 FOLLOWER: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
 OF_FOLLOWER = ("partition", "account", "qos", "constraint", "cpus_per_task", "memory_gb", "hours")
@@ -46,13 +63,13 @@ class Cluster:
     """How tasks are executed.
 
     store: the folder; workers: tasks side by side on this machine, of `threads` CPU threads each;
-    microbatch, sampling_batch: images in one forward; gpu_memory_gb: what plan and launch check them against;
-    paths: from the name of a dataset, decoder or reference to where it lies;
-    retries: submissions of a task that may end without its result; poll_seconds: between looks of launch --follow;
-    partition … hours: what one task asks Slurm for, None being the site's default; one process per GPU;
-    setup, environment: shell lines and variables before a job's Python; throttle: elements of an array at a time;
-    models, evaluate: tables that override fields by the model's name, and for evaluations;
-    follower: the table of what the job of launch --detach asks for.
+    microbatch, sampling_batch: images in one forward; gpu_memory_gb: what plan and launch check
+    them against; paths: from the name of a dataset, decoder or reference to where it lies; retries:
+    submissions of a task that may end without its result; poll_seconds: between looks of launch
+    --follow; partition … hours: what one task asks Slurm for, None being the site's default; one
+    process per GPU; setup, environment: shell lines and variables before a job's Python; throttle:
+    elements of an array at a time; models, evaluate: tables that override fields by the model's
+    name, and for evaluations; follower: the table of what the job of launch --detach asks for.
 
     Raises:
         ValueError: naming every field that is of another type or out of range.
@@ -88,7 +105,7 @@ class Cluster:
     follower: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse("Cluster", mistakes(self, CHECKS) + wrong_entries(self))
+        refuse("Cluster", problems(self, CHECKS) + wrong_entries(self))
 
     @property
     def ranks(self) -> int:
@@ -104,12 +121,18 @@ class Cluster:
         return dataclasses.replace(self, **fields, models={}, evaluate={}, follower={})
 
     def for_follower(self) -> Cluster:
-        return dataclasses.replace(self, **{**FOLLOWER, **self.follower, "models": {}, "evaluate": {}, "follower": {}})
+        return dataclasses.replace(
+            self, **{**FOLLOWER, **self.follower, "models": {}, "evaluate": {}, "follower": {}}
+        )
 
 
 def wrong_entries(cluster: Cluster) -> list[str]:
-    """The mistakes within the lists and tables that are lists and tables."""
-    tables = {f.name: value for f in dataclasses.fields(cluster) if isinstance(value := getattr(cluster, f.name), dict)}
+    """The problems within the lists and tables that are lists and tables."""
+    tables = {
+        f.name: value
+        for f in dataclasses.fields(cluster)
+        if isinstance(value := getattr(cluster, f.name), dict)
+    }
     found = [
         f"{name}.{key} = {value!r} must be str"
         for name in ("environment", "paths")
@@ -117,26 +140,31 @@ def wrong_entries(cluster: Cluster) -> list[str]:
         if not isinstance(value, str)
     ]
     if isinstance(cluster.setup, list):
-        found += [f"setup holds {line!r}: must be str" for line in cluster.setup if not isinstance(line, str)]
+        found += [
+            f"setup holds {line!r}: must be str"
+            for line in cluster.setup
+            if not isinstance(line, str)
+        ]
     models = tables.get("models", {})
     found += [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
     for name, table, fields in (
         *((f'models."{model}"', table, OVERRIDES) for model, table in models.items()),
-        ("evaluate", tables.get("evaluate"), OVERRIDES), ("follower", tables.get("follower"), OF_FOLLOWER),
-    ):  # fmt: skip
+        ("evaluate", tables.get("evaluate"), OVERRIDES),
+        ("follower", tables.get("follower"), OF_FOLLOWER),
+    ):
         found += [f"{name}{mistake}" for mistake in wrong_table(table, fields)] if table else []
     return found
 
 
 def wrong_table(table: Any, fields: Sequence[str]) -> list[str]:
-    """The mistakes in a table that overrides these fields."""
+    """The problems in a table that overrides these fields."""
     if not isinstance(table, dict):
         return [f" = {table!r} must be a table"]
     strange = [f".{key} {one_of(fields)(key)}" for key in table if key not in fields]
     try:
         Cluster(**{key: value for key, value in table.items() if key in fields})
     except Mistakes as error:
-        strange += [f".{mistake}" for mistake in error.found]
+        strange += [f".{mistake}" for mistake in error.problems]
     return strange
 
 
@@ -144,21 +172,23 @@ def read_cluster(name: str) -> Cluster:
     """A Cluster from "local", "debug" or the path of a TOML file.
 
     Raises:
-        ValueError: no such file, no TOML, or mistakes in it, all at once.
+        ValueError: no such file, no TOML, or problems in it, all at once.
     """
     if name in ("local", "debug"):
         return Cluster(executor=name, poll_seconds=2)
     try:
         fields: dict[str, Any] = tomllib.loads(Path(name).read_text())
     except OSError as error:
-        raise ValueError(f"cluster {name!r} is neither local, debug nor a readable file: {error.strerror}") from None
+        raise UserError(
+            f"cluster {name!r} is neither local, debug nor a readable file: {error.strerror}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} is not TOML: {error}") from None
+        raise UserError(f"{name} is not TOML: {error}") from None
     known = [f.name for f in dataclasses.fields(Cluster)]
     strange = [f"{key} {one_of(known)(key)}" for key in fields if key not in known]
     try:
         cluster = Cluster(**{key: value for key, value in fields.items() if key in known})
     except Mistakes as error:
-        strange += error.found
+        strange += error.problems
     refuse(name, strange)
     return cluster

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.base.errors import UserError
+from harness.base.files import atomic_write, read_json
 from harness.models import MODELS
 from harness.spec import Protocol, Run, Sweep
-from harness.study import cost
-from harness.study.store import SCHEMA, Store, read_json, replacing
+from harness.study import compute
+from harness.study.store import SCHEMA, Store
 
 COLUMNS = (
     "study source run model size patch conditioning data seed batch_size lr params gflops step images protocol metric"
@@ -45,7 +47,7 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
 
 def write_csv(path: Path, columns: list[str], lines: Iterable[Row]) -> int:
     count = 0
-    with replacing(path) as beside, beside.open("w", newline="") as file:
+    with atomic_write(path) as beside, beside.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for line in lines:
@@ -53,19 +55,32 @@ def write_csv(path: Path, columns: list[str], lines: Iterable[Row]) -> int:
             count += 1
         file.close()
         if path.exists() and filecmp.cmp(beside, path, shallow=False):
-            os.utime(beside, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # unchanged: make has nothing to do
+            os.utime(
+                beside, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns)
+            )  # unchanged: make has nothing to do
     return count
 
 
 def describe(sweep: Sweep, run: Run, store: Store) -> dict[str, Any]:
     """The columns that scores and log lines of a run share."""
     row, path = MODELS[run.model], store.model(run)
-    counted = read_json(path) if path.exists() else {"params": cost.parameters(run), "gflops": cost.gflops(run)}
+    counted = (
+        read_json(path)
+        if path.exists()
+        else {"params": compute.parameters(run), "gflops": compute.gflops(run)}
+    )
     return {
-        "study": sweep.name, "run": run.id, "model": run.model, "size": row.size, "patch": row.patch,
-        "conditioning": run.conditioning, "seed": run.seed, "batch_size": run.batch_size, "gflops": counted["gflops"],
+        "study": sweep.name,
+        "run": run.id,
+        "model": run.model,
+        "size": row.size,
+        "patch": row.patch,
+        "conditioning": run.conditioning,
+        "seed": run.seed,
+        "batch_size": run.batch_size,
+        "gflops": counted["gflops"],
         "params": counted["params"],
-    }  # fmt: skip
+    }
 
 
 def rows(sweep: Sweep, store: Store) -> Iterator[Row]:
@@ -84,19 +99,46 @@ def score_rows(shared: Row, run: Run, step: int, protocol: Protocol, store: Stor
     path = store.record(run, step, protocol)
     record = read_json(path)
     if record.get("schema", 0) > SCHEMA:
-        raise ValueError(f"{path} has schema {record['schema']}, this harness reads up to {SCHEMA}: update the harness")
-    if (record.get("run"), record.get("step"), record.get("protocol")) != (run.id, step, protocol.id):
-        raise ValueError(f"{path} is the record of another cell: move it away and score again")
-    fields = ("sampler", "sampling_steps", "guidance", "guidance_channels", "decoder", "weights", "labels")
+        raise UserError(
+            f"{path} has schema {record['schema']}, this harness reads up to {SCHEMA}: update the harness"
+        )
+    if (record.get("run"), record.get("step"), record.get("protocol")) != (
+        run.id,
+        step,
+        protocol.id,
+    ):
+        raise UserError(f"{path} is the record of another cell: move it away and score again")
+    fields = (
+        "sampler",
+        "sampling_steps",
+        "guidance",
+        "guidance_channels",
+        "decoder",
+        "weights",
+        "labels",
+    )
     for metric, value in record["values"].items():
         yield {
-            **shared, **{field: getattr(protocol, field) for field in fields},
-            "source": "measured", "data": run.data, "lr": run.lr, "step": step, "images": step * run.batch_size,
-            "protocol": protocol.id, "metric": metric, "value": value, "n": record["n"],
-            "features": protocol.features, "reference": f"{protocol.reference}-{record['reference']['digest'][:8]}",
-            "checkpoint": record["checkpoint"][:12], "warning": "; ".join(record["warnings"]),
-            "commit": record["commit"], "device": record["device"], "seconds": record["seconds"], "schema": SCHEMA,
-        }  # fmt: skip
+            **shared,
+            **{field: getattr(protocol, field) for field in fields},
+            "source": "measured",
+            "data": run.data,
+            "lr": run.lr,
+            "step": step,
+            "images": step * run.batch_size,
+            "protocol": protocol.id,
+            "metric": metric,
+            "value": value,
+            "n": record["n"],
+            "features": protocol.features,
+            "reference": f"{protocol.reference}-{record['reference']['digest'][:8]}",
+            "checkpoint": record["checkpoint"][:12],
+            "warning": "; ".join(record["warnings"]),
+            "commit": record["commit"],
+            "device": record["device"],
+            "seconds": record["seconds"],
+            "schema": SCHEMA,
+        }
 
 
 def log_rows(sweep: Sweep, store: Store, said: list[str]) -> Iterator[Row]:
@@ -122,8 +164,10 @@ def write_samples(path: Path, sweep: Sweep, store: Store) -> None:
         with np.load(store.preview(run, step, protocol), allow_pickle=False) as file:
             previews.append((file["images"], file["labels"]))
     arrays = {
-        "images": np.stack([images for images, _ in previews]), "labels": previews[0][1],
-        "model": np.array([run.model for run in there]), "step": np.array(step),
-    }  # fmt: skip
-    with replacing(path) as beside, beside.open("wb") as file:
+        "images": np.stack([images for images, _ in previews]),
+        "labels": previews[0][1],
+        "model": np.array([run.model for run in there]),
+        "step": np.array(step),
+    }
+    with atomic_write(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,73 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import DATASETS
-from harness.models import MLP_RATIO, MODELS, TIME_FEATURES
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
+from harness.study.compute import gflops, parameters
+from harness.study.plan import Cell
 from harness.study.speed import Speed, Work, hours
 from harness.study.store import STATES_KEPT
-from harness.study.tasks import Cell, Evaluate, Train
+from harness.study.tasks import Evaluate, Train
 
 BYTES = 4  # checkpoints are fp32
 STATE_COPIES = 4  # weights, EMA and AdamW's two moments
-# Forward multiply-adds of one image / 1e9, as torch's own counter has them (tests/test_cost.py): AutoencoderKL as
-# published, at 256 px, and of that its one attention; the extractors, Inception at its 299 px.
+# Forward multiply-adds of one image / 1e9, as torch's own counter has them (tests/test_cost.py):
+# AutoencoderKL as published, at 256 px, and of that its one attention; the extractors, Inception at
+# its 299 px.
 AUTOENCODER_GMACS = {"encoding": 136.361, "decoding": 311.094}
 ATTENTION_GMACS = 1.0737
 FEATURES_GMACS = {"inception": 5.71323, "digits-cnn-1": 0.000512640}
 # Bytes an image of features takes until its evaluation is done: pool, spatial and logits in fp32.
-FEATURE_BYTES = {"inception": 4 * (2048 + 7 * 17 * 17 + 1008), "digits-cnn-1": 4 * (64 + 4 * 8 * 8 + 10)}
-
-
-def gflops(run: Run) -> float:
-    """Forward multiply-adds of one image / 1e9, exactly as fvcore counts them."""
-    return multiply_adds(run.model, run.conditioning, run.data) / 1e9
-
-
-@functools.cache
-def multiply_adds(name: str, conditioning: str, dataset: str) -> int:
-    model, data = MODELS[name], DATASETS[dataset]
-    d, patch, tokens = model.width, model.patch, (data.size // model.patch) ** 2
-    seen = tokens + 2 * (conditioning == "in-context")  # the two extra tokens pass through every block
-    linear = (4 + 2 * MLP_RATIO) * d * d
-    adaptive = conditioning.startswith("adaLN")
-    norm = (4 if adaptive else 5) * d  # fvcore's count for a LayerNorm without and with affine, a token
-    block = seen * (linear + 2 * seen * d + 2 * norm)
-    if conditioning == "cross-attention":
-        block += tokens * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d  # q and out, attention to t and y; k and v
-    block += {"adaLN-Zero": 6, "adaLN": 4}.get(conditioning, 0) * d * d
-    ends = tokens * (3 * d * patch * patch * data.channels + norm) + TIME_FEATURES * d + d * d + 2 * d * d * adaptive
-    return model.depth * block + ends
-
-
-def parameters(run: Run) -> int:
-    """The number of parameters, exactly, fixed positions included as in the paper's counts."""
-    model, data = MODELS[run.model], DATASETS[run.data]
-    d, patch, tokens = model.width, model.patch, (data.size // model.patch) ** 2
-    adaptive = run.conditioning.startswith("adaLN")
-    block = (4 + 2 * MLP_RATIO) * d * d + (5 + MLP_RATIO) * d
-    block += {"adaLN-Zero": 6, "adaLN": 4}.get(run.conditioning, 0) * (d * d + d) + (0 if adaptive else 4 * d)
-    if run.conditioning == "cross-attention":
-        block += 4 * d * d + 4 * d + 2 * d
-    pixels = patch * patch * data.channels
-    embed = (pixels + 1) * d + (TIME_FEATURES + 1 + d + 1) * d + (data.classes + 1) * d + tokens * d
-    final = (d + 1) * 2 * pixels + (2 * (d * d + d) if adaptive else 2 * d)
-    return model.depth * block + embed + final
-
-
-def training_flop(run: Run, steps: int) -> float:
-    """Operations (2 a multiply-add), the backward pass as two forwards."""
-    return 2e9 * gflops(run) * run.batch_size * steps * 3
-
-
-def sampling_flop(run: Run, protocol: Protocol) -> float:
-    """Operations of the network alone; guidance runs it twice."""
-    return 2e9 * gflops(run) * protocol.images * protocol.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
+FEATURE_BYTES = {
+    "inception": 4 * (2048 + 7 * 17 * 17 + 1008),
+    "digits-cnn-1": 4 * (64 + 4 * 8 * 8 + 10),
+}
 
 
 def training(run: Run) -> Work:
     """A training step's share of one image: the backward pass counts as two forwards."""
-    return Work("training", f"{run.model} {run.conditioning} {run.data}", run.precision, 3 * gflops(run))
+    return Work(
+        "training", f"{run.model} {run.conditioning} {run.data}", run.precision, 3 * gflops(run)
+    )
 
 
 def sampling(run: Run, protocol: Protocol) -> Work:
@@ -137,7 +97,11 @@ def evaluation(run: Run, protocol: Protocol, speed: Speed, count: int = 1) -> Co
     """The device-hours of `count` evaluations; the metrics themselves take minutes and are not in it."""
     images = count * protocol.images
     forwards = images * protocol.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
-    decode = 0.0 if protocol.decoder == "identity" else hours(images, autoencoder("decoding", run.data), speed)
+    decode = (
+        0.0
+        if protocol.decoder == "identity"
+        else hours(images, autoencoder("decoding", run.data), speed)
+    )
     seen = hours(images, features(protocol), speed)
     return Cost(0.0, hours(forwards, sampling(run, protocol), speed), decode, seen)
 
@@ -145,18 +109,24 @@ def evaluation(run: Run, protocol: Protocol, speed: Speed, count: int = 1) -> Co
 def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
     """The cost of a cell's missing tasks at that speed."""
     run = cell.run
-    images = sum(run.batch_size * (t.steps[-1] - t.start) for t in cell.tasks if isinstance(t, Train))
+    images = sum(
+        run.batch_size * (t.steps[-1] - t.start) for t in cell.tasks if isinstance(t, Train)
+    )
     scored = [t.protocol for t in cell.tasks if isinstance(t, Evaluate)]
     counts = Counter(p.id for p in scored)
     wanted = {p.id: p for p in scored}
     parts = [evaluation(run, protocol, speed, counts[name]) for name, protocol in wanted.items()]
-    shards = max((FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0)  # of one in progress
+    shards = max(
+        (FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0
+    )  # of one in progress
     disk = BYTES * parameters(run) * (scored_steps + STATE_COPIES * STATES_KEPT) + shards
     return Cost(
         hours(images, training(run), speed) if images else 0.0,
-        sum(part.sample_hours for part in parts), sum(part.decode_hours for part in parts),
-        sum(part.feature_hours for part in parts), disk_bytes=disk,
-    )  # fmt: skip
+        sum(part.sample_hours for part in parts),
+        sum(part.decode_hours for part in parts),
+        sum(part.feature_hours for part in parts),
+        disk_bytes=disk,
+    )
 
 
 def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str, Cost]:
@@ -164,7 +134,9 @@ def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str
 
     Latents are the fp16 mean and standard deviation of both mirror images.
     """
-    wanted = sorted({t.run.data for cell in cells for t in cell.tasks if isinstance(t, Train)} - {"digits"})
+    wanted = sorted(
+        {t.run.data for cell in cells for t in cell.tasks if isinstance(t, Train)} - {"digits"}
+    )
     return {name: encoding(name, speed) for name in wanted if not encoded(cluster.path(name))}
 
 
@@ -175,13 +147,19 @@ def encoded(path: Path | None) -> bool:
 def encoding(name: str, speed: Speed) -> Cost:
     data = DATASETS[name]
     disk = data.images * 2 * 2 * data.channels * data.size**2 * 2
-    return Cost(encode_hours=hours(2 * data.images, autoencoder("encoding", name), speed), disk_bytes=disk)
+    return Cost(
+        encode_hours=hours(2 * data.images, autoencoder("encoding", name), speed), disk_bytes=disk
+    )
 
 
-def used_hours(attempts: Iterable[Sequence[Mapping[str, Any]]], records: Iterable[Mapping[str, Any]]) -> float:
+def used_hours(
+    attempts: Iterable[Sequence[Mapping[str, Any]]], records: Iterable[Mapping[str, Any]]
+) -> float:
     """Device-hours spent: of every attempt as far as its log goes, and of the last attempt at each evaluation."""
     seconds = 0.0
     for lines in attempts:
         world = next((line["world"] for line in lines if "world" in line), 1)
         seconds += world * max((line.get("seconds", 0.0) for line in lines[-1:]), default=0.0)
-    return (seconds + sum(record.get("seconds", 0.0) * record.get("world", 1) for record in records)) / 3600
+    return (
+        seconds + sum(record.get("seconds", 0.0) * record.get("world", 1) for record in records)
+    ) / 3600

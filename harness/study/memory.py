@@ -8,19 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.data import DATASETS
-from harness.models import MODELS
+from harness.models import MODELS, dit_rows
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
-from harness.study.cost import BYTES, kind, parameters
+from harness.study.compute import parameters
+from harness.study.cost import BYTES, kind
 
-# What a block keeps of each token and channel for its backward pass: values in fp32 whatever the precision (residual
-# stream, what norms read and give), and values that autocast halves (projections, attention, MLP).
-KEPT = {"adaLN-Zero": (4, 16), "adaLN": (4, 14), "cross-attention": (3, 17), "in-context": (2, 14)}
-LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block
-LOSS_VALUES = 18  # fp32 values of each latent number that the loss keeps
 DECODED_AT_ONCE = 16  # images
 DECODED_VALUES = 768  # fp32 values of each pixel at the decoder's widest moment
-# The CUDA context, cuBLAS's and cuDNN's workspaces and what the allocator cannot use: allowed for, not derived.
+# The CUDA context, cuBLAS's and cuDNN's workspaces and what the allocator cannot use: allowed for,
+# not derived.
 CONTEXT, SLACK = 1.5e9, 1.05
 
 
@@ -32,49 +29,44 @@ class Memory:
     sampling: float
 
 
-def narrow(precision: str) -> int:
-    return 2 if precision == "bf16" else 4
-
-
 def activations(run: Run, images: int) -> int:
-    """What a forward pass of `images` keeps for the backward pass, but for copies of weights.
-
-    The test measures the same on the CPU through torch.autograd.graph.saved_tensors_hooks. torch.compile keeps less.
-    """
-    model, data, short = MODELS[run.model], DATASETS[run.data], narrow(run.precision)
-    d, tokens = model.width, (data.size // model.patch) ** 2
-    seen = tokens + 2 * (run.conditioning == "in-context")
-    wide, rest = KEPT[run.conditioning]
-    block = seen * d * (4 * wide + short * rest)
-    if run.conditioning.startswith("adaLN"):
-        block += 9 * d * short  # shifts, scales and gates: once an image, not once a token
-    ends = tokens * d * (8 + short) + 4 * LOSS_VALUES * data.channels * data.size**2
-    return images * (model.depth * block + ends)
+    """Bytes that a forward pass of `images` keeps for the backward pass."""
+    return dit_rows.activations(
+        MODELS[run.model], run.conditioning, DATASETS[run.data], run.precision, images
+    )
 
 
 def training(run: Run, cluster: Cluster) -> float:
     """Peak bytes of a training step on one rank.
 
-    Every rank holds all weights: with EMA, moments and gradients that is 20 bytes a parameter, 13.5 GB for the paper's
-    largest model. So DDP is enough, and sharding the state (FSDP) would save little. What does not fit is activations,
-    0.67 GB an image of XL/2 in fp32: a smaller microbatch mends it at no cost, recomputing them costs a third forward.
+    Every rank holds all weights: with EMA, moments and gradients that is 20 bytes a parameter, 13.5
+    GB for the paper's largest model. So DDP is enough, and sharding the state (FSDP) would save
+    little. What does not fit is activations, 0.67 GB an image of XL/2 in fp32: a smaller microbatch
+    mends it at no cost, recomputing them costs a third forward.
     """
     share = -(-run.batch_size // cluster.ranks)
     part = min(share, cluster.microbatch)
     weights = BYTES * parameters(run)
-    kept = activations(run, part) + (weights // 2 if run.precision == "bf16" else 0)  # bf16 copies live as long
-    gradients = weights + kept if part < share else max(weights, kept)  # of one pass they come as activations go
+    kept = activations(run, part) + (
+        weights // 2 if run.precision == "bf16" else 0
+    )  # bf16 copies live as long
+    gradients = (
+        weights + kept if part < share else max(weights, kept)
+    )  # of one pass they come as activations go
     buckets = weights if cluster.ranks > 1 else 0  # DDP's
     return 4 * weights + gradients + buckets  # weights, EMA, AdamW's two moments
 
 
 def sampling(run: Run, protocol: Protocol, cluster: Cluster) -> float:
     """Peak bytes of an evaluation on one rank: sampling, then decoding."""
-    model, data, short = MODELS[run.model], DATASETS[run.data], narrow(protocol.precision)
+    data = DATASETS[run.data]
     images = min(cluster.sampling_batch, protocol.images) * (1 if protocol.guidance == 1.0 else 2)
-    wide, rest = LIVE
-    block = images * (data.size // model.patch) ** 2 * model.width * (4 * wide + short * rest)
-    decode = 0 if protocol.decoder == "identity" else DECODED_AT_ONCE * DECODED_VALUES * 4 * data.pixels**2
+    block = dit_rows.widest_moment(MODELS[run.model], data, protocol.precision, images)
+    decode = (
+        0
+        if protocol.decoder == "identity"
+        else DECODED_AT_ONCE * DECODED_VALUES * 4 * data.pixels**2
+    )
     return BYTES * parameters(run) + max(block, decode)
 
 
@@ -92,18 +84,26 @@ def unfit(sweep: Sweep, cluster: Cluster) -> list[str]:
         trains, scores = (cluster.of(run.model, evaluates) for evaluates in (False, True))
         found.append(too_large(run.id, "training", "microbatch", trains, partial(training, run)))
         for p in sweep.protocols:
-            found.append(too_large(run.id, p.name, "sampling_batch", scores, partial(sampling, run, p)))
+            found.append(
+                too_large(run.id, p.name, "sampling_batch", scores, partial(sampling, run, p))
+            )
     return [fault for fault in found if fault]
 
 
-def too_large(run: str, task: str, field: str, cluster: Cluster, peak: Callable[[Cluster], float]) -> str | None:
+def too_large(
+    run: str, task: str, field: str, cluster: Cluster, peak: Callable[[Cluster], float]
+) -> str | None:
     """The fault in words where the peak is more than the device has; halves `field` until it is not."""
     size, batch = cluster.gpu_memory_gb, getattr(cluster, field)
     if size is None or (needed := gigabytes(peak(cluster))) <= size:
         return None
     smaller = [batch >> k for k in range(1, batch.bit_length())]
-    fits = (b for b in smaller if gigabytes(peak(dataclasses.replace(cluster, **{field: b}))) <= size)
-    remedy = f"set {field} = {first}" if (first := next(fits, 0)) else "it needs a GPU with more memory"
+    fits = (
+        b for b in smaller if gigabytes(peak(dataclasses.replace(cluster, **{field: b}))) <= size
+    )
+    remedy = (
+        f"set {field} = {first}" if (first := next(fits, 0)) else "it needs a GPU with more memory"
+    )
     return f"{task} of {run} takes about {needed:.0f} GB at {field} = {batch}, a GPU has {size:g} GB: {remedy}"
 
 

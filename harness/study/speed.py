@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.base.errors import UserError
+from harness.base.files import read_json
 from harness.study.cluster import Cluster
-from harness.study.store import Store, read_json
+from harness.study.store import Store
 
 PUBLISHED_SPEED = Path(__file__).parents[2] / "results" / "published" / "speed.csv"
-ROW = {"what": str, "precision": str, "gmacs": float, "images_per_second": float, "date": str}  # what plan reads of one
+ROW = {
+    "what": str,
+    "precision": str,
+    "gmacs": float,
+    "images_per_second": float,
+    "date": str,
+}  # what plan reads of one
 MODELS_DO = ("training", "sampling")  # the rest is done by convolutional networks
 
 
@@ -57,7 +65,13 @@ def rate(work: Work, speed: Speed) -> Rate:
         row = (speed.rows or {})[key]
         other = (row["what"] in MODELS_DO) != (work.what in MODELS_DO)
         apart = abs(math.log(row["gmacs"] / work.gmacs))
-        return key != work.key, other, row["precision"] != work.precision, row["what"] != work.what, apart
+        return (
+            key != work.key,
+            other,
+            row["precision"] != work.precision,
+            row["what"] != work.what,
+            apart,
+        )
 
     key = min(speed.rows, key=distance)
     row = speed.rows[key]
@@ -79,7 +93,9 @@ def published_speed() -> Speed:
         with PUBLISHED_SPEED.open(newline="") as file:
             row = next(row for row in csv.DictReader(file) if row["used_by_plan"] == "yes")
     except OSError as error:
-        raise ValueError(f"no published speeds: {error}; install the project with its results/ folder") from None
+        raise UserError(
+            f"no published speeds: {error}; install the project with its results/ folder"
+        ) from None
     return Speed(row["device"], row["source"], float(row["tflops"]))
 
 
@@ -91,13 +107,24 @@ def measured(path: Path) -> dict[str, Any]:
     """
     file = read_json(path)
     rows = file.get("rows")
-    whole = isinstance(rows, dict) and bool(rows) and all(
-        isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in ROW.items())
-        and min(row["gmacs"], row["images_per_second"]) > 0
-        for row in rows.values()
-    )  # fmt: skip
-    if not whole or not isinstance(file.get("device"), str) or file.get("kind") not in ("cpu", "cuda"):
-        raise ValueError(f"{path} is no measurement of a device: move it away and run harness bench again")
+    whole = (
+        isinstance(rows, dict)
+        and bool(rows)
+        and all(
+            isinstance(row, dict)
+            and all(isinstance(row.get(name), kind) for name, kind in ROW.items())
+            and min(row["gmacs"], row["images_per_second"]) > 0
+            for row in rows.values()
+        )
+    )
+    if (
+        not whole
+        or not isinstance(file.get("device"), str)
+        or file.get("kind") not in ("cpu", "cuda")
+    ):
+        raise UserError(
+            f"{path} is no measurement of a device: move it away and run harness bench again"
+        )
     return file
 
 
@@ -115,17 +142,23 @@ def known_speed(store: Store, cluster: Cluster, on: str = "") -> Speed:
         ValueError: a measurement is damaged, or `on` names none.
     """
     files = [measured(path) for path in store.speeds()]
-    fits = [f for f in files if on.lower() in f["device"].lower() and kind_of(cluster) in (None, f["kind"])]
+    fits = [
+        f
+        for f in files
+        if on.lower() in f["device"].lower() and kind_of(cluster) in (None, f["kind"])
+    ]
     if on and not fits:
         known = "; ".join(f["device"] for f in files) or "none"
-        raise ValueError(
+        raise UserError(
             f"--on {on!r}: no such device was measured for this cluster ({known}): run harness bench there"
         )
     if not fits:
         return published_speed()
     newest = max(fits, key=lambda f: max(row["date"] for row in f["rows"].values()))
     others = [f["device"] for f in files if f is not newest]
-    source = f"--on would take another: {', '.join(others)}" if others else "the one device measured"
+    source = (
+        f"--on would take another: {', '.join(others)}" if others else "the one device measured"
+    )
     return Speed(newest["device"], source, rows=newest["rows"])
 
 
@@ -154,4 +187,8 @@ def setting(rows: Sequence[Mapping[str, Any]]) -> str:
     trained = [row for row in rows if row["what"] == "training"]
     compiled = sorted({"compiled" if row.get("compile") else "not compiled" for row in trained})
     parts = sorted({row.get("part", 0) for row in trained})
-    return f"{' and '.join(compiled)}, microbatch {', '.join(map(str, parts))}" if trained else "no training"
+    return (
+        f"{' and '.join(compiled)}, microbatch {', '.join(map(str, parts))}"
+        if trained
+        else "no training"
+    )

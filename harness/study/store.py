@@ -3,143 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import json
 import os
 import re
-import struct
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from harness.base.errors import UserError
+from harness.base.files import read_json, read_lines, write_json
 from harness.spec import Protocol, Run
 
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
 SCHEMA = 1  # of records; a reader refuses newer ones
-
-
-REMEDIES = {
-    errno.ENOSPC: "free some space and run the same command again: nothing is half-written",
-    errno.EDQUOT: "free some of your quota and run the same command again: nothing is half-written",
-    errno.EROFS: "choose a folder that can be written",
-    errno.EACCES: "choose a folder that can be written",
-}
-
-
-def in_a_line(error: Exception) -> str:
-    """What went wrong, where, and what to do about it."""
-    if not isinstance(error, OSError) or error.errno is None:
-        return str(error)
-    remedy = REMEDIES.get(error.errno, "mend that and run the same command again")
-    return f"{error.filename or 'the system'}: {error.strerror}: {remedy}"
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write beside; what was written takes the place of `path` at the end, or nothing does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        error.filename = str(path)  # a full disk names no file of its own
-        raise
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=1, allow_nan=False)
-    with replacing(path) as beside:
-        beside.write_text(text + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """
-    Raises:
-        ValueError: the file is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): move it away and run the same command again") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object: move it away and run the same command again")
-    return value
-
-
-def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """JSON lines at the end of a file, on the disk before this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write("".join(json.dumps(line) + "\n" for line in lines))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The whole lines of a file of JSON lines, and what is to be said of the others: a kill can tear a line."""
-    lines, said = [], []
-    for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            line = None
-        if isinstance(line, dict):  # the end of a torn line may be a number
-            lines.append(line)
-        else:
-            said.append(f"{path}:{number}: torn line skipped")
-    return lines, said
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says: seen without reading the tensors."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size:
-                return False
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        return path.stat().st_size == 8 + length + max(ends, default=0)
-    except (OSError, struct.error, ValueError, KeyError, TypeError):
-        return False
-
-
-@contextlib.contextmanager
-def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bool]:
-    """Whether this process now holds `path`, after `patience` seconds at most; the kernel lets go when it ends."""
-    if not wanted:  # the other ranks leave it to rank 0
-        yield True
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        deadline = time.monotonic() + patience  # never 0: whoever asks is_claimed() holds it for an instant too
-        while not (mine := lock(file)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        yield mine
-
-
-def lock(file: IO[str]) -> bool:
-    """Whether the kernel gave this process the file for itself; it knows of other machines on a shared file system."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def is_claimed(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open("w") as file:
-        return not lock(file)
 
 
 def steps_in(folder: Path, suffix: str = "") -> list[int]:
@@ -192,7 +68,8 @@ class Store:
     def stale_states(self, run: Run, step: int) -> list[Path]:
         """The states to delete after one at `step` was saved.
 
-        Later ones, of a run whose lost checkpoint is being trained again, do not push out the one just saved.
+        Later ones, of a run whose lost checkpoint is being trained again, do not push out the one
+        just saved.
         """
         there = [s for s in self.steps(run) if self.state(run, s).exists()]
         past, later = [s for s in there if s <= step], [s for s in there if s > step]
@@ -258,8 +135,12 @@ class Store:
         if not path.exists():
             return False
         if (found := read_json(path)) != fields:
-            differ = ", ".join(sorted(k for k in found.keys() | fields.keys() if found.get(k) != fields.get(k)))
-            raise ValueError(f"{path} is another run than {run.id} (they differ in {differ}): move that folder away")
+            differ = ", ".join(
+                sorted(k for k in found.keys() | fields.keys() if found.get(k) != fields.get(k))
+            )
+            raise UserError(
+                f"{path} is another run than {run.id} (they differ in {differ}): move that folder away"
+            )
         return True
 
     def register(self, run: Run) -> None:

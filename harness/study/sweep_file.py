@@ -7,6 +7,7 @@ import runpy
 import traceback
 from pathlib import Path
 
+from harness.base.errors import UserError
 from harness.spec import Sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -21,19 +22,30 @@ def load_sweep(name: str) -> Sweep:
     if not path.is_file():
         known = sorted(p.stem for p in SWEEPS.glob("*.py") if not p.stem.startswith("_"))
         near = difflib.get_close_matches(path.stem, known, 1, cutoff=0)
-        raise ValueError(
+        raise UserError(
             f"no sweep {name!r}: did you mean {', '.join(near)}? There are {', '.join(known)}, or a path to a .py file"
         )
     try:
         found = runpy.run_path(str(path)).get("SWEEP")
     except SyntaxError as error:
-        raise ValueError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
+        raise UserError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
     except (Exception, SystemExit) as error:  # the user's code: whatever it raises is told
         line = next(
-            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+            (
+                f.lineno
+                for f in reversed(traceback.extract_tb(error.__traceback__))
+                if f.filename == str(path)
+            ),
+            0,
         )
-        kind = "" if isinstance(error, ValueError) else f" ({type(error).__name__}): mend the sweep file"
-        raise ValueError(f"{path}:{line}: {' '.join(str(error).split())}{kind}") from None
+        kind = (
+            ""
+            if isinstance(error, ValueError)
+            else f" ({type(error).__name__}): mend the sweep file"
+        )
+        raise UserError(f"{path}:{line}: {' '.join(str(error).split())}{kind}") from None
     if not isinstance(found, Sweep):
-        raise ValueError(f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)")
+        raise UserError(
+            f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)"
+        )
     return found

@@ -1,14 +1,20 @@
-"""The heart: missing(sweep, store) compares the wish with the files and names every task and why. No torch."""
+"""Tasks: what a store still lacks. Each answers for itself: id, size, lock, result, resources. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from harness.data.index import is_complete, shards_in
-from harness.spec import Protocol, Run, Sweep
-from harness.study.store import Store, is_whole
+from harness.base.files import is_whole
+from harness.data import index as latents
+from harness.spec import Protocol, Run
+from harness.study.cluster import Cluster
+from harness.study.compute import sampling_flop, training_flop
+from harness.study.store import Store
+
+Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,32 @@ class Train:
     def id(self) -> str:
         return self.run.id
 
+    @property
+    def ready(self) -> bool:
+        return True
+
+    @property
+    def size(self) -> float:
+        """Operations: what progress is measured in, and what goes first."""
+        return training_flop(self.run, self.steps[-1] - self.start)
+
+    def claim(self, store: Store) -> Path:
+        return store.train_claim(self.run)
+
+    def is_done(self, store: Store) -> bool:
+        return all(is_whole(store.ema(self.run, step)) for step in self.steps)
+
+    def position(self, store: Store) -> int:
+        """Where the next attempt begins: a step."""
+        return self.start
+
+    def resources(self, cluster: Cluster) -> Cluster:
+        return cluster.of(self.run.model, evaluates=False)
+
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score the checkpoint of `run` at `step` under `protocol`; `ready` once that checkpoint is there."""
+    """Score the checkpoint of `run` at `step` under `protocol`; `ready` once it is there."""
 
     run: Run
     step: int
@@ -39,10 +67,28 @@ class Evaluate:
     def id(self) -> str:
         return f"{self.run.id}@{self.step}:{self.protocol.id}"
 
+    @property
+    def size(self) -> float:
+        """Operations of the sampler."""
+        return sampling_flop(self.run, self.protocol)
+
+    def claim(self, store: Store) -> Path:
+        return store.evaluate_claim(self.run, self.step, self.protocol)
+
+    def is_done(self, store: Store) -> bool:
+        return store.record(self.run, self.step, self.protocol).exists()
+
+    def position(self, store: Store) -> int:
+        """Where the next attempt begins: the number of feature shards that are there."""
+        return len(list(store.shards(self.run, self.step, self.protocol).glob("[0-9]*")))
+
+    def resources(self, cluster: Cluster) -> Cluster:
+        return cluster.of(self.run.model, evaluates=True)
+
 
 @dataclass(frozen=True)
 class Encode:
-    """Turn the images at `source` into latents of the dataset `data` in the folder `out`, by the encoder of `vae`."""
+    """Turn the images at `source` into latents of `data` in the folder `out`, by `vae`'s encoder."""
 
     source: str
     out: str
@@ -60,93 +106,47 @@ class Encode:
         return f"{self.name}:{self.out}"
 
     @property
-    def start(self) -> int:
-        """Shards that are there."""
-        return sum(1 for _ in shards_in(Path(self.out)))
+    def ready(self) -> bool:
+        return True
+
+    @property
+    def size(self) -> float:
+        return 1.0  # it has the progress bar to itself
+
+    def claim(self, store: Store) -> Path:
+        return latents.claim_path(Path(self.out))
+
+    def is_done(self, store: Store) -> bool:
+        """
+        Raises:
+            UserError: latents of something else lie there.
+        """
+        return latents.is_complete(Path(self.out), self.data, self.vae, self.shard)
+
+    def position(self, store: Store) -> int:
+        """Where the next attempt begins: the number of shards that are there."""
+        return sum(1 for _ in latents.shards_in(Path(self.out)))
+
+    def resources(self, cluster: Cluster) -> Cluster:
+        return cluster.of("", evaluates=False)
 
 
 Task = Train | Evaluate | Encode
-Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
+KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in (Train, Evaluate, Encode)}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What the store holds of one run, against what the sweep asks of it."""
-
-    run: Run
-    known: bool  # the run has a folder
-    resume: int  # the newest step training can go on from
-    checkpoints: tuple[int, ...]  # wanted steps whose weights are there and whole
-    scores: int  # wanted scores that are there
-    tasks: tuple[Task, ...]
-
-    @property
-    def state(self) -> str:
-        if not self.tasks:
-            return "done"
-        return "going on" if self.resume or self.checkpoints or self.scores else "new"
+def to_json(task: Task) -> dict[str, Any]:
+    return {"kind": type(task).__name__, **asdict(task)}
 
 
-def survey(sweep: Sweep, store: Store) -> list[Cell]:
-    """One Cell a run, in the sweep's order.
-
-    Raises:
-        ValueError: another run lies under the id of one of these.
-    """
-    known = store.run_ids()
-    return [examine(run, sweep, store) if run.id in known else untouched(run, sweep) for run in sweep.runs]
-
-
-def missing(sweep: Sweep | Encode, store: Store) -> list[Task]:
-    """The tasks that would give the store what the sweep asks for, each with its reason; [] when all is there.
-
-    Latents are a wish of one task.
-    """
-    if isinstance(sweep, Encode):
-        there = is_complete(Path(sweep.out), sweep.data, sweep.vae, sweep.shard)
-        return [] if there else [sweep]
-    return [task for cell in survey(sweep, store) for task in cell.tasks]
-
-
-def orphans(sweep: Sweep, store: Store) -> list[str]:
-    """Runs of the store that the sweep does not ask for: another sweep's, or left by an earlier version of this one."""
-    return sorted(store.run_ids() - {run.id for run in sweep.runs})
-
-
-def untouched(run: Run, sweep: Sweep) -> Cell:
-    train = Train(run, sweep.steps, 0, "never trained")
-    waiting = [Evaluate(run, s, p, False, "no checkpoint yet") for s in sweep.steps for p in sweep.protocols]
-    return Cell(run, False, 0, (), 0, (train, *waiting))
-
-
-def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
-    store.registered(run)  # another run's folder under this id ends the plan
-    found = store.steps(run)
-    whole = {step for step in found if step in sweep.steps and is_whole(store.ema(run, step))}
-    damaged = {step for step in found if step in sweep.steps and store.ema(run, step).exists()} - whole
-    scored = {protocol.id: store.scored(run, protocol) for protocol in sweep.protocols}
-    unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if s not in scored[p.id]]
-    # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    needless = set(sweep.steps) - {s for s, _ in unscored} if sweep.protocols else set()
-    absent = [s for s in sweep.steps if s not in whole and (s in damaged or s not in needless)]
-    tasks: list[Task] = []
-    if absent:
-        resume = newest(run, store, absent[0])
-        tasks.append(Train(run, tuple(absent), resume, why(absent, damaged, resume, found)))
-    for s, p in unscored:
-        tasks.append(Evaluate(run, s, p, s in whole, "not scored" if s in whole else "no checkpoint yet"))
-    scores = len(sweep.steps) * len(sweep.protocols) - len(unscored)
-    return Cell(run, True, newest(run, store), tuple(sorted(whole)), scores, tuple(tasks))
-
-
-def newest(run: Run, store: Store, limit: int | None = None) -> int:
-    """The newest step, at most `limit`, that training can resume from; 0 is the beginning."""
-    steps = (s for s in reversed(store.steps(run)) if limit is None or s <= limit)
-    return next((step for step in steps if is_whole(store.state(run, step))), 0)
-
-
-def why(absent: list[int], damaged: set[int], resume: int, found: list[int]) -> str:
-    torn = [step for step in absent if step in damaged]
-    first = f"checkpoint {torn[0]} is truncated" if torn else f"no checkpoint at {', '.join(map(str, absent))}"
-    begin = f"goes on from {resume}" if resume else "starts over" if found else "no checkpoint to go on from"
-    return f"{first}; {begin}"
+def from_json(fields: dict[str, Any]) -> Task:
+    """The task that to_json() wrote."""
+    given = dict(fields)
+    kind = KINDS[given.pop("kind")]
+    if "run" in given:
+        given["run"] = Run(**given["run"])
+    if "protocol" in given:
+        given["protocol"] = Protocol(**given["protocol"])
+    if "steps" in given:
+        given["steps"] = tuple(given["steps"])
+    return kind(**given)

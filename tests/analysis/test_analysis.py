@@ -13,7 +13,9 @@ PAPER = tables.published()
 WIDTHS = {"S": (32, 2), "B": (48, 3), "L": (64, 4), "XL": (96, 5)}
 
 
-def digits(seeds: tuple[int, ...] = (0,), sd: float = 0.03, draw: int = 0, exponent: float = 0.35) -> pd.DataFrame:
+def digits(
+    seeds: tuple[int, ...] = (0,), sd: float = 0.03, draw: int = 0, exponent: float = 0.35
+) -> pd.DataFrame:
     """A measured study of the grid's shape: 12 models, 3 steps, 5 metrics, the score a power of Gflops and steps."""
     rng, rows = np.random.default_rng(draw), []
     for size, (width, depth) in WIDTHS.items():
@@ -22,7 +24,12 @@ def digits(seeds: tuple[int, ...] = (0,), sd: float = 0.03, draw: int = 0, expon
             for seed in seeds:
                 for step in (200, 400, 600):
                     gflops = params * (16 / patch) ** 2 / 1e9
-                    score = 6 * gflops**-exponent * (step / 600) ** -0.6 * np.exp(sd * rng.standard_normal())
+                    score = (
+                        6
+                        * gflops**-exponent
+                        * (step / 600) ** -0.6
+                        * np.exp(sd * rng.standard_normal())
+                    )
                     found = {
                         "fid": score,
                         "sfid": 1.3 * score,
@@ -30,15 +37,45 @@ def digits(seeds: tuple[int, ...] = (0,), sd: float = 0.03, draw: int = 0, expon
                         "precision": 0.9 - score / 400,
                         "recall": 0.8 - score / 300,
                     }
-                    run = {"run": f"{model}-{seed}", "model": model, "size": size, "patch": patch, "seed": seed}
+                    run = {
+                        "run": f"{model}-{seed}",
+                        "model": model,
+                        "size": size,
+                        "patch": patch,
+                        "seed": seed,
+                    }
                     scale = {"params": params, "gflops": gflops, "step": step, "images": 64 * step}
-                    rows += [{**run, **scale, "metric": name, "value": value} for name, value in found.items()]
-    return pd.DataFrame(rows).assign(
-        study="digits", source="measured", conditioning="adaLN-Zero", data="digits", batch_size=64, lr=0.003,
-        protocol="digits1k_0a1b2c3d", n=1000, features="digits-cnn-1", sampler="ddpm", sampling_steps=50,
-        guidance=1.0, decoder="identity", weights="ema", reference="digits", schema=1,
-        labels="", checkpoint="", warning="", commit="", device="",
-    ).reindex(columns=[*tables.TEXT, *tables.NUMBERS])  # fmt: skip
+                    rows += [
+                        {**run, **scale, "metric": name, "value": value}
+                        for name, value in found.items()
+                    ]
+    return (
+        pd.DataFrame(rows)
+        .assign(
+            study="digits",
+            source="measured",
+            conditioning="adaLN-Zero",
+            data="digits",
+            batch_size=64,
+            lr=0.003,
+            protocol="digits1k_0a1b2c3d",
+            n=1000,
+            features="digits-cnn-1",
+            sampler="ddpm",
+            sampling_steps=50,
+            guidance=1.0,
+            decoder="identity",
+            weights="ema",
+            reference="digits",
+            schema=1,
+            labels="",
+            checkpoint="",
+            warning="",
+            commit="",
+            device="",
+        )
+        .reindex(columns=[*tables.TEXT, *tables.NUMBERS])
+    )
 
 
 def saved(table: pd.DataFrame, folder: Path) -> Path:
@@ -59,11 +96,16 @@ class TestTable:
     def test_a_good_table_comes_back_as_it_was(self, tmp_path: Path) -> None:
         assert problems(digits(), tmp_path) == ""
         pd.testing.assert_frame_equal(
-            tables.final(tables.load(tmp_path / "digits.csv")), tables.final(digits()), check_dtype=False
+            tables.final(tables.load(tmp_path / "digits.csv")),
+            tables.final(digits()),
+            check_dtype=False,
         )
 
     def test_unusable_files_are_named_with_a_remedy(self, tmp_path: Path) -> None:
-        for text, says in {"": "not a results CSV", "a,b\n1,2\n": "lacks the column 'study'"}.items():
+        for text, says in {
+            "": "not a results CSV",
+            "a,b\n1,2\n": "lacks the column 'study'",
+        }.items():
             (tmp_path / "bad.csv").write_text(text)
             with pytest.raises(ValueError, match=says):
                 tables.load(tmp_path / "bad.csv")
@@ -72,7 +114,10 @@ class TestTable:
 
     def test_every_missing_column_is_named_at_once(self, tmp_path: Path) -> None:
         path = saved(digits().rename(columns={"value": "values", "patch": "patch_size"}), tmp_path)
-        with pytest.raises(ValueError, match=r"'patch' \(renamed to 'patch_size'\?\); the column 'value' \(renamed to"):
+        with pytest.raises(
+            ValueError,
+            match=r"'patch' \(renamed to 'patch_size'\?\); the column 'value' \(renamed to",
+        ):
             tables.load(path)
 
     def test_a_newer_schema_is_refused_whole_and_dropped_in_part(self, tmp_path: Path) -> None:
@@ -80,18 +125,26 @@ class TestTable:
             tables.load(saved(digits().assign(schema=2), tmp_path))
         table = digits()
         table.loc[:3, "schema"] = 2
-        assert "dropped 4 of 180 rows: written under a schema newer than 1" in problems(table, tmp_path)
+        assert "dropped 4 of 180 rows: written under a schema newer than 1" in problems(
+            table, tmp_path
+        )
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, "oops"])
     def test_what_is_not_a_number_is_dropped_and_said(self, bad: object, tmp_path: Path) -> None:
         table = digits().astype({"value": object})
         table.loc[10, "value"] = bad
-        assert "dropped 1 of 180 rows: the value is not a finite number" in problems(table, tmp_path)
+        assert "dropped 1 of 180 rows: the value is not a finite number" in problems(
+            table, tmp_path
+        )
         assert "fid of mini-DiT-S/8 at step 600" in problems(table, tmp_path)
 
-    def test_a_repeated_row_is_kept_once_and_a_contradicted_one_not_at_all(self, tmp_path: Path) -> None:
+    def test_a_repeated_row_is_kept_once_and_a_contradicted_one_not_at_all(
+        self, tmp_path: Path
+    ) -> None:
         table = digits()
-        assert "1 of 181 rows: the same key and value" in problems(pd.concat([table, table[:1]]), tmp_path)
+        assert "1 of 181 rows: the same key and value" in problems(
+            pd.concat([table, table[:1]]), tmp_path
+        )
         twice = pd.concat([table, table[:1].assign(value=1.0)])
         assert "2 of 181 rows: one key with several values" in problems(twice, tmp_path)
 
@@ -110,7 +163,9 @@ class TestTable:
 class TestOneAxis:
     def test_two_protocols_are_an_error_that_lists_them_and_one_can_be_chosen(self) -> None:
         both = pd.concat([digits(), digits().assign(protocol="other")])
-        with pytest.raises(ValueError, match=r"protocol differs .*digits1k_0a1b2c3d, other.*protocol="):
+        with pytest.raises(
+            ValueError, match=r"protocol differs .*digits1k_0a1b2c3d, other.*protocol="
+        ):
             tables.grid(both)
         assert len(tables.final(both, protocol="other")) == 12
 
@@ -119,7 +174,9 @@ class TestOneAxis:
         stray = table[table["model"] == "mini-DiT-S/8"].assign(protocol="other")
         assert set(tables.grid(pd.concat([table, stray]))["protocol"]) == {"digits1k_0a1b2c3d"}
 
-    @pytest.mark.parametrize(("field", "value"), [("n", 500), ("features", "inception"), ("reference", "other")])
+    @pytest.mark.parametrize(
+        ("field", "value"), [("n", 500), ("features", "inception"), ("reference", "other")]
+    )
     def test_the_field_that_differs_is_named(self, field: str, value: object) -> None:
         table = digits()
         table.loc[table["size"] == "S", field] = value
@@ -145,7 +202,9 @@ class TestCorrelation:
     def test_published_grid(self) -> None:
         found = fits.correlation(PAPER).set_index("statistic")
         assert found.loc["pearson", "value"] == pytest.approx(-0.9298, abs=5e-5)
-        assert found.loc["pearson", ["low", "high"]].tolist() == pytest.approx([-0.985, -0.805], abs=0.003)
+        assert found.loc["pearson", ["low", "high"]].tolist() == pytest.approx(
+            [-0.985, -0.805], abs=0.003
+        )
         assert found.loc["spearman", "value"] == pytest.approx(-0.916, abs=5e-4)
         assert found["n"].tolist() == [12] * 3
 
@@ -190,7 +249,11 @@ class TestLaws:
     def test_planted_two_variable_exponents_lie_within_their_intervals(self) -> None:
         found = [fits.exponents(planted(draw)) for draw in range(100)]
         rows = tables.final(PAPER)
-        truth = fits.OLS(np.log10(100 / rows["gflops"] ** 0.4), fits.design(rows, "two variables")).fit().params[1:]
+        truth = (
+            fits.OLS(np.log10(100 / rows["gflops"] ** 0.4), fits.design(rows, "two variables"))
+            .fit()
+            .params[1:]
+        )
         for term, exponent in zip(fits.LAWS["two variables"], truth, strict=True):
             assert sum(holds(one[one["exponent of"] == term], exponent) for one in found) >= 90
 
@@ -224,7 +287,9 @@ class TestLaws:
     def test_published_leave_one_out(self) -> None:
         found = fits.leave_one_out(PAPER)
         mean = found["error"].abs().groupby(found["law"]).mean()
-        assert mean.to_dict() == pytest.approx({"one variable": 0.205, "two variables": 0.065}, abs=5e-4)
+        assert mean.to_dict() == pytest.approx(
+            {"one variable": 0.205, "two variables": 0.065}, abs=5e-4
+        )
 
     def test_an_untrained_model_has_a_prediction_and_no_truth(self) -> None:
         small = digits()[lambda table: table["size"] != "XL"]
@@ -243,7 +308,9 @@ class TestLaws:
         rows = digits(sd=0)
         best = 2e4 * (tables.training_compute(rows) / 10) ** 0.5
         rows["value"] = np.exp(1 + 0.3 * np.log(rows["params"] / best) ** 2)
-        dense = pd.concat([rows.assign(step=rows["step"] * k, value=np.nan) for k in (0.01, 0.1, 1, 10, 100)])
+        dense = pd.concat(
+            [rows.assign(step=rows["step"] * k, value=np.nan) for k in (0.01, 0.1, 1, 10, 100)]
+        )
         best = 2e4 * (tables.training_compute(dense) / 10) ** 0.5
         dense["value"] = np.exp(1 + 0.3 * np.log(dense["params"] / best) ** 2)
         found = laws.isoflop(dense)
@@ -271,7 +338,17 @@ class TestComparison:
     def test_scores_of_different_extractors_are_compared_by_rank_alone(self) -> None:
         found = comparison.compare(digits(), PAPER)
         assert "ratio" not in found and len(found) == 12
-        assert "differ in features (digits-cnn-1, inception)" in comparison.in_words(digits(), PAPER)[-1]
+        assert (
+            "differ in features (digits-cnn-1, inception)"
+            in comparison.in_words(digits(), PAPER)[-1]
+        )
 
     def test_the_paper_against_its_own_reruns_gives_the_noise(self) -> None:
-        assert np.exp(comparison.rerun_differences()).round(3).tolist() == [0.93, 1.008, 0.999, 1.09, 0.905, 1.164]
+        assert np.exp(comparison.rerun_differences()).round(3).tolist() == [
+            0.93,
+            1.008,
+            0.999,
+            1.09,
+            0.905,
+            1.164,
+        ]

@@ -41,7 +41,11 @@ class TestLook:
         table = digits()
         table = table[(table["model"] != "mini-DiT-L/2") | (table["step"] < 600)]
         for panel in (figures.figure_08, figures.figure_09):
-            grey = {line.get_label() for line in panel(table, axes()).lines if line.get_color() == style.INCOMPLETE}
+            grey = {
+                line.get_label()
+                for line in panel(table, axes()).lines
+                if line.get_color() == style.INCOMPLETE
+            }
             assert grey == {"mini-DiT-L/2"}
 
     @pytest.mark.parametrize("panel", [figures.figure_08, figures.figure_09, figures.figure_10])
@@ -52,9 +56,13 @@ class TestLook:
         assert ax.get_xscale() == "log" and len(named) >= 2
         assert np.allclose(np.log10(named) % 1, 0)
 
-    @pytest.mark.parametrize("panel", [figures.figure_02_left, figures.figure_06, figures.figure_08, figures.figure_09])
+    @pytest.mark.parametrize(
+        "panel", [figures.figure_02_left, figures.figure_06, figures.figure_08, figures.figure_09]
+    )
     @pytest.mark.parametrize("table", [PAPER, digits()], ids=["published", "measured"])
-    def test_labels_cover_neither_each_other_nor_the_frame(self, panel: layout.Panel, table: pd.DataFrame) -> None:
+    def test_labels_cover_neither_each_other_nor_the_frame(
+        self, panel: layout.Panel, table: pd.DataFrame
+    ) -> None:
         with style.theme():
             ax = panel(table, axes())
             texts = boxes(ax)
@@ -64,7 +72,9 @@ class TestLook:
         for i, text in enumerate(texts):
             sides = np.minimum(text[2:], texts[:, 2:]) - np.maximum(text[:2], texts[:, :2])
             sides[i] = 0
-            assert np.prod(np.clip(sides, 0, None), axis=1).max() < 0.25 * np.prod(text[2:] - text[:2])
+            assert np.prod(np.clip(sides, 0, None), axis=1).max() < 0.25 * np.prod(
+                text[2:] - text[:2]
+            )
 
     def test_the_style_stays_inside_its_context(self) -> None:
         before = dict(style.mpl.rcParams)
@@ -74,7 +84,9 @@ class TestLook:
 
 
 class TestFigures:
-    @pytest.mark.parametrize("name", [name for name, page in layout.FIGURES.items() if page.source == "table"])
+    @pytest.mark.parametrize(
+        "name", [name for name, page in layout.FIGURES.items() if page.source == "table"]
+    )
     def test_every_published_figure_is_drawn_with_units(self, name: str) -> None:
         fig = Figure()
         layout.draw(name, PAPER, fig)
@@ -112,14 +124,17 @@ class TestFigures:
     def test_figure_7_has_a_row_per_model_and_a_column_per_label(self) -> None:
         images = np.zeros((3, 4, 16, 16, 1), np.uint8)
         ax = figures.figure_07(
-            {"images": images, "model": np.array(list("abc")), "labels": np.arange(4), "step": 9}, axes()
+            {"images": images, "model": np.array(list("abc")), "labels": np.arange(4), "step": 9},
+            axes(),
         )
         assert ax.images[0].get_array().shape == (3 * 18, 4 * 18)
         assert [tick.get_text() for tick in ax.get_yticklabels()] == ["a", "b", "c"]
 
     def test_figure_8_states_pearson_interval_and_n(self) -> None:
         title = figures.figure_08(PAPER, axes()).get_title(loc="left")
-        assert title == "Pearson \N{MINUS SIGN}0.93 [\N{MINUS SIGN}0.99, \N{MINUS SIGN}0.80], n = 12"
+        assert (
+            title == "Pearson \N{MINUS SIGN}0.93 [\N{MINUS SIGN}0.99, \N{MINUS SIGN}0.80], n = 12"
+        )
 
     def test_figure_8_draws_a_single_point_and_says_that_it_has_no_correlation(self) -> None:
         ax = figures.figure_08(digits()[:15], axes())
@@ -135,16 +150,27 @@ class TestFigures:
             figures.figure_08(pd.concat([digits(), PAPER]), axes())
 
     def test_figure_9_is_drawn_over_training_compute(self) -> None:
-        line = next(line for line in figures.figure_09(PAPER, axes()).lines if line.get_label() == "DiT-XL/2")
-        assert line.get_xdata() == pytest.approx([118.64 * 256 * 3 * step for step in (4e5, 2.352e6, 7e6)])
+        line = next(
+            line
+            for line in figures.figure_09(PAPER, axes()).lines
+            if line.get_label() == "DiT-XL/2"
+        )
+        assert line.get_xdata() == pytest.approx(
+            [118.64 * 256 * 3 * step for step in (4e5, 2.352e6, 7e6)]
+        )
 
     def test_figure_10_is_the_papers_pair_over_tflops(self) -> None:
-        lines = {line.get_label(): line.get_xydata()[0] for line in figures.figure_10(PAPER, axes()).lines}
+        lines = {
+            line.get_label(): line.get_xydata()[0]
+            for line in figures.figure_10(PAPER, axes()).lines
+        }
         assert lines["DiT-L/2"] == pytest.approx([80.71, 25.9])
         assert lines["DiT-XL/2"] == pytest.approx([15.186, 23.7], rel=1e-3)
 
     def test_figure_12_prints_the_papers_five_correlations(self) -> None:
-        lines = {line.get_label(): line.get_xdata() for line in figures.figure_12(PAPER, axes()).lines}
+        lines = {
+            line.get_label(): line.get_xdata() for line in figures.figure_12(PAPER, axes()).lines
+        }
         printed = [float(x[0]) for label, x in lines.items() if label.endswith("printed")]
         assert printed == [-0.93, -0.86, 0.90, 0.93, 0.86]
         assert lines["fid, n = 12"] == pytest.approx([-0.9298], abs=5e-5)

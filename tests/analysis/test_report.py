@@ -19,7 +19,9 @@ from test_analysis_figures import steps_of
 import analysis
 from analysis import layout, printed, report, style, tables
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --enable-logging=stderr --dump-dom --virtual-time-budget=2000"
@@ -59,13 +61,19 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def text(page: Path) -> str:
-    return re.sub(r"<[^>]+>", " ", re.sub(r"<(svg|style).*?</\1>", "", page.read_text(), flags=re.DOTALL))
+    return re.sub(
+        r"<[^>]+>", " ", re.sub(r"<(svg|style).*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    )
 
 
 def test_published_numbers_give_every_figure_they_allow_and_all_tables(paper: Path) -> None:
     for number in ("02", "05", "06", "08", "09", "10", "12"):
         assert all((paper / f"figure_{number}.{kind}").stat().st_size > 100 for kind in FORMATS)
-    assert all((paper / f"table_{number}.{kind}").exists() for number in range(1, 7) for kind in ("csv", "html"))
+    assert all(
+        (paper / f"table_{number}.{kind}").exists()
+        for number in range(1, 7)
+        for kind in ("csv", "html")
+    )
     assert "Figure 13: the study has no log" in text(paper / "index.html")
 
 
@@ -106,9 +114,18 @@ def test_tables_print_what_the_paper_prints() -> None:
     assert grid["DiT-XL/2", "7,000,000", "adaLN-Zero"] == "9.62"
     best = printed.printed("table_2", PAPER).iloc[-1]
     assert best[["Guidance", "FID", "sFID", "Inception Score", "Precision", "Recall"]].tolist() == [
-        "1.5", "2.27", "4.60", "278.24", "0.83", "0.57",
-    ]  # fmt: skip
-    assert printed.printed("table_6", PAPER).set_index("Model").loc["ADM"].tolist() == ["307", "1120", "1983"]
+        "1.5",
+        "2.27",
+        "4.60",
+        "278.24",
+        "0.83",
+        "0.57",
+    ]
+    assert printed.printed("table_6", PAPER).set_index("Model").loc["ADM"].tolist() == [
+        "307",
+        "1120",
+        "1983",
+    ]
 
 
 def test_the_same_table_gives_the_same_files(paper: Path, tmp_path: Path) -> None:
@@ -130,19 +147,25 @@ def test_the_same_table_gives_the_same_files(paper: Path, tmp_path: Path) -> Non
     ],
     ids=["empty", "single point", "two protocols"],
 )
-def test_a_poor_table_still_gives_a_page_that_says_why(table: pd.DataFrame, says: str, tmp_path: Path) -> None:
+def test_a_poor_table_still_gives_a_page_that_says_why(
+    table: pd.DataFrame, says: str, tmp_path: Path
+) -> None:
     assert says in text(report.write("digits", table, None, None, tmp_path, {}))
 
 
 def test_scores_under_a_stray_protocol_are_counted() -> None:
     stray = digits()[:1].assign(protocol="other")
-    assert report.left_out(pd.concat([digits(), stray])) == ["Not in the main figures: 1 scores under other."]
+    assert report.left_out(pd.concat([digits(), stray])) == [
+        "Not in the main figures: 1 scores under other."
+    ]
 
 
 def test_one_of_two_protocols_can_be_chosen(tmp_path: Path) -> None:
     last = digits()[lambda rows: rows["metric"].eq("fid") & rows["step"].eq(600)]
     both = pd.concat([last, last.assign(protocol="other")])
-    assert "protocol other" in text(report.write("digits", both, None, None, tmp_path, {"protocol": "other"}))
+    assert "protocol other" in text(
+        report.write("digits", both, None, None, tmp_path, {"protocol": "other"})
+    )
 
 
 def test_two_studies_side_by_side(tmp_path: Path) -> None:
@@ -159,10 +182,17 @@ def test_page_in_a_browser(measured: Path, tmp_path: Path, width: int) -> None:
     assert not re.search(r'(?:src|href)="(?!#|data:)|url\((?!#)|@import', page.read_text())
     (tmp_path / "probed.html").write_text(page.read_text().replace("</body>", PROBE + "</body>"))
     ran = subprocess.run(
-        [str(CHROMIUM), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
-         (tmp_path / "probed.html").as_uri()],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [
+            str(CHROMIUM),
+            *QUIET,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},900",
+            (tmp_path / "probed.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert "CONSOLE" not in ran.stderr
     found = re.search(r'data-probe="([^"]*)"', ran.stdout)
     assert found, ran.stderr[-500:]
@@ -176,8 +206,15 @@ def test_notebooks_run_and_define_nothing(tmp_path: Path) -> None:
     paths = sorted((Path(analysis.__file__).parent / "notebooks").glob("*.py"))
     books = [jupytext.read(path) for path in paths]
     assert len(paths) == 10
-    assert not any(re.search(r"^\s*(def|class) |lambda", path.read_text(), re.MULTILINE) for path in paths)
+    assert not any(
+        re.search(r"^\s*(def|class) |lambda", path.read_text(), re.MULTILINE) for path in paths
+    )
     together = nbformat.v4.new_notebook(cells=[cell for book in books for cell in book.cells])
     NotebookClient(together, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    images = [out for cell in together.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+    images = [
+        out
+        for cell in together.cells
+        for out in cell.get("outputs", [])
+        if "image/png" in out.get("data", {})
+    ]
     assert len(images) >= 8

@@ -36,9 +36,17 @@ def test_drawing_leaves_the_default_generator_alone(draw: Draw) -> None:
 
 
 def test_a_seed_is_its_key() -> None:
-    keys = [("noise", 0, 1), ("noise", 1, 0), ("noise", 0, 1, 0), ("timesteps", 0, 1), ("noise", "0", 1)]
+    keys = [
+        ("noise", 0, 1),
+        ("noise", 1, 0),
+        ("noise", 0, 1, 0),
+        ("timesteps", 0, 1),
+        ("noise", "0", 1),
+    ]
     assert len({rng.seed(*key) for key in keys}) == len(keys)
-    assert rng.seed("noise", 0, 1) == 7926743318636194374, "pinned: every random number follows from it"
+    assert rng.seed("noise", 0, 1) == 7926743318636194374, (
+        "pinned: every random number follows from it"
+    )
     assert all(0 <= rng.seed(i) < 2**63 for i in range(100))
 
 
@@ -49,19 +57,27 @@ def test_the_draws_are_those_of_their_names() -> None:
         rng.uniform(0, 9999, "cpu", 0),
     )
     assert abs(normal.mean()) < 0.02 and abs(normal.std() - 1) < 0.02
-    assert set(whole.tolist()) == set(range(7)) and abs(unit.mean() - 0.5) < 0.02 and 0 <= unit.min() <= unit.max() < 1
+    assert (
+        set(whole.tolist()) == set(range(7))
+        and abs(unit.mean() - 0.5) < 0.02
+        and 0 <= unit.min() <= unit.max() < 1
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 65, 1797, 20_000])
 def test_a_permutation_is_a_bijection(size: int) -> None:
     out = rng.permuted(np.arange(size), size, base=0, epoch=0)
     assert np.array_equal(np.sort(out), np.arange(size))
-    assert rng.permuted(np.array([size - 1]), size, 0, 0)[0] == out[-1], "an entry does not depend on the others asked"
+    assert rng.permuted(np.array([size - 1]), size, 0, 0)[0] == out[-1], (
+        "an entry does not depend on the others asked"
+    )
 
 
 def test_permutations_differ_by_epoch_and_by_seed_and_mix() -> None:
     index = np.arange(1797)
-    first, later, other = (rng.permuted(index, 1797, base, epoch) for base, epoch in ((0, 0), (0, 1), (1, 0)))
+    first, later, other = (
+        rng.permuted(index, 1797, base, epoch) for base, epoch in ((0, 0), (0, 1), (1, 0))
+    )
     for a, b in itertools.combinations((index, first, later, other), 2):
         assert (a == b).sum() < 10
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.1
@@ -70,7 +86,9 @@ def test_permutations_differ_by_epoch_and_by_seed_and_mix() -> None:
 @pytest.mark.parametrize(("batch_size", "size"), [(8, 64), (7, 100), (64, 10)])
 def test_the_data_order_covers_every_epoch_once(batch_size: int, size: int) -> None:
     steps = -(-3 * size // batch_size)
-    order = np.concatenate([rng.data_order(step, 0, batch_size, batch_size, size, 0) for step in range(1, steps + 1)])
+    order = np.concatenate(
+        [rng.data_order(step, 0, batch_size, batch_size, size, 0) for step in range(1, steps + 1)]
+    )
     epochs = order[: 3 * size].reshape(3, size)
     assert all(np.array_equal(np.sort(epoch), np.arange(size)) for epoch in epochs)
     assert not np.array_equal(epochs[0], epochs[1])

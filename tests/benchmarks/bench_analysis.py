@@ -20,7 +20,9 @@ def log_of(rows: int) -> pd.DataFrame:
     steps = rows // len(MODELS)
     step = np.tile(np.arange(1, steps + 1, dtype=np.int32), len(MODELS))
     model = np.repeat(np.arange(len(MODELS)), steps)
-    loss = (0.15 + 1 / np.sqrt(step) + 0.01 * np.random.default_rng(0).standard_normal(len(step))).astype(np.float32)
+    loss = (
+        0.15 + 1 / np.sqrt(step) + 0.01 * np.random.default_rng(0).standard_normal(len(step))
+    ).astype(np.float32)
     names = [f"DiT-{size}/{patch}" for size, patch in MODELS]
     text = {
         "study": pd.Categorical.from_codes(model * 0, ["bench"]),
@@ -30,13 +32,22 @@ def log_of(rows: int) -> pd.DataFrame:
         "conditioning": pd.Categorical.from_codes(model * 0, ["adaLN-Zero"]),
     }
     patch = np.array([patch for _, patch in MODELS])[model]
-    numbers = {"patch": patch, "seed": 0, "batch_size": 256, "gflops": 1.0, "step": step, "loss": loss}
+    numbers = {
+        "patch": patch,
+        "seed": 0,
+        "batch_size": 256,
+        "gflops": 1.0,
+        "step": step,
+        "loss": loss,
+    }
     return pd.DataFrame({**text, **numbers})
 
 
 def memory() -> float:
     """The most this process has held, in GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**30 if sys.platform == "darwin" else 2**20
+    )
 
 
 def main() -> None:
@@ -48,14 +59,18 @@ def main() -> None:
             layout.draw("figure_13", log, fig)
             with tempfile.TemporaryDirectory() as folder:
                 fig.savefig(Path(folder) / "figure_13.png")
-        print(f"draw {rows:>9,} rows: {time.perf_counter() - start:5.1f} s, {memory():.2f} GB at most")
+        print(
+            f"draw {rows:>9,} rows: {time.perf_counter() - start:5.1f} s, {memory():.2f} GB at most"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.csv"
         log.to_csv(path, index=False)
         del log
         start = time.perf_counter()
         tables.load_log(path)
-        print(f"load {rows:>9,} rows: {time.perf_counter() - start:5.1f} s, {memory():.2f} GB at most")
+        print(
+            f"load {rows:>9,} rows: {time.perf_counter() - start:5.1f} s, {memory():.2f} GB at most"
+        )
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness.base.files import write_json
 from harness.spec import Protocol, Run, Sweep, grid
 from harness.study.collect import collect
-from harness.study.store import SCHEMA, Store, write_json
+from harness.study.store import SCHEMA, Store
 
 VALUES = {"fid": 10.0, "sfid": 6.0, "inception_score": 100.0, "precision": 0.6, "recall": 0.6}
 
@@ -16,7 +17,9 @@ VALUES = {"fid": 10.0, "sfid": 6.0, "inception_score": 100.0, "precision": 0.6, 
 def fill(store: Store, count: int) -> Sweep:
     """A store of `count` records, ten a run."""
     runs = grid(Run, model="DiT-B/4", seed=list(range(count // 10)))
-    sweep = Sweep(name="many", runs=runs, steps=tuple(range(1, 11)), protocols=(Protocol(name="fid50k"),))
+    sweep = Sweep(
+        name="many", runs=runs, steps=tuple(range(1, 11)), protocols=(Protocol(name="fid50k"),)
+    )
     for run, step, protocol in sweep.cells:
         store.register(run)
         write_json(store.record(run, step, protocol), record(run, step, protocol))
@@ -24,9 +27,23 @@ def fill(store: Store, count: int) -> Sweep:
 
 
 def record(run: Run, step: int, protocol: Protocol) -> dict[str, object]:
-    origin = {"commit": "0" * 40, "device": "none", "seconds": 1.0, "checkpoint": "0" * 64, "warnings": []}
-    return {"schema": SCHEMA, "run": run.id, "step": step, "protocol": protocol.id, "n": 50_000, "values": VALUES,
-            "reference": {"digest": "0" * 64}, **origin}  # fmt: skip
+    origin = {
+        "commit": "0" * 40,
+        "device": "none",
+        "seconds": 1.0,
+        "checkpoint": "0" * 64,
+        "warnings": [],
+    }
+    return {
+        "schema": SCHEMA,
+        "run": run.id,
+        "step": step,
+        "protocol": protocol.id,
+        "n": 50_000,
+        "values": VALUES,
+        "reference": {"digest": "0" * 64},
+        **origin,
+    }
 
 
 def main() -> None:

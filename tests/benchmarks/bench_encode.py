@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import harness.base.torchvision_ops  # noqa: F401
-from harness.base.distributed import Place, Stop
+from harness.base.distributed import Rank, Stop
 from harness.data import DATASETS
 from harness.encoding import encode as encoding
 from harness.encoding.images import decoded, open_source
@@ -43,10 +43,17 @@ def released() -> Any:
     """sd-vae-ft-mse's network, with random weights."""
     torch.manual_seed(0)
     blocks = 4
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * blocks, up_block_types=("UpDecoderBlock2D",) * blocks,
-        block_out_channels=(128, 256, 512, 512), latent_channels=4, layers_per_block=2,
-    ).eval().requires_grad_(False)  # fmt: skip
+    return (
+        AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * blocks,
+            up_block_types=("UpDecoderBlock2D",) * blocks,
+            block_out_channels=(128, 256, 512, 512),
+            latent_channels=4,
+            layers_per_block=2,
+        )
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 @torch.inference_mode()
@@ -61,7 +68,13 @@ def bare(vae: Any, batches: list[torch.Tensor]) -> float:
 def ours(task: Encode, out: Path) -> float:
     """The same from files to files; the listing and the digests of the weights are in it."""
     began = time.perf_counter()
-    encoding.encode(replace(task, out=str(out)), Cluster(), Place(0, 1, torch.device("cpu")), Stop(), lambda *_: None)
+    encoding.encode(
+        replace(task, out=str(out)),
+        Cluster(),
+        Rank(0, 1, torch.device("cpu")),
+        Stop(),
+        lambda *_: None,
+    )
     return time.perf_counter() - began
 
 
@@ -73,13 +86,21 @@ def main(images: int, rounds: int) -> None:
         DATASETS[NAME] = replace(DATASETS[NAME], images=images, classes=2)
         vae, task = released(), Encode(str(folder / "images"), "", NAME, "ft-mse", images)
         encoding.load_vae, encoding.PIXELS = lambda *_: vae, BATCH * 256**2
-        x = torch.from_numpy(np.stack(list(decoded(source, range(images), 256, 2)))).permute(0, 3, 1, 2) / 127.5 - 1
+        x = (
+            torch.from_numpy(np.stack(list(decoded(source, range(images), 256, 2)))).permute(
+                0, 3, 1, 2
+            )
+            / 127.5
+            - 1
+        )
         batches = [torch.cat([part, part.flip(-1)]) for part in x.split(BATCH)]
         bare(vae, batches[:1])  # warm
         pairs = [(bare(vae, batches), ours(task, folder / str(i))) for i in range(rounds)]
     forwards, whole = zip(*pairs, strict=True)
     more = [100 * (mine / needed - 1) for needed, mine in pairs]
-    print(f"{images} images of 500 × 375, batches of {BATCH} with mirror images, {torch.get_num_threads()} threads;")
+    print(
+        f"{images} images of 500 × 375, batches of {BATCH} with mirror images, {torch.get_num_threads()} threads;"
+    )
     print(f"median (least … most) of {rounds} interleaved windows")
     rows = {
         "bare forwards, s an image": [t / images for t in forwards],

@@ -18,11 +18,11 @@ import torch
 from numpy.lib.format import open_memmap
 
 from harness.base import rng
+from harness.base.files import write_json
 from harness.data import DATASETS
 from harness.data import index as files
 from harness.data.latents import Latents
 from harness.encoding.encode import part
-from harness.study.store import write_json
 
 NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 
@@ -39,11 +39,26 @@ def make(folder: Path, images: int, shards: int = 128) -> None:
         open_memmap(path, "w+", np.float16, (rows, *shape))[:] = noise[:rows]
     np.save(files.labels_path(folder), np.zeros(images, np.int32))
     index = files.Index(
-        schema=files.SCHEMA, data=NAME, rows=images, shard=shard, shape=shape, dtype="float16", vae={"encoder": "none"},
-        scale=0.18215, crop=files.CROP, pixels=256, classes=[""] * 1000, source="", listing="", unreadable=[], made={},
+        schema=files.SCHEMA,
+        data=NAME,
+        rows=images,
+        shard=shard,
+        shape=shape,
+        dtype="float16",
+        vae={"encoder": "none"},
+        scale=0.18215,
+        crop=files.CROP,
+        pixels=256,
+        classes=[""] * 1000,
+        source="",
+        listing="",
+        unreadable=[],
+        made={},
         shards=[part(folder, path, path.stat().st_size, "") for path in paths],
-        labels=part(folder, files.labels_path(folder), files.labels_path(folder).stat().st_size, ""),
-    )  # fmt: skip
+        labels=part(
+            folder, files.labels_path(folder), files.labels_path(folder).stat().st_size, ""
+        ),
+    )
     write_json(files.index_path(folder), vars(index))
 
 
@@ -83,7 +98,11 @@ def forget(folder: Path) -> None:
 def memory() -> tuple[float, float]:
     """MB of this process's own memory, and of files it has mapped and touched."""
     lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
-    found = {words[0]: int(words[1]) / 1024 for words in lines if words and words[0] in ("RssAnon:", "RssFile:")}
+    found = {
+        words[0]: int(words[1]) / 1024
+        for words in lines
+        if words and words[0] in ("RssAnon:", "RssFile:")
+    }
     return found["RssAnon:"], found["RssFile:"]
 
 
@@ -99,21 +118,29 @@ def main(images: int, rounds: int = 7) -> None:
         cold = rate(read, Latents(NAME, folder), images // BATCH)
         data = Latents(NAME, folder)
         total = sum(x["bytes"] for x in data.index.shards) / 2**20
-        print(f"{images:,} images, {total:.0f} MB in {len(data.shards)} shards\n  {'read, cold':<18}{cold:>12,.0f}")
+        print(
+            f"{images:,} images, {total:.0f} MB in {len(data.shards)} shards\n  {'read, cold':<18}{cold:>12,.0f}"
+        )
         found: dict[str, list[float]] = {}
         for _ in range(rounds):
             for task in (read, read_fp32, batch):
-                found.setdefault(task.__name__, []).append(rate(task, data, min(images // BATCH, 40)))
+                found.setdefault(task.__name__, []).append(
+                    rate(task, data, min(images // BATCH, 40))
+                )
         for title, v in found.items():
             print(f"  {title:<18}{statistics.median(v):>12,.0f} ({min(v):,.0f} … {max(v):,.0f})")
         own, mapped = memory()
-        print(f"  memory of the process grew by {own - before:.0f} MB; {mapped:.0f} MB of files are mapped")
+        print(
+            f"  memory of the process grew by {own - before:.0f} MB; {mapped:.0f} MB of files are mapped"
+        )
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
         main(int(sys.argv[1]))
     else:  # each in a process of its own, for the memory
-        print(f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s: median (least … most), 2 threads")
+        print(
+            f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s: median (least … most), 2 threads"
+        )
         for size in (5_000, 40_000):
             subprocess.run([sys.executable, __file__, str(size)], check=True)

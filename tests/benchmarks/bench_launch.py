@@ -1,6 +1,7 @@
 """How long launching and looking take on a real Slurm: `python tests/benchmarks/bench_launch.py` prints wall seconds.
 
-Targets: 500 tasks launched in 30 s; status of 1,000 jobs in 2 s with one call of squeue; a follower, one call a round.
+Targets: 500 tasks launched in 30 s; status of 1,000 jobs in 2 s with one call of squeue; a
+follower, one call a round.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from site_verbs import ENDLESS, Files, Site  # noqa: E402
 def counted(site: Site) -> dict[str, str]:
     """An environment whose squeue writes down that it was called."""
     wrapper = site.folder / "squeue"
-    wrapper.write_text(f'#!/bin/sh\necho call >> {site.folder}/calls\nexec {shutil.which("squeue")} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\necho call >> {site.folder}/calls\nexec {shutil.which("squeue")} "$@"\n'
+    )
     wrapper.chmod(0o755)
     return {"PATH": f"{site.folder}:{site.lab.env['PATH']}"}
 
@@ -45,7 +48,9 @@ def measure(lab: Lab, folder: Path, tasks: int) -> None:
     site = Site(lab, folder)
     folder.mkdir()
     sweep = tiny_sweep(runs=tuple(tiny_run(seed=seed) for seed in range(tasks)), steps=(ENDLESS,))
-    files = site.write(sweep, nodes=4, cpus_per_task=4, throttle=1)  # one runs: the rest of the machine is free
+    files = site.write(
+        sweep, nodes=4, cpus_per_task=4, throttle=1
+    )  # one runs: the rest of the machine is free
     launched = seconds(site, "launch", files, "--dirty")
     before = calls(site)
     looks = [seconds(site, "status", files) for _ in range(5)]
@@ -58,8 +63,10 @@ def measure(lab: Lab, folder: Path, tasks: int) -> None:
     finished(follower)
     lab.run("scancel", "--name=tiny")
     site.empty()
-    print(f"{tasks:>6}{launched:>10.2f}{statistics.median(looks):>10.2f}{max(looks):>8.2f}{each:>14g}"
-          f"{asked:>10} in {rounds:g} rounds at most")  # fmt: skip
+    print(
+        f"{tasks:>6}{launched:>10.2f}{statistics.median(looks):>10.2f}{max(looks):>8.2f}{each:>14g}"
+        f"{asked:>10} in {rounds:g} rounds at most"
+    )
 
 
 def main() -> None:
@@ -70,7 +77,9 @@ def main() -> None:
         lab = Lab(Path(name) / "lab", 27800)
         lab.start()
         try:
-            print(f"{'tasks':>6}{'launch s':>10}{'status s':>10}{'most':>8}{'squeue calls':>14}{'follower':>10}")
+            print(
+                f"{'tasks':>6}{'launch s':>10}{'status s':>10}{'most':>8}{'squeue calls':>14}{'follower':>10}"
+            )
             for tasks in (500, 1000):
                 measure(lab, Path(name) / str(tasks), tasks)
         finally:

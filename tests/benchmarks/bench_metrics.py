@@ -26,16 +26,25 @@ def seconds(task: Callable[[], float]) -> tuple[float, float]:
 def distance(rounds: int = 3, width: int = 2048) -> None:
     """FID distance with a spectrum that falls off like Inception's; turns taken, since a machine is rarely idle."""
     draw = torch.Generator().manual_seed(0)
-    mixing = torch.randn(width, width, generator=draw) * torch.exp(-torch.arange(width) / 400)[:, None]
+    mixing = (
+        torch.randn(width, width, generator=draw) * torch.exp(-torch.arange(width) / 400)[:, None]
+    )
     one, two = (moments(torch.randn(6000, width, generator=draw) @ mixing) for _ in range(2))
     first, second = ({"mu": own.mean, "sigma": own.sigma} for own in (one, two))
     ours, theirs = [], []
     for _ in range(rounds):
-        ours.append(seconds(lambda: metrics.frechet_distance(one.mean, one.sigma, two.mean, two.sigma)))
-        theirs.append(seconds(lambda: fid_statistics_to_metric(first, second, False)["frechet_inception_distance"]))
+        ours.append(
+            seconds(lambda: metrics.frechet_distance(one.mean, one.sigma, two.mean, two.sigma))
+        )
+        theirs.append(
+            seconds(
+                lambda: fid_statistics_to_metric(first, second, False)["frechet_inception_distance"]
+            )
+        )
     own, other = (float(np.median([took for took, _ in runs])) for runs in (ours, theirs))
     print(
-        f"FID distance, d = {width}   ours {own:.2f} s   torch-fidelity {other:.2f} s   ratio {other / own:.1f}", end=""
+        f"FID distance, d = {width}   ours {own:.2f} s   torch-fidelity {other:.2f} s   ratio {other / own:.1f}",
+        end="",
     )
     print(f"   relative difference {abs(ours[0][1] / theirs[0][1] - 1):.1e}")
 

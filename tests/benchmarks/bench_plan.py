@@ -45,8 +45,9 @@ def seconds(sweep: Path, store: Path) -> float:
 
 def half_begun(folder: Path, sweep: Path) -> Path:
     """A store that has a folder, a state and a record for every second run: the plan has something to read."""
+    from harness.base.files import write_json
     from harness.spec import Sweep
-    from harness.study.store import Store, write_json
+    from harness.study.store import Store
     from harness.study.sweep_file import load_sweep
 
     store, wanted = Store(folder / "store"), load_sweep(str(sweep))
@@ -62,9 +63,10 @@ def half_begun(folder: Path, sweep: Path) -> Path:
 
 def measured(folder: Path) -> Path:
     """An empty store with one measured model: the plan has to scale the others."""
+    from harness.base.files import write_json
     from harness.spec import Run
     from harness.study.cost import training
-    from harness.study.store import Store, write_json
+    from harness.study.store import Store
 
     store, work = Store(folder / "measured"), training(Run(model="DiT-S/4"))
     row = {**vars(work), "images_per_second": 100.0, "date": "2026-01-01"}
@@ -86,7 +88,9 @@ def main(rounds: int = 5) -> None:
             }
             for kind, store in stores.items():
                 took = [seconds(sweep, store) for _ in range(rounds)]
-                print(f"{label:<12}{kind:<12}{statistics.median(took):>10.2f}{min(took):>8.2f}{max(took):>8.2f}")
+                print(
+                    f"{label:<12}{kind:<12}{statistics.median(took):>10.2f}{min(took):>8.2f}{max(took):>8.2f}"
+                )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """DDPM sampling beside the released sampler and beside bare forwards: `bench_sampler.py [--dit DIR] [--help]`.
 
-The cost of a step does not depend on their number: a window has --steps of them, where the paper takes 250.
+The cost of a step does not depend on their number: a window has --steps of them, where the paper
+takes 250.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ from torch import Tensor
 
 from harness.base.distributed import keep_freed_memory
 from harness.data import DATASETS
-from harness.models import build
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run
-from harness.study.cost import sampling_flop
+from harness.study.compute import network, sampling_flop
 
 
 def ours(run: Run, protocol: Protocol, device: torch.device, compiled: bool) -> Step:
     """harness.scoring.sample as harness.scoring.evaluate calls it."""
     keep_freed_memory()
-    net = build(run).to(device).eval()
+    net = network(run).to(device).eval()
     net = torch.compile(net) if compiled else net
     return lambda: sample(net, run, protocol, 0, protocol.images, device)
 
@@ -32,7 +32,7 @@ def ours(run: Run, protocol: Protocol, device: torch.device, compiled: bool) -> 
 def forwards(run: Run, protocol: Protocol, device: torch.device) -> Step:
     """As many forwards of our network, and nothing else."""
     keep_freed_memory()
-    data, net = DATASETS[run.data], build(run).to(device).eval()
+    data, net = DATASETS[run.data], network(run).to(device).eval()
     x = torch.randn(protocol.images, data.channels, data.size, data.size, device=device)
     t, y = torch.full((2, len(x)), 5, device=device)
 
@@ -46,7 +46,12 @@ def forwards(run: Run, protocol: Protocol, device: torch.device) -> Step:
 def released(folder: Path, run: Run, protocol: Protocol, device: torch.device) -> Step:
     """p_sample_loop of a checkout, as its sample_ddp.py calls it without guidance."""
     with imported(folder) as module:
-        net = module("models").DiT_models[run.model](input_size=32, num_classes=1000).to(device).eval()
+        net = (
+            module("models")
+            .DiT_models[run.model](input_size=32, num_classes=1000)
+            .to(device)
+            .eval()
+        )
         diffusion = module("diffusion").create_diffusion(str(protocol.sampling_steps))
     z = torch.randn(protocol.images, 4, 32, 32, device=device)
     y = torch.randint(1000, (len(z),), device=device)
@@ -62,7 +67,11 @@ def released(folder: Path, run: Run, protocol: Protocol, device: torch.device) -
 
 def makers(args: argparse.Namespace, run: Run, protocol: Protocol, device: torch.device) -> Makers:
     """What is compared: the reference first where it is given."""
-    found: Makers = {"facebookresearch/DiT": partial(released, args.dit, run, protocol, device)} if args.dit else {}
+    found: Makers = (
+        {"facebookresearch/DiT": partial(released, args.dit, run, protocol, device)}
+        if args.dit
+        else {}
+    )
     found["bare forwards"] = partial(forwards, run, protocol, device)
     for precision in args.precisions:
         mine = Protocol(**protocol.canonical() | {"precision": precision})
@@ -78,9 +87,20 @@ def main() -> None:
     args = parser.parse_args()
     device = head(args)
     for model in args.models:
-        run = Run(model=model, data="digits" if model.startswith("mini") else "imagenet256", precision="fp32")
+        run = Run(
+            model=model,
+            data="digits" if model.startswith("mini") else "imagenet256",
+            precision="fp32",
+        )
         protocol = Protocol(name="timed", images=args.batch, sampling_steps=args.steps)
-        table(model, makers(args, run, protocol, device), sampling_flop(run, protocol), args.batch, args, device)
+        table(
+            model,
+            makers(args, run, protocol, device),
+            sampling_flop(run, protocol),
+            args.batch,
+            args,
+            device,
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One training step beside the peers': `python tests/benchmarks/bench_training.py --dit DIR [--help]`.
 
-The peers import timm: `pip install --no-deps -t SITE timm`, then PYTHONPATH=SITE. diffusers' DiT is installed already.
+The peers import timm: `pip install --no-deps -t SITE timm`, then PYTHONPATH=SITE. diffusers' DiT is
+installed already.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import torch
 from sides import Makers, Step, head, imported, options, table
 from torch import Tensor, nn
 
-from harness.base.distributed import Place, keep_freed_memory
+from harness.base.distributed import Rank, keep_freed_memory
 from harness.models import MODELS
-from harness.spec import TIMESTEPS, Run
+from harness.objectives import TIMESTEPS
+from harness.spec import Run
 from harness.study.cluster import Cluster
-from harness.study.cost import gflops
+from harness.study.compute import gflops
 from harness.training.step import new_learner, stepper
 
 
@@ -34,7 +36,7 @@ def ours(run: Run, device: torch.device, compiled: bool) -> Step:
     """harness.training.step as harness.training.loop calls it."""
     keep_freed_memory()
     drawn = itertools.repeat(batch(run, device))
-    optimise = stepper(run, new_learner(run, device), Cluster(compile=compiled), Place(0, 1, device))
+    optimise = stepper(run, new_learner(run, device), Cluster(compile=compiled), Rank(0, 1, device))
     return lambda: optimise(drawn)
 
 
@@ -48,7 +50,12 @@ def update_ema(ema: nn.Module, net: nn.Module) -> None:
 def released(folder: Path, run: Run, device: torch.device) -> Step:
     """The released loop body: its network, its losses, AdamW with its defaults, its EMA, and loss.item()."""
     with imported(folder) as module:
-        net = module("models").DiT_models[run.model](input_size=32, num_classes=1000).to(device).train()
+        net = (
+            module("models")
+            .DiT_models[run.model](input_size=32, num_classes=1000)
+            .to(device)
+            .train()
+        )
         diffusion = module("diffusion").create_diffusion(timestep_respacing="")
     ema = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
@@ -71,10 +78,20 @@ def of_diffusers(run: Run, device: torch.device) -> Step:
     from diffusers.training_utils import EMAModel
 
     model = MODELS[run.model]
-    net = DiTTransformer2DModel(
-        num_attention_heads=model.heads, attention_head_dim=model.width // model.heads, in_channels=4, out_channels=8,
-        num_layers=model.depth, sample_size=32, patch_size=model.patch, num_embeds_ada_norm=1000,
-    ).to(device).train()  # fmt: skip
+    net = (
+        DiTTransformer2DModel(
+            num_attention_heads=model.heads,
+            attention_head_dim=model.width // model.heads,
+            in_channels=4,
+            out_channels=8,
+            num_layers=model.depth,
+            sample_size=32,
+            patch_size=model.patch,
+            num_embeds_ada_norm=1000,
+        )
+        .to(device)
+        .train()
+    )
     ema = EMAModel(net.parameters(), decay=0.9999)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
     x0, t, y, noise = batch(run, device)
@@ -108,7 +125,14 @@ def main() -> None:
     device = head(args)
     for model in args.models:
         run = Run(model=model, precision="fp32", batch_size=args.batch)
-        table(model, makers(args, run, device), 6e9 * gflops(run) * args.batch, args.batch, args, device)
+        table(
+            model,
+            makers(args, run, device),
+            6e9 * gflops(run) * args.batch,
+            args.batch,
+            args,
+            device,
+        )
 
 
 if __name__ == "__main__":

@@ -44,11 +44,15 @@ def matmul(size: int, device: torch.device) -> Step:
     return lambda: a @ b
 
 
-def serve(connection: Connection, make: Callable[[], Step], device: torch.device, window: float) -> None:
+def serve(
+    connection: Connection, make: Callable[[], Step], device: torch.device, window: float
+) -> None:
     """One side in a process of its own, since what we ask of the C library must not help the others."""
     torch.manual_seed(0)
     step = make()
-    once = [clock(step, 1, device) for _ in range(3)][-1]  # the first compiles, the second fills caches
+    once = [clock(step, 1, device) for _ in range(3)][
+        -1
+    ]  # the first compiles, the second fills caches
     connection.send(once)
     while connection.recv():
         connection.send(clock(step, max(1, round(window / once)), device))
@@ -74,9 +78,13 @@ def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> d
 
 def options(about: str | None) -> argparse.ArgumentParser:
     """What every comparison with peers takes; their code is given by path and never part of this project."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dit", type=Path, help="a checkout of github.com/facebookresearch/DiT")
-    parser.add_argument("--fast-dit", type=Path, help="a checkout of github.com/chuanyangjin/fast-DiT")
+    parser.add_argument(
+        "--fast-dit", type=Path, help="a checkout of github.com/chuanyangjin/fast-DiT"
+    )
     parser.add_argument("--models", nargs="+", default=["DiT-S/8", "DiT-S/4", "DiT-B/4"])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precisions", nargs="+", default=["fp32"], help="fp32, tf32, bf16")
@@ -86,7 +94,14 @@ def options(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def table(model: str, makers: Makers, work: float, images: int, args: argparse.Namespace, device: torch.device) -> None:
+def table(
+    model: str,
+    makers: Makers,
+    work: float,
+    images: int,
+    args: argparse.Namespace,
+    device: torch.device,
+) -> None:
     """images/s, the ratio to the first side window by window, and the share of the fp32 matmul rate beside it.
 
     work: operations of one step, which makes `images` images.
@@ -108,7 +123,13 @@ def table(model: str, makers: Makers, work: float, images: int, args: argparse.N
 def head(args: argparse.Namespace) -> torch.device:
     """Says what is measured on, above the tables."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    name = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} threads"
+    )
     print(f"torch {torch.__version__}, {name}, batch {args.batch}, {args.rounds} windows a side")
-    print(f"{'model':<9}{'side':<24}{'images/s':>9}{'ratio':>8}  (least … most){'of fp32 matmul':>16}")
+    print(
+        f"{'model':<9}{'side':<24}{'images/s':>9}{'ratio':>8}  (least … most){'of fp32 matmul':>16}"
+    )
     return device

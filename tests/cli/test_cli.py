@@ -11,13 +11,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, cluster_file, environment, refused, tiny_run, tiny_sweep, told, tree, written
+from helpers import (
+    ROOT,
+    cluster_file,
+    environment,
+    refused,
+    tiny_run,
+    tiny_sweep,
+    told,
+    tree,
+    written,
+)
 from torch import Tensor
 
+from harness.base.files import is_whole, read_json, write_json
 from harness.cli import main as cli
 from harness.scoring import reference
 from harness.spec import Run, Sweep
-from harness.study.store import Store, is_whole, read_json, write_json
+from harness.study.store import Store
 from harness.study.sweep_file import SWEEPS, load_sweep
 
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.py") if not path.stem.startswith("_"))
@@ -41,15 +52,21 @@ def test_every_verb_of_the_spine_is_there() -> None:
     assert {*ON_A_SWEEP, "report"} <= VERBS.keys()
 
 
-@pytest.mark.parametrize("words", [[], ["plam", "digits"], ["plan"], ["run", "digits", "--workers", "two"]])
-def test_a_command_line_that_makes_no_sense_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [[], ["plam", "digits"], ["plan"], ["run", "digits", "--workers", "two"]]
+)
+def test_a_command_line_that_makes_no_sense_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(words)
     assert end.value.code == 2 and "usage: harness" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_sweep_loads_and_plans(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_sweep_loads_and_plans(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep = load_sweep(name)
     status, text, err = told(capsys, "plan", name, "--store", tmp_path / "none", "--json")
     plan = json.loads(text)
@@ -61,13 +78,16 @@ def test_every_sweep_loads_and_plans(name: str, tmp_path: Path, capsys: pytest.C
 
 def test_the_paper_grid_is_the_papers() -> None:
     sweep = load_sweep("dit_grid")
-    assert {run.model for run in sweep.runs} == {f"DiT-{s}/{p}" for s in ("S", "B", "L", "XL") for p in (8, 4, 2)}
+    assert {run.model for run in sweep.runs} == {
+        f"DiT-{s}/{p}" for s in ("S", "B", "L", "XL") for p in (8, 4, 2)
+    }
     assert 400_000 in sweep.steps and {run.batch_size for run in sweep.runs} == {256}
 
 
 @pytest.mark.parametrize("verb", ON_A_SWEEP)
 @pytest.mark.parametrize(
-    ("name", "fault"), [("digit", "did you mean digits"), ("nowhere/x.py", "no sweep 'nowhere/x.py'")]
+    ("name", "fault"),
+    [("digit", "did you mean digits"), ("nowhere/x.py", "no sweep 'nowhere/x.py'")],
 )
 def test_a_sweep_that_is_not_there_is_named_with_the_nearest(
     verb: str, name: str, fault: str, capsys: pytest.CaptureFixture[str]
@@ -102,7 +122,10 @@ ONE = "[Run(model='DiT-S/2')]"
         (SWEEP_OF.format(runs=ONE, steps="(20, 10)"), r"must rise without repeats: \(10, 20\)"),
         (SWEEP_OF.format(runs=ONE, steps="(-10, 10)"), "-10 must be at least 1"),
         (SWEEP_OF.format(runs=ONE, steps="None"), r"x\.py:2: "),
-        (SWEEP_OF.format(runs="grid(Run, model=['a', 'b'])", steps="(1,)"), r"'a' is unknown.*'b' is unknown"),
+        (
+            SWEEP_OF.format(runs="grid(Run, model=['a', 'b'])", steps="(1,)"),
+            r"'a' is unknown.*'b' is unknown",
+        ),
     ],
 )
 @pytest.mark.parametrize("verb", ["plan", "run"])
@@ -135,12 +158,14 @@ def test_a_cluster_file_that_is_wrong_is_told_in_a_line(
     assert re.search(fault, refused(capsys, "plan", "digits", "--cluster", path))
 
 
-def test_flags_stand_above_the_cluster_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_stand_above_the_cluster_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cluster = cluster_file(tmp_path, store=str(tmp_path / "one"))
     for words, store in (((), "one"), (("--store", tmp_path / "two"), "two")):
-        assert json.loads(told(capsys, "plan", "digits", "--json", "--cluster", cluster, *words)[1])["store"] == str(
-            tmp_path / store
-        )
+        assert json.loads(
+            told(capsys, "plan", "digits", "--json", "--cluster", cluster, *words)[1]
+        )["store"] == str(tmp_path / store)
     assert "workers = 0 must be at least 1" in refused(capsys, "run", "digits", "--workers", 0)
 
 
@@ -171,7 +196,9 @@ def test_collect_into_a_folder_that_cannot_be_made_is_refused(
     words: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    assert str(tmp_path / "file") in refused(capsys, "collect", *words, tmp_path / "store", "--out", tmp_path / "file")
+    assert str(tmp_path / "file") in refused(
+        capsys, "collect", *words, tmp_path / "store", "--out", tmp_path / "file"
+    )
 
 
 def test_a_read_only_store_is_refused(
@@ -195,7 +222,10 @@ def whole(root: Path) -> bool:
 
 @pytest.mark.parametrize("size", [4, 16, 120, 600, 1180])
 def test_a_full_disk_is_told_in_a_line_and_nothing_is_half_written(
-    size: int, words: tuple[object, ...], mount: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    size: int,
+    words: tuple[object, ...],
+    mount: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Full at different moments: at run.json, the log, the weights, the state, the score."""
     disk = mount(f"size={size}k")
@@ -214,7 +244,10 @@ def test_another_run_under_the_same_id_is_refused(
     before = tree(store.root)
     for verb in ("plan", "run"):
         line = refused(capsys, verb, *words, store.root)
-        assert f"{path} is another run than {run.id} (they differ in lr): move that folder away" in line
+        assert (
+            f"{path} is another run than {run.id} (they differ in lr): move that folder away"
+            in line
+        )
     path.write_text('{"model": ')
     assert f"{path} is not JSON" in refused(capsys, "plan", *words, store.root)
     assert tree(store.root) == before
@@ -222,8 +255,14 @@ def test_another_run_under_the_same_id_is_refused(
 
 def test_python_m_harness_is_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "plan", "digt"]
-    done = subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("harness: no sweep 'digt'") and done.stderr.count("\n") == 1
+    done = subprocess.run(
+        command, env=environment(), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr.startswith("harness: no sweep 'digt'")
+        and done.stderr.count("\n") == 1
+    )
 
 
 def test_samples_of_a_run_are_written_as_adm_reads_them(
@@ -235,8 +274,14 @@ def test_samples_of_a_run_are_written_as_adm_reads_them(
     assert reference.array_shape(out) == (64, 16, 1)
     assert "must name one run" in refused(capsys, "sample", *at, "--run", "DiT-S/8", "--out", out)
     absent = tmp_path / "absent.npz"
-    status, _, err = told(capsys, "sample", *at, "--run", "mini-DiT-S/8", "--step", 7, "--out", absent)
-    assert status == 1 and "has no ema weights at step 7" in err.splitlines()[-1] and not absent.exists()
+    status, _, err = told(
+        capsys, "sample", *at, "--run", "mini-DiT-S/8", "--step", 7, "--out", absent
+    )
+    assert (
+        status == 1
+        and "has no ema weights at step 7" in err.splitlines()[-1]
+        and not absent.exists()
+    )
 
 
 def test_a_sweep_read_back_from_its_repr_is_itself(tmp_path: Path) -> None:

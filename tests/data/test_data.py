@@ -19,7 +19,7 @@ import torch
 from drawings import CLASSES
 from PIL import Image
 
-from harness.base.prefetch import ahead
+from harness.base.prefetch import prefetch
 from harness.encoding.images import Source, center_crop, decoded, open_source
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +35,9 @@ def adm(image: Image.Image, size: int) -> Array:
     while min(*image.size) >= 2 * size:
         image = image.resize(tuple(x // 2 for x in image.size), resample=Image.Resampling.BOX)
     scale = size / min(*image.size)
-    image = image.resize(tuple(round(x * scale) for x in image.size), resample=Image.Resampling.BICUBIC)
+    image = image.resize(
+        tuple(round(x * scale) for x in image.size), resample=Image.Resampling.BICUBIC
+    )
     arr = np.array(image)
     crop_y, crop_x = (arr.shape[0] - size) // 2, (arr.shape[1] - size) // 2
     return arr[crop_y : crop_y + size, crop_x : crop_x + size]
@@ -43,7 +45,17 @@ def adm(image: Image.Image, size: int) -> Array:
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [(500, 375), (333, 500), (64, 64), (127, 128), (128, 127), (65, 1000), (20, 33), (1, 7), (513, 257)],
+    [
+        (500, 375),
+        (333, 500),
+        (64, 64),
+        (127, 128),
+        (128, 127),
+        (65, 1000),
+        (20, 33),
+        (1, 7),
+        (513, 257),
+    ],
 )
 def test_the_crop_is_adms(width: int, height: int) -> None:
     image = picture(width, height)
@@ -63,7 +75,12 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def of(*files: bytes) -> Source:
-    return Source([str(i) for i in range(len(files))], np.zeros(len(files), np.int32), ["all"], files.__getitem__)
+    return Source(
+        [str(i) for i in range(len(files))],
+        np.zeros(len(files), np.int32),
+        ["all"],
+        files.__getitem__,
+    )
 
 
 def only(data: bytes, side: int = 8) -> Array:
@@ -86,20 +103,43 @@ def palette() -> Image.Image:
     ("data", "wanted"),
     [
         (encoded(Image.fromarray(RAMP)), np.stack([RAMP] * 3, -1)),
-        (encoded(Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)])), np.stack([RAMP] * 3, -1)),
         (
-            encoded(Image.merge("RGBA", [Image.fromarray(x) for x in (RAMP, RAMP.T, 255 - RAMP, 0 * RAMP)])),
+            encoded(Image.merge("LA", [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)])),
+            np.stack([RAMP] * 3, -1),
+        ),
+        (
+            encoded(
+                Image.merge(
+                    "RGBA", [Image.fromarray(x) for x in (RAMP, RAMP.T, 255 - RAMP, 0 * RAMP)]
+                )
+            ),
             np.stack([RAMP, RAMP.T, 255 - RAMP], -1),
         ),
-        (encoded(palette(), transparency=3), np.stack([RAMP // 4, 255 - RAMP // 4, 0 * RAMP + 7], -1)),
+        (
+            encoded(palette(), transparency=3),
+            np.stack([RAMP // 4, 255 - RAMP // 4, 0 * RAMP + 7], -1),
+        ),
         (encoded(Image.fromarray(DEEP)), np.stack([DEEP.clip(0, 255)] * 3, -1)),
         (
-            encoded(Image.merge("CMYK", [Image.fromarray(x) for x in (RAMP, RAMP.T, 255 - RAMP, 0 * RAMP)]), "TIFF"),
+            encoded(
+                Image.merge(
+                    "CMYK", [Image.fromarray(x) for x in (RAMP, RAMP.T, 255 - RAMP, 0 * RAMP)]
+                ),
+                "TIFF",
+            ),
             np.stack([255 - RAMP, 255 - RAMP.T, RAMP], -1),
         ),
         (encoded(Image.fromarray(RAMP > 99)), np.stack([255 * (RAMP > 99)] * 3, -1)),
     ],
-    ids=["grey", "grey with alpha", "alpha is dropped", "palette", "16 bits are clipped", "CMYK", "two colours"],
+    ids=[
+        "grey",
+        "grey with alpha",
+        "alpha is dropped",
+        "palette",
+        "16 bits are clipped",
+        "CMYK",
+        "two colours",
+    ],
 )
 def test_odd_modes_become_rgb_as_pillow_has_it(data: bytes, wanted: Array) -> None:
     assert np.array_equal(only(data), wanted)
@@ -117,7 +157,9 @@ def test_files_that_are_no_images_are_told_in_their_places() -> None:
     files = (good, b"", b"no image", good[:-200], good, encoded(picture(9, 9))[:60])
     found = list(decoded(of(*files), [4, 3, 2, 1, 0, 5], 8, threads=3))
     assert [isinstance(x, str) for x in found] == [False, True, True, True, False, True]
-    assert found[2] == "UnidentifiedImageError: cannot identify image file" and "truncated" in str(found[1])
+    assert found[2] == "UnidentifiedImageError: cannot identify image file" and "truncated" in str(
+        found[1]
+    )
     assert np.array_equal(found[0], found[4])
 
 
@@ -163,19 +205,35 @@ def test_an_archive_is_the_folder_it_was_made_of(
     pack: Callable[[dict[str, bytes], Path], Path], pictures: Path, tmp_path: Path
 ) -> None:
     known = open_source(pictures)
-    assert known.classes == list(CLASSES) and sorted(known.names) == known.names and len(known.names) == 14
-    files = {name: (pictures / name).read_bytes() for name in reversed(known.names)}  # in another order
+    assert (
+        known.classes == list(CLASSES)
+        and sorted(known.names) == known.names
+        and len(known.names) == 14
+    )
+    files = {
+        name: (pictures / name).read_bytes() for name in reversed(known.names)
+    }  # in another order
     found = open_source(pack(files | {"cat/notes.txt": b"no image"}, tmp_path))
-    assert (found.names, found.classes, found.digest()) == (known.names, known.classes, known.digest())
+    assert (found.names, found.classes, found.digest()) == (
+        known.names,
+        known.classes,
+        known.digest(),
+    )
     assert [found.read(i) for i in range(14)] == [known.read(i) for i in range(14)]
 
 
 def test_the_digest_of_a_source_is_of_names_and_labels() -> None:
-    kinds = [of(b"", b""), of(b""), Source(["0", "1"], np.array([0, 1], np.int32), ["a", "b"], lambda i: b"")]
+    kinds = [
+        of(b"", b""),
+        of(b""),
+        Source(["0", "1"], np.array([0, 1], np.int32), ["a", "b"], lambda i: b""),
+    ]
     assert len({source.digest() for source in kinds}) == 3
 
 
-def test_where_there_are_no_images_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_are_no_images_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, dataset = tmp_path / "notes.txt", tmp_path / "dataset"
     text.write_text("no archive")
     (dataset / "train").mkdir(parents=True)
@@ -200,9 +258,14 @@ def saved(folder: Path, columns: dict[str, Any], features: dict[str, Any]) -> Pa
     folder.mkdir()
     for i, name in enumerate(files):
         part = table.slice(i * 5, 5 if i == 0 else None)
-        with pyarrow.OSFile(str(folder / name), "wb") as file, pyarrow.ipc.new_stream(file, part.schema) as stream:
+        with (
+            pyarrow.OSFile(str(folder / name), "wb") as file,
+            pyarrow.ipc.new_stream(file, part.schema) as stream,
+        ):
             stream.write_table(part)
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in files]}))
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": name} for name in files]})
+    )
     (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
     return folder
 
@@ -212,7 +275,9 @@ def test_a_hugging_face_dataset_on_disk(pictures: Path, tmp_path: Path) -> None:
     images = [{"bytes": known.read(i), "path": None} for i in range(13)]
     images.append({"bytes": None, "path": str(pictures / known.names[13])})
     columns = {"label": known.labels.tolist(), "picture": images}
-    found = open_source(saved(tmp_path / "saved", columns, {"label": label, "picture": {"_type": "Image"}}))
+    found = open_source(
+        saved(tmp_path / "saved", columns, {"label": label, "picture": {"_type": "Image"}})
+    )
     assert found.classes == known.classes and found.labels.tolist() == known.labels.tolist()
     assert [found.read(i) for i in range(14)] == [known.read(i) for i in range(14)]
     with pytest.raises(ValueError, match="has columns of ClassLabel, none of Image, or"):
@@ -228,12 +293,12 @@ def test_the_next_item_is_made_before_it_is_asked_for() -> None:
             yield i
         raise ValueError("the last")
 
-    found = ahead(items(), torch.device("cpu"))
+    found = prefetch(items(), torch.device("cpu"))
     assert next(found) == 0 and begun[1].wait(10) and not begun[2].is_set()
     assert [next(found), next(found)] == [1, 2]
     with pytest.raises(ValueError, match="the last"):
         next(found)
-    before, early = threading.active_count(), ahead(items(), torch.device("cpu"))
+    before, early = threading.active_count(), prefetch(items(), torch.device("cpu"))
     assert next(early) == 0
     early.close()  # type: ignore[attr-defined]  # a generator
     assert threading.active_count() == before

@@ -20,15 +20,17 @@ from helpers import do, ranks, refused, told, tree
 from PIL import Image
 
 from harness.base.distributed import Interrupted
-from harness.data import DATASETS, Data, shards
+from harness.base.errors import as_user_error
+from harness.base.files import claim, read_json, read_lines
+from harness.data import DATASETS, Data
 from harness.data.index import index_path, read_index, shard_path
+from harness.encoding import shards
 from harness.encoding.images import center_crop
-from harness.launch import run as work
-from harness.launch.submit import from_json, to_json
+from harness.launch.perform import perform
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.study.cluster import Cluster
-from harness.study.store import Store, claim, in_a_line, read_json, read_lines
-from harness.study.tasks import Encode, missing
+from harness.study.store import Store
+from harness.study.tasks import Encode, from_json, to_json
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -43,7 +45,9 @@ def encode(task: Encode, vae: Path, **cluster: Any) -> list[str]:
 
 
 def rows(folder: Path) -> np.ndarray[Any, Any]:
-    return np.concatenate([np.load(shard_path(folder, i)) for i in range(len(read_index(folder).shards))])
+    return np.concatenate(
+        [np.load(shard_path(folder, i)) for i in range(len(read_index(folder).shards))]
+    )
 
 
 def unchanged(folder: Path) -> tuple[int, int]:
@@ -67,19 +71,29 @@ def undisturbed(pictures: Path, vae: Path, tmp_path_factory: pytest.TempPathFact
 
 
 @torch.no_grad()
-def test_both_mirror_images_are_what_the_vae_makes_of_them(undisturbed: Path, pictures: Path, vae: Path) -> None:
+def test_both_mirror_images_are_what_the_vae_makes_of_them(
+    undisturbed: Path, pictures: Path, vae: Path
+) -> None:
     net, found, index = load_vae("ft-mse", vae), rows(undisturbed), read_index(undisturbed)
     names = sorted(str(path.relative_to(pictures)) for path in pictures.glob("*/*"))
     for name, row in zip(names, found, strict=True):
-        pixels = torch.from_numpy(center_crop(Image.open(pictures / name), 32).copy()).permute(2, 0, 1) / 127.5 - 1
-        for x, (mean, deviation) in zip((pixels, pixels.flip(-1)), torch.from_numpy(row).float(), strict=True):
+        pixels = (
+            torch.from_numpy(center_crop(Image.open(pictures / name), 32).copy()).permute(2, 0, 1)
+            / 127.5
+            - 1
+        )
+        for x, (mean, deviation) in zip(
+            (pixels, pixels.flip(-1)), torch.from_numpy(row).float(), strict=True
+        ):
             posterior = net.encode(x[None]).latent_dist
             assert torch.allclose(posterior.mean[0], mean, atol=2e-3, rtol=2e-3)
             assert torch.allclose(posterior.std[0], deviation, atol=2e-3, rtol=2e-3)
     assert found.dtype == np.float16 and found.shape == (14, 2, 2, 4, 4, 4)
     labels = np.load(undisturbed / index.labels["file"])
     assert [index.classes[y] for y in labels] == [name.split("/")[0] for name in names]
-    assert index.scale == 0.18215 and index.vae["digest"] == encoder_digest(net) and index.count == 14
+    assert (
+        index.scale == 0.18215 and index.vae["digest"] == encoder_digest(net) and index.count == 14
+    )
 
 
 def test_the_digest_is_of_the_encoder_alone(vae: Path, tmp_path: Path) -> None:
@@ -91,7 +105,9 @@ def test_the_digest_is_of_the_encoder_alone(vae: Path, tmp_path: Path) -> None:
     assert encoder_digest(other) != encoder_digest(net)
 
 
-def test_what_is_lost_is_made_again_and_nothing_else(task: Encode, undisturbed: Path, vae: Path) -> None:
+def test_what_is_lost_is_made_again_and_nothing_else(
+    task: Encode, undisturbed: Path, vae: Path
+) -> None:
     out = Path(shutil.copytree(undisturbed, task.out))
     whole, kept = written(out), unchanged(out)
     shard_path(out, 1).unlink()
@@ -99,7 +115,7 @@ def test_what_is_lost_is_made_again_and_nothing_else(task: Encode, undisturbed: 
     (out / "shards" / ".00002.npy.123").write_bytes(b"of a killed writer")
     encode(task, vae)
     assert written(out) == whole and unchanged(out) == kept
-    assert {name for name in tree(out) if "/." in name} == set() and missing(task, Store(out)) == []
+    assert {name for name in tree(out) if "/." in name} == set() and task.is_done(Store(out))
     now = index_path(out).stat().st_mtime_ns
     encode(task, vae)
     assert index_path(out).stat().st_mtime_ns == now, "asked twice, done once"
@@ -119,7 +135,10 @@ def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
     with pytest.raises(Interrupted, match="run the same command to go on"):
         encode(task, vae)
     monkeypatch.setattr(shards, "header", header)
-    assert set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"} and task.start == 1
+    assert (
+        set(tree(out)) == {"encode.lock", "shards", "shards/00000.npy", "shards/00000.json"}
+        and task.position(Store(Path(task.out))) == 1
+    )
     kept = unchanged(out)
     encode(task, vae)
     assert written(out) == written(undisturbed) and unchanged(out) == kept
@@ -140,13 +159,18 @@ do(Encode(source, out, "tiny", "ft-mse", 5), Store(Path(out)), paths={"ft-mse": 
 def test_ranks_share_the_shards(task: Encode, undisturbed: Path, vae: Path) -> None:
     ranks(2, RANK, task.source, task.out, vae)
     mine, its = (read_json(index_path(Path(path))) for path in (task.out, undisturbed))
-    assert written(Path(task.out)) == written(undisturbed) and {**mine, "made": 0} == {**its, "made": 0}
+    assert written(Path(task.out)) == written(undisturbed) and {**mine, "made": 0} == {
+        **its,
+        "made": 0,
+    }
 
 
 def test_a_shard_of_another_vae_is_noticed(task: Encode, undisturbed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(undisturbed, task.out))
     shard_path(out, 1).unlink()
-    with pytest.raises(ValueError, match=r"00000.npy was made with \{'vae': .*choose another --out"):
+    with pytest.raises(
+        ValueError, match=r"00000.npy was made with \{'vae': .*choose another --out"
+    ):
         encode(task, autoencoder(tmp_path / "vae", seed=1))
     assert set(written(out)) == {"00000.npy", "00002.npy"}
     shutil.copy(shard_path(undisturbed, 1), shard_path(out, 1))
@@ -164,17 +188,30 @@ def test_a_shard_of_another_vae_is_noticed(task: Encode, undisturbed: Path, tmp_
     ],
 )
 def test_what_does_not_fit_is_told_first(
-    fields: dict[str, int], network: dict[str, Any] | None, fault: str, task: Encode, vae: Path, tmp_path: Path,
+    fields: dict[str, int],
+    network: dict[str, Any] | None,
+    fault: str,
+    task: Encode,
+    vae: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setitem(DATASETS, "tiny", Data(**vars(TINY) | fields))
-    path = tmp_path / "other" if network is None else autoencoder(tmp_path / "vae", **network) if network else vae
+    path = (
+        tmp_path / "other"
+        if network is None
+        else autoencoder(tmp_path / "vae", **network)
+        if network
+        else vae
+    )
     with pytest.raises(ValueError, match=fault) as error:
         encode(task, path)
     assert "\n" not in str(error.value) and tree(Path(task.out)) <= {"encode.lock"}
 
 
-def test_weights_that_are_broken_are_told(task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_are_broken_are_told(
+    task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from harness.encoding import encode as loop
 
     broken = load_vae("ft-mse", vae)
@@ -185,7 +222,9 @@ def test_weights_that_are_broken_are_told(task: Encode, vae: Path, monkeypatch: 
     assert written(Path(task.out)) == {}
 
 
-def test_unreadable_images_are_left_out_and_listed(task: Encode, undisturbed: Path, vae: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_left_out_and_listed(
+    task: Encode, undisturbed: Path, vae: Path, tmp_path: Path
+) -> None:
     source = tmp_path / "images"
     shutil.copytree(task.source, source)
     names = sorted(str(path.relative_to(source)) for path in source.glob("*/*"))
@@ -193,11 +232,15 @@ def test_unreadable_images_are_left_out_and_listed(task: Encode, undisturbed: Pa
     (source / names[13]).write_bytes((source / names[13]).read_bytes()[:100])
     task, out = replace(task, source=str(source)), Path(task.out)
     with pytest.raises(
-        ValueError, match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*mend them"
+        ValueError,
+        match=rf"2 images were unreadable .* lists all: {names[3]} \(in 00000.npy\): .*mend them",
     ):
         encode(task, vae)
     index, found = read_index(out), rows(out)
-    assert [(x["row"], x["name"]) for x in index.unreadable] == [(3, names[3]), (13, names[13])] and index.count == 12
+    assert [(x["row"], x["name"]) for x in index.unreadable] == [
+        (3, names[3]),
+        (13, names[13]),
+    ] and index.count == 12
     bad = np.isnan(found.reshape(14, -1))
     assert np.flatnonzero(bad.any(1)).tolist() == np.flatnonzero(bad.all(1)).tolist() == [3, 13]
     assert np.abs(found[:3].astype(float) - rows(undisturbed)[:3]).max() < 2e-3
@@ -212,7 +255,7 @@ def test_unreadable_images_are_left_out_and_listed(task: Encode, undisturbed: Pa
 
 def test_a_disk_that_fills_half_way_keeps_whole_shards(
     task: Encode, mount: Callable[[str], Path], vae: Path
-) -> None:  # fmt: skip
+) -> None:
     disk = mount("size=300k")
     task, filler = replace(task, out=str(disk / "latents"), shard=1), disk / "filler"
 
@@ -223,15 +266,17 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(
 
     cluster = Cluster(device="cpu", paths={"ft-mse": str(vae)})
     with pytest.raises(OSError, match=str(disk)) as error:
-        work.perform(task, Store(disk), cluster, fill)
-    assert "free some space and run the same command again" in in_a_line(error.value)
+        perform(task, Store(disk), cluster, fill)
+    assert "free some space and run the same command again" in str(as_user_error(error.value))
     kept = len(written(Path(task.out)))
     assert 0 < kept < 14 and not [name for name in tree(disk) if "/." in name]
     filler.unlink()
     assert len(encode(task, vae)) == 14 - kept and read_index(Path(task.out)).count == 14
 
 
-def test_a_disk_that_is_too_small_is_told_first(task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_told_first(
+    task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = type("Usage", (), {"free": 14 * 2 * 2 * 64 * 2 - 1})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match=r"has 0.0 GB free, the latents need 0.0"):
@@ -248,14 +293,24 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
-        (lambda out: flip(shard_path(out, 1)), "00001.npy is damaged, .*: delete it, and harness encode .*anew"),
+        (
+            lambda out: flip(shard_path(out, 1)),
+            "00001.npy is damaged, .*: delete it, and harness encode .*anew",
+        ),
         (lambda out: flip(out / "labels.npy"), r"labels.npy is damaged"),
         (lambda out: shard_path(out, 0).unlink(), "00000.npy is not there: harness encode"),
-        (lambda out: os.truncate(shard_path(out, 2), 99), "00002.npy has 99 bytes, not 2176: harness encode"),
+        (
+            lambda out: os.truncate(shard_path(out, 2), 99),
+            "00002.npy has 99 bytes, not 2176: harness encode",
+        ),
     ],
 )
 def test_verify_reads_every_byte(
-    spoil: Callable[[Path], None], fault: str, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spoil: Callable[[Path], None],
+    fault: str,
+    undisturbed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = Path(shutil.copytree(undisturbed, tmp_path / "latents"))
     status, said, _ = told(capsys, "encode", out, "--verify")
@@ -282,10 +337,12 @@ def test_the_verb_encodes_here_with_a_bar(
     with claim(Path(task.out) / "encode.lock"):
         shard_path(Path(task.out), 0).unlink()
         status, _, err = told(capsys, *command)
-    assert status == 1 and "is being worked on by another process" in err
+    assert status == 1 and "is locked by another process" in err
 
 
-def test_the_verb_submits_once(task: Encode, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_verb_submits_once(
+    task: Encode, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = words(task, tmp_path, vae, "debug")
     status, said, _ = told(capsys, *command)
     assert status == 0 and "1 jobs submitted, 0 from before; harness logs encode-tiny" in said
@@ -297,8 +354,17 @@ def test_the_verb_submits_once(task: Encode, vae: Path, tmp_path: Path, capsys: 
     assert from_json(json.loads(json.dumps(to_json(task)))) == task
 
 
-def test_all_mistakes_of_the_command_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = refused(capsys, "encode", tmp_path / "absent", "--data", "digits", "--vae", "identity", "--shard", 0)
-    for fault in ("--data digits is unknown", "--vae identity is unknown", "--shard 0 must be at least 1",
-                  "--out DIR is missing", "there is nothing at"):  # fmt: skip
+def test_all_mistakes_of_the_command_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(
+        capsys, "encode", tmp_path / "absent", "--data", "digits", "--vae", "identity", "--shard", 0
+    )
+    for fault in (
+        "--data digits is unknown",
+        "--vae identity is unknown",
+        "--shard 0 must be at least 1",
+        "--out DIR is missing",
+        "there is nothing at",
+    ):
         assert fault in line

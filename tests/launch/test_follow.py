@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
 
+from harness.base.errors import UserError
 from harness.launch import follow as module
 from harness.launch.follow import AGAIN, follow, from_json, prefix
 from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
 from harness.launch.submit import Reconciled
 from harness.study.cluster import Cluster
+from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import missing
 
 SWEEP = tiny_sweep(runs=(tiny_run(), tiny_run(seed=1)))
 
@@ -34,13 +35,23 @@ def until(check: Callable[[], object]) -> None:
 def test_a_sweep_survives_the_way_through_json() -> None:
     from dataclasses import asdict
 
-    sweep = tiny_sweep(protocols=(tiny_protocol(), tiny_protocol(name="other", reference_digest="ab")))
+    sweep = tiny_sweep(
+        protocols=(tiny_protocol(), tiny_protocol(name="other", reference_digest="ab"))
+    )
     assert from_json(json.loads(json.dumps(asdict(sweep)))) == sweep
 
 
-def test_errors_are_said_and_tried_again_after_the_first_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_said_and_tried_again_after_the_first_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, cluster, said = Store(tmp_path), Cluster(poll_seconds=0.01), list[str]()
-    ends: list[Exception | None] = [ValueError("refused"), None, ValueError("too many jobs"), OSError(28, "full"), None]
+    ends: list[Exception | None] = [
+        UserError("refused"),
+        None,
+        UserError("too many jobs"),
+        OSError(28, "full"),
+        None,
+    ]
     left = {task.id for task in missing(SWEEP, store)}
 
     def submit(*_: object) -> Reconciled:
@@ -53,8 +64,10 @@ def test_errors_are_said_and_tried_again_after_the_first_time(tmp_path: Path, mo
         follow(SWEEP, store, cluster, ROOT, said.append)
     assert follow(SWEEP, store, cluster, ROOT, said.append) == sorted(left) and not ends
     assert [line.split(":")[0] for line in said] == ["too many jobs", "the system"]
-    ends[:] = [ValueError("the scheduler does not answer"), None]
-    assert follow(SWEEP, store, cluster, ROOT, said.append, asked=False) == sorted(left), "a job asks nobody"
+    ends[:] = [UserError("the scheduler does not answer"), None]
+    assert follow(SWEEP, store, cluster, ROOT, said.append, asked=False) == sorted(left), (
+        "a job asks nobody"
+    )
     assert follow(SWEEP, store, cluster, ROOT, said.append, stopped=[15]) == []
 
 
@@ -72,30 +85,40 @@ def test_a_detached_follower_of_this_machine(
     until(lambda: not missing(sweep, store))
     until(lambda: "ended nothing is missing" in told(capsys, "status", *words)[1])
     assert set(Counter(line["task"] for line in ledger(store)).values()) == {1}
-    assert told(capsys, "launch", *words, "--detach")[1].startswith("0 jobs submitted, 0 from before")
+    assert told(capsys, "launch", *words, "--detach")[1].startswith(
+        "0 jobs submitted, 0 from before"
+    )
     assert "nothing is missing" in told(capsys, "logs", "follower", "--store", store.root)[1]
 
 
-def test_a_follower_leaves_alone_what_was_cancelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_follower_leaves_alone_what_was_cancelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store, cluster = Store(tmp_path / "store"), Cluster(executor="debug")
     both = [task.id for task in missing(SWEEP, store)]
     cancel([name for name in both if name.startswith(SWEEP.runs[0].id)], store, None)
     left = follow(SWEEP, store, cluster, ROOT, str, asked=False)
     assert left == sorted(name for name in both if name.startswith(SWEEP.runs[0].id))
     words = (written(SWEEP, tmp_path), "--store", store.root)
-    assert [run["state"] for run in json.loads(told(capsys, "status", *words, "--json")[1])["runs"]] == [
-        "cancelled", "done",
-    ]  # fmt: skip
+    assert [
+        run["state"] for run in json.loads(told(capsys, "status", *words, "--json")[1])["runs"]
+    ] == [
+        "cancelled",
+        "done",
+    ]
     assert follow(SWEEP, store, cluster, ROOT, str) == [], "a person asks anew"
 
 
 @pytest.mark.parametrize(
     ("end", "state", "deaths", "again"),
     [
-        ("true", "RUNNING", 0, False), ("kill -9 $BASHPID", "RUNNING", 0, True), ("false", "COMPLETING", 0, False),
-        ("false", "RUNNING", 2, True), ("false", "RUNNING", 3, False),
+        ("true", "RUNNING", 0, False),
+        ("kill -9 $BASHPID", "RUNNING", 0, True),
+        ("false", "COMPLETING", 0, False),
+        ("false", "RUNNING", 2, True),
+        ("false", "RUNNING", 3, False),
     ],
-)  # fmt: skip
+)
 def test_the_shell_puts_a_follower_back_that_was_killed(
     end: str, state: str, deaths: int, again: bool, tmp_path: Path
 ) -> None:
@@ -104,5 +127,9 @@ def test_the_shell_puts_a_follower_back_that_was_killed(
         (tmp_path / name).chmod(0o755)
     (tmp_path / "deaths.7").write_text("\n" * deaths)
     script = f"{AGAIN.replace('FOLDER', str(tmp_path))}\n({end})\n"
-    subprocess.run(["bash", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}, check=False)
+    subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"},
+        check=False,
+    )
     assert (tmp_path / "asked").exists() == again

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 from helpers import tiny_run, tiny_sweep
 
+from harness.base.files import append_lines, claim, write_json
 from harness.launch import local, slurm
 from harness.launch.jobs import cancel, known, look
 from harness.launch.ledger import cancelled, find, last_error, log_text
 from harness.launch.submit import Job, position, worn_out
 from harness.study.checks import uneven
 from harness.study.cluster import Cluster
-from harness.study.store import Store, append_lines, claim, write_json
-from harness.study.tasks import Train, missing
+from harness.study.plan import missing
+from harness.study.store import Store
+from harness.study.tasks import Train
 
 LINE = {"executor": "slurm", "launch": "L1", "name": "tiny", "retry": False, "log": "", "at": 0}
 
@@ -33,22 +35,35 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) 
 
 
 def test_one_question_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = ("7_0|RUNNING|None|L1", "7_1|PENDING|Resources|L1", "7_2|FAILED|None|L1", "8|RUNNING|None|a|b",
-              "9|COMPLETING|None|L1", "11|RUNNING|None|L2", "12|RUNNING|None|(null)")  # fmt: skip
+    answer = (
+        "7_0|RUNNING|None|L1",
+        "7_1|PENDING|Resources|L1",
+        "7_2|FAILED|None|L1",
+        "8|RUNNING|None|a|b",
+        "9|COMPLETING|None|L1",
+        "11|RUNNING|None|L2",
+        "12|RUNNING|None|(null)",
+    )
     calls = fake(tmp_path, monkeypatch, "squeue", f"printf '%s\\n' {' '.join(map(repr, answer))}")
     store = Store(tmp_path / "store")
     jobs = ("7_0", "7_1", "7_2", "8", "9", "10")  # nobody knows of 10: it is lost
     append_lines(store.ledger(), [{"task": f"t{job}", "job": job, **LINE} for job in jobs])
-    write_json(store.submissions() / "L2" / "launch.json", {})  # a launch that never got to the ledger
+    write_json(
+        store.submissions() / "L2" / "launch.json", {}
+    )  # a launch that never got to the ledger
     seen = look(store, "small")
     assert {task: (ticket.state, ticket.reason) for task, ticket in seen.jobs.items()} == {
-        "t7_0": ("RUNNING", "None"), "t7_1": ("PENDING", "Resources"), "t9": ("COMPLETING", "None"),
-    }  # fmt: skip
+        "t7_0": ("RUNNING", "None"),
+        "t7_1": ("PENDING", "Resources"),
+        "t9": ("COMPLETING", "None"),
+    }
     assert [ticket.job for ticket in seen.strays] == ["11"]
     assert calls.read_text().count("\n") == 1 and "--name=small,tiny " in calls.read_text()
 
 
-def test_accounting_answers_where_the_queue_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accounting_answers_where_the_queue_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(5)])
     fake(tmp_path, monkeypatch, "squeue", "echo down >&2; exit 1")
@@ -56,16 +71,31 @@ def test_accounting_answers_where_the_queue_does_not(tmp_path: Path, monkeypatch
     assert jobs == {} and said == "the scheduler does not answer (down): this is the store only"
     with pytest.raises(slurm.Down, match="down"):  # nothing is submitted on hearsay
         look(store)
-    fake(tmp_path, monkeypatch, "sacct", "echo '7_0|CANCELLED by 0'; echo '7_[1-2,9%1]|PENDING'; echo '7_3|RUNNING'")
+    fake(
+        tmp_path,
+        monkeypatch,
+        "sacct",
+        "echo '7_0|CANCELLED by 0'; echo '7_[1-2,9%1]|PENDING'; echo '7_3|RUNNING'",
+    )
     jobs, said = known(store)
     assert {task: ticket.state for task, ticket in jobs.items()} == {
-        "t1": "PENDING", "t2": "PENDING", "t3": "RUNNING", "t4": "UNKNOWN",
-    }  # fmt: skip
+        "t1": "PENDING",
+        "t2": "PENDING",
+        "t3": "RUNNING",
+        "t4": "UNKNOWN",
+    }
     assert said == "the scheduler does not answer (down): jobs are as accounting last heard of them"
 
 
-def test_a_thousand_jobs_are_asked_about_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = fake(tmp_path, monkeypatch, "squeue", 'for i in $(seq 0 999); do echo "7_$i|RUNNING|None|L1"; done')
+def test_a_thousand_jobs_are_asked_about_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake(
+        tmp_path,
+        monkeypatch,
+        "squeue",
+        'for i in $(seq 0 999); do echo "7_$i|RUNNING|None|L1"; done',
+    )
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(1000)])
     assert len(look(store).jobs) == 1000 and calls.read_text().count("\n") == 1
@@ -89,19 +119,36 @@ def test_what_is_cancelled_is_written_down(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
     cluster = Cluster(
-        executor="slurm", partition="gpu", nodes=2, gpus_per_node=4, hours=1.5, setup=["module load cuda"],
-        environment={"WORD": "a b"}, models={"DiT-XL/2": {"hours": 0.01}},
-    )  # fmt: skip
+        executor="slurm",
+        partition="gpu",
+        nodes=2,
+        gpus_per_node=4,
+        hours=1.5,
+        setup=["module load cuda"],
+        environment={"WORD": "a b"},
+        models={"DiT-XL/2": {"hours": 0.01}},
+    )
     asked = slurm.parameters(cluster, "grid", "L1", tmp_path / "abc")
-    assert (asked["timeout_min"], asked["slurm_signal_delay_s"], asked["tasks_per_node"]) == (90, 120, 4)
-    assert asked["slurm_setup"][:3] == ["export WORD='a b'", "export HARNESS_COMMIT=abc", "module load cuda"]
+    assert (asked["timeout_min"], asked["slurm_signal_delay_s"], asked["tasks_per_node"]) == (
+        90,
+        120,
+        4,
+    )
+    assert asked["slurm_setup"][:3] == [
+        "export WORD='a b'",
+        "export HARNESS_COMMIT=abc",
+        "module load cuda",
+    ]
     assert "slurm_account" not in asked and "mem_gb" not in asked
     short = slurm.parameters(cluster.of("DiT-XL/2", False), "grid", "L1", tmp_path)
     assert (short["timeout_min"], short["slurm_signal_delay_s"]) == (1, 15)
 
 
 def test_the_environment_is_clean_while_submitting(monkeypatch: pytest.MonkeyPatch) -> None:
-    leaks, kept = {"SBATCH_PARTITION", "SLURM_MEM_PER_NODE", "SQUEUE_STATES", "WORLD_SIZE"}, {"SLURM_CONF", "SLURMS"}
+    leaks, kept = (
+        {"SBATCH_PARTITION", "SLURM_MEM_PER_NODE", "SQUEUE_STATES", "WORLD_SIZE"},
+        {"SLURM_CONF", "SLURMS"},
+    )
     for name in leaks | kept:
         monkeypatch.setenv(name, "x")
     with slurm.leakless():
@@ -111,7 +158,10 @@ def test_the_environment_is_clean_while_submitting(monkeypatch: pytest.MonkeyPat
 
 def test_only_a_name_and_a_folder_are_pickled() -> None:
     job = Job("/shared/launch", tiny_run().id)
-    assert vars(pickle.loads(pickle.dumps(job))) == {"folder": "/shared/launch", "task": tiny_run().id}
+    assert vars(pickle.loads(pickle.dumps(job))) == {
+        "folder": "/shared/launch",
+        "task": tiny_run().id,
+    }
     assert vars(job.checkpoint().function) == vars(job)
 
 
@@ -128,7 +178,9 @@ def test_a_task_is_worn_out_until_it_is_retried_gets_on_or_is_cancelled(tmp_path
     assert not worn_out([Train(run, (10,), 5, "")], store, cluster), "its last job got on"
     assert [worn(0, **line | {"retry": True}), worn(0, **line)] == [False, True]
     assert [worn(0, cancelled=True), worn(0, **line), worn(0, **line)] == [False, False, True]
-    assert [worn(5, **line | {"at": 5}), worn(5, **line | {"at": 5})] == [False, True], "from step 5 it begins anew"
+    assert [worn(5, **line | {"at": 5}), worn(5, **line | {"at": 5})] == [False, True], (
+        "from step 5 it begins anew"
+    )
 
 
 def test_evaluations_have_retries_of_their_own(tmp_path: Path) -> None:
@@ -148,7 +200,10 @@ def test_evaluations_have_retries_of_their_own(tmp_path: Path) -> None:
 def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
     store, log = Store(tmp_path), tmp_path / "1.err"
     log.write_text(" 10% step 1\nharness: no such file\n 20% step 2\n")
-    append_lines(store.ledger(), [{"task": task, "job": "1", **LINE, "log": str(log)} for task in ("ab", "abc", "b")])
+    append_lines(
+        store.ledger(),
+        [{"task": task, "job": "1", **LINE, "log": str(log)} for task in ("ab", "abc", "b")],
+    )
     assert [find(name, store)["task"] for name in ("ab", "abc", "b")] == ["ab", "abc", "b"]
     with pytest.raises(ValueError, match="task 'c' is not in"):
         find("c", store)
@@ -167,7 +222,10 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     first.start()
     while not held:
         time.sleep(0.01)
-    with claim(tmp_path / "lock", patience=0.1) as hasty, claim(tmp_path / "lock", patience=20) as patient:
+    with (
+        claim(tmp_path / "lock", patience=0.1) as hasty,
+        claim(tmp_path / "lock", patience=20) as patient,
+    ):
         assert (hasty, patient) == (False, True)
     first.join()
 
@@ -181,13 +239,25 @@ def test_a_silent_sbatch_is_not_waited_for_without_end() -> None:
 
 
 def test_gpus_must_divide_every_batch() -> None:
-    tasks = [Train(tiny_run(model=m, batch_size=b), (10,), 0, "") for m, b in
-             (("mini-DiT-S/8", 8), ("mini-DiT-S/4", 12), ("mini-DiT-B/4", 12), ("mini-DiT-B/8", 16))]  # fmt: skip
-    cluster = Cluster(executor="slurm", nodes=2, gpus_per_node=4, models={"mini-DiT-B/8": {"gpus_per_node": 2}})
+    tasks = [
+        Train(tiny_run(model=m, batch_size=b), (10,), 0, "")
+        for m, b in (
+            ("mini-DiT-S/8", 8),
+            ("mini-DiT-S/4", 12),
+            ("mini-DiT-B/4", 12),
+            ("mini-DiT-B/8", 16),
+        )
+    ]
+    cluster = Cluster(
+        executor="slurm", nodes=2, gpus_per_node=4, models={"mini-DiT-B/8": {"gpus_per_node": 2}}
+    )
     assert uneven(tasks, cluster) == [
         "nodes × gpus_per_node = 8 does not divide the batch of 12 of mini-DiT-B/4, mini-DiT-S/4: ask for 6"
     ]
 
 
 def test_the_file_system_of_a_folder() -> None:
-    assert local.file_system(Path("/proc/self/fd")) == "proc" and local.file_system(Path("/sys/none")) == "sysfs"
+    assert (
+        local.file_system(Path("/proc/self/fd")) == "proc"
+        and local.file_system(Path("/sys/none")) == "sysfs"
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.base import commit as code
 from harness.launch import snapshot
 from harness.study.store import Store
 
@@ -21,10 +22,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "repository" / "harness"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("first")
-    monkeypatch.setattr(snapshot, "PACKAGE", folder)
+    for module in (snapshot, code):
+        monkeypatch.setattr(module, "PACKAGE", folder)
     monkeypatch.delenv("HARNESS_COMMIT", raising=False)
     yield folder
-    snapshot.commit.cache_clear()
+    code.commit.cache_clear()
 
 
 def committed(package: Path) -> None:
@@ -33,13 +35,15 @@ def committed(package: Path) -> None:
 
 
 def copied(store: Store, dirty: bool = False) -> str:
-    snapshot.commit.cache_clear()
+    code.commit.cache_clear()
     return (snapshot.snapshot(store, dirty) / "harness" / "__init__.py").read_text()
 
 
 def test_queued_jobs_run_the_commit(package: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with pytest.raises(ValueError, match=r"has no commit \(fatal: not a git repo.*\): commit it, .* with --dirty"):
+    with pytest.raises(
+        ValueError, match=r"has no commit \(fatal: not a git repo.*\): commit it, .* with --dirty"
+    ):
         copied(store)
     assert copied(store, dirty=True) == "first"
     committed(package)
@@ -50,7 +54,9 @@ def test_queued_jobs_run_the_commit(package: Path, tmp_path: Path) -> None:
     assert copied(store, dirty=True) == "second"
 
 
-def test_git_that_is_not_there_is_told(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_that_is_not_there_is_told(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     committed(package)
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ValueError, match=r"has no commit \(git is not on the path\)"):
@@ -67,7 +73,7 @@ def test_a_copy_that_fails_leaves_nothing(
 ) -> None:
     store = Store(tmp_path / "store")
     committed(package)
-    assert snapshot.commit() == snapshot.head()
+    assert code.commit() == code.head()
     if fault == "disk":
         monkeypatch.setattr(zipfile.ZipFile, "extractall", full)
     else:

@@ -11,12 +11,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import ROOT, cluster_file, curve, do, finished, started, tiny_protocol, tiny_run, tiny_sweep, told, written
+from helpers import (
+    ROOT,
+    cluster_file,
+    curve,
+    do,
+    finished,
+    started,
+    tiny_protocol,
+    tiny_run,
+    tiny_sweep,
+    told,
+    written,
+)
 
+from harness.base.files import read_json, read_lines, write_json
 from harness.spec import Sweep
 from harness.study.collect import COLUMNS, LOG_COLUMNS
-from harness.study.store import Store, read_json, read_lines, write_json
-from harness.study.tasks import Train, missing
+from harness.study.plan import missing
+from harness.study.store import Store
+from harness.study.tasks import Train
 
 MODELS = ("mini-DiT-S/8", "mini-DiT-S/4")
 BOTH = tuple(tiny_run(model=model) for model in MODELS)
@@ -24,13 +38,17 @@ BOTH = tuple(tiny_run(model=model) for model in MODELS)
 
 def tables(folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """The scores and the log that collect wrote."""
-    return tuple(list(csv.DictReader((folder / name).open(newline=""))) for name in ("tiny.csv", "tiny_log.csv"))  # type: ignore[return-value]
+    return tuple(
+        list(csv.DictReader((folder / name).open(newline="")))
+        for name in ("tiny.csv", "tiny_log.csv")
+    )  # type: ignore[return-value]
 
 
 def records(store: Store) -> dict[str, int]:
     """When each record was written."""
     return {
-        str(path.relative_to(store.root)): path.stat().st_mtime_ns for path in store.root.glob("runs/*/evals/*/*.json")
+        str(path.relative_to(store.root)): path.stat().st_mtime_ns
+        for path in store.root.glob("runs/*/evals/*/*.json")
     }
 
 
@@ -41,7 +59,12 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     words = (written(sweep, tmp_path), *at)
 
     status, text, _ = told(capsys, "plan", *words)
-    assert status == 0 and text.count("never trained") == 2 and "6 tasks missing" in text and not store.root.exists()
+    assert (
+        status == 0
+        and text.count("never trained") == 2
+        and "6 tasks missing" in text
+        and not store.root.exists()
+    )
 
     status, text, progress = told(capsys, "run", *words)
     assert status == 0 and "6 of 6 tasks done" in text and "100%" in progress
@@ -55,17 +78,23 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [task.reason for task in missing(sweep, store)] == ["not scored"]
     assert told(capsys, "run", *words)[0] == 0
     after = records(store)
-    assert {name for name in after if after[name] != before[name]} == {str(lost.relative_to(store.root))}
+    assert {name for name in after if after[name] != before[name]} == {
+        str(lost.relative_to(store.root))
+    }
     assert all(len(store.logs(run)) == 1 for run in BOTH), "no retraining"
 
     words = (written(longer, tmp_path), *at)
     plan = json.loads(told(capsys, "plan", *words, "--json")[1])
-    assert {run["state"] for run in plan["runs"]} == {"going on"} and {run["resume"] for run in plan["runs"]} == {20}
+    assert {run["state"] for run in plan["runs"]} == {"going on"} and {
+        run["resume"] for run in plan["runs"]
+    } == {20}
     assert told(capsys, "run", *words)[0] == 0
     assert [read_lines(log)[0][0]["start"] for log in store.logs(BOTH[0])] == [0, 20]
     assert [step for step, *_ in curve(store, BOTH[0])] == list(range(1, 31))
     state = json.loads(told(capsys, "status", *words, "--json")[1])
-    assert all(run["state"] == "done" and run["step"] == 30 and run["scores"] == 3 for run in state["runs"])
+    assert all(
+        run["state"] == "done" and run["step"] == 30 and run["scores"] == 3 for run in state["runs"]
+    )
     assert "2 of 2 runs are done" in told(capsys, "status", *words)[1]
 
     status, text, said = told(capsys, "collect", *words, "--out", out)
@@ -74,19 +103,34 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert status == 0 and said == "" and f"{6 * count} values" in text and len(scores) == 6 * count
     assert list(scores[0]) == COLUMNS and list(log[0]) == LOG_COLUMNS and len(log) == 60
     first = next(row for row in scores if row["metric"] == "fid")
-    assert first | {"model": MODELS[0], "size": "S", "patch": "8", "step": "10", "images": "80", "n": "64"} == first
-    assert (first["study"], first["source"], first["features"]) == ("tiny", "measured", "digits-cnn-1")
-    assert float(first["value"]) == read_json(store.record(BOTH[0], 10, sweep.protocols[0]))["values"]["fid"]
+    assert (
+        first
+        | {"model": MODELS[0], "size": "S", "patch": "8", "step": "10", "images": "80", "n": "64"}
+        == first
+    )
+    assert (first["study"], first["source"], first["features"]) == (
+        "tiny",
+        "measured",
+        "digits-cnn-1",
+    )
+    assert (
+        float(first["value"])
+        == read_json(store.record(BOTH[0], 10, sweep.protocols[0]))["values"]["fid"]
+    )
     with np.load(out / "tiny_samples.npz", allow_pickle=False) as previews:
-        assert previews["images"].shape[:2] == (2, len(previews["labels"])) and previews["model"].tolist() == list(
-            MODELS
-        )
+        assert previews["images"].shape[:2] == (2, len(previews["labels"])) and previews[
+            "model"
+        ].tolist() == list(MODELS)
 
     shorter = (written(tiny_sweep(runs=BOTH[:1]), tmp_path), *at)
-    assert told(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), "an orphan is no task"
+    assert told(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), (
+        "an orphan is no task"
+    )
 
 
-def test_a_torn_log_line_is_said_and_the_rest_collected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_log_line_is_said_and_the_rest_collected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store, words = (
         Store(tmp_path / "store"),
         (written(tiny_sweep(protocols=()), tmp_path), "--store", tmp_path / "store"),
@@ -95,15 +139,23 @@ def test_a_torn_log_line_is_said_and_the_rest_collected(tmp_path: Path, capsys: 
     (log,) = store.logs(tiny_run())
     log.write_text(log.read_text()[:-20])
     status, _, said = told(capsys, "collect", *words, "--out", tmp_path)
-    assert status == 0 and said == f"{log}:21: torn line skipped\n" and len(tables(tmp_path)[1]) == 19
+    assert (
+        status == 0 and said == f"{log}:21: torn line skipped\n" and len(tables(tmp_path)[1]) == 19
+    )
 
 
 @pytest.mark.parametrize(
     ("spoil", "fault"),
     [
         (lambda path: path.write_text("{"), "is not JSON"),
-        (lambda path: write_json(path, read_json(path) | {"schema": 99}), "has schema 99, this harness reads up to"),
-        (lambda path: write_json(path, read_json(path) | {"step": 20}), "is the record of another cell"),
+        (
+            lambda path: write_json(path, read_json(path) | {"schema": 99}),
+            "has schema 99, this harness reads up to",
+        ),
+        (
+            lambda path: write_json(path, read_json(path) | {"step": 20}),
+            "is the record of another cell",
+        ),
     ],
 )
 def test_a_record_that_is_not_trusted_stops_collect(
@@ -113,10 +165,25 @@ def test_a_record_that_is_not_trusted_stops_collect(
     write_json(store.run(sweep.runs[0]) / "run.json", sweep.runs[0].canonical())
     path = store.record(sweep.runs[0], 10, sweep.protocols[0])
     write_json(
-        path, {"schema": 1, "run": sweep.runs[0].id, "step": 10, "protocol": sweep.protocols[0].id, "values": {}}
+        path,
+        {
+            "schema": 1,
+            "run": sweep.runs[0].id,
+            "step": 10,
+            "protocol": sweep.protocols[0].id,
+            "values": {},
+        },
     )
     spoil(path)
-    status, _, err = told(capsys, "collect", written(sweep, tmp_path), "--store", store.root, "--out", tmp_path / "out")
+    status, _, err = told(
+        capsys,
+        "collect",
+        written(sweep, tmp_path),
+        "--store",
+        store.root,
+        "--out",
+        tmp_path / "out",
+    )
     assert status == 1 and fault in err and str(path) in err and err.count("\n") == 1
     assert not list((tmp_path / "out").glob("*")), "no half of a table"
 
@@ -127,12 +194,16 @@ def test_two_runs_at_once_do_the_work_once(tmp_path: Path) -> None:
     ends = [finished(process) for process in [started(*words), started(*words)]]
     assert [status for status, *_ in ends] == [0, 0], ends
     for run in BOTH:
-        steps = Counter(line["step"] for log in store.logs(run) for line in read_lines(log)[0] if "loss" in line)
+        steps = Counter(
+            line["step"] for log in store.logs(run) for line in read_lines(log)[0] if "loss" in line
+        )
         assert set(steps.values()) == {1} and len(steps) == 20
     assert len(records(store)) == 4
 
 
-def test_workers_do_the_same_work_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_workers_do_the_same_work_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep, alone, beside = tiny_sweep(runs=BOTH), Store(tmp_path / "1"), Store(tmp_path / "2")
     path = written(sweep, tmp_path)
     assert told(capsys, "run", path, "--store", alone.root)[0] == 0
@@ -140,13 +211,18 @@ def test_workers_do_the_same_work_side_by_side(tmp_path: Path, capsys: pytest.Ca
     assert status == 0 and "6 of 6 tasks done" in out and "100%" in err
     for run in BOTH:
         assert curve(alone, run) == curve(beside, run)
-        values = [read_json(s.record(run, 20, sweep.protocols[0]))["values"] for s in (alone, beside)]
+        values = [
+            read_json(s.record(run, 20, sweep.protocols[0]))["values"] for s in (alone, beside)
+        ]
         assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("cluster", ["debug", "local"])
 def test_launch_follows_until_nothing_is_missing(
-    cluster: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cluster: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -155,8 +231,9 @@ def test_launch_follows_until_nothing_is_missing(
     status, out, err = told(capsys, "launch", *words, "--follow")
     assert status == 0, err
     assert [line.split(":")[0] for line in out.splitlines() if line.startswith("submitted")] == [
-        f"submitted {sweep.runs[0].id}", f"submitted {sweep.runs[0].id}@10",
-    ]  # fmt: skip
+        f"submitted {sweep.runs[0].id}",
+        f"submitted {sweep.runs[0].id}@10",
+    ]
     assert missing(sweep, store) == [] and len(records(store)) == 1
     lines, _ = read_lines(store.ledger())
     assert [line["executor"] for line in lines] == [cluster] * 2
@@ -193,7 +270,9 @@ def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(
     assert len(failed) == 2 and all("reference 'nowhere' is not at" in line for line in failed)
 
 
-def test_scores_survive_the_loss_of_their_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scores_survive_the_loss_of_their_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
     cluster = cluster_file(tmp_path, store=str(store.root), executor="local", workers=1)
     words = (written(sweep, tmp_path), "--cluster", cluster)
@@ -204,6 +283,10 @@ def test_scores_survive_the_loss_of_their_weights(tmp_path: Path, capsys: pytest
 
 def test_a_job_that_is_run_again_goes_on_past_the_steps_it_reached(tmp_path: Path) -> None:
     store, run = Store(tmp_path), tiny_run()
-    for steps in ((10,), (15,), (10, 20)):  # the last is what a requeued job was told when it was launched
+    for steps in (
+        (10,),
+        (15,),
+        (10, 20),
+    ):  # the last is what a requeued job was told when it was launched
         do(Train(run, steps, 0, ""), store)
     assert [read_lines(log)[0][0]["start"] for log in store.logs(run)] == [0, 10, 15]

@@ -12,21 +12,32 @@ from helpers import apart, tiny_run
 from torch import Tensor
 
 from harness.base import rng
-from harness.models import CONDITIONINGS, MODELS, Model, build
+from harness.models import CONDITIONINGS, MODELS, Model
 from harness.models.dit import DiT, sincos_2d
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
+from harness.study.compute import network
 
 SMALL = Model("small", depth=2, width=16, heads=2, patch=2)
 CROSS = ("cross.q", "cross.kv", "cross.proj", "norm_cross")
 LINEARS = {
-    "x_embedder.proj": (16, 4, 2, 2), "t_embedder.mlp.0": (16, 256), "t_embedder.mlp.2": (16, 16),
-    **{f"blocks.{i}.{name}": shape for i in range(2) for name, shape in (
-        ("attn.qkv", (48, 16)), ("attn.proj", (16, 16)), ("mlp.fc1", (64, 16)), ("mlp.fc2", (16, 64)),
-        ("adaLN_modulation.1", (96, 16)),
-    )},
-    "final_layer.linear": (32, 16), "final_layer.adaLN_modulation.1": (32, 16),
-}  # fmt: skip
+    "x_embedder.proj": (16, 4, 2, 2),
+    "t_embedder.mlp.0": (16, 256),
+    "t_embedder.mlp.2": (16, 16),
+    **{
+        f"blocks.{i}.{name}": shape
+        for i in range(2)
+        for name, shape in (
+            ("attn.qkv", (48, 16)),
+            ("attn.proj", (16, 16)),
+            ("mlp.fc1", (64, 16)),
+            ("mlp.fc2", (16, 64)),
+            ("adaLN_modulation.1", (96, 16)),
+        )
+    },
+    "final_layer.linear": (32, 16),
+    "final_layer.adaLN_modulation.1": (32, 16),
+}
 
 
 def small(conditioning: str = "adaLN-Zero", seed: int = 0) -> Any:
@@ -67,17 +78,28 @@ def by_the_book(w: dict[str, Tensor], x: Tensor, t: Tensor, y: Tensor) -> Tensor
         return unit * (1 + scale[:, None]) + shift[:, None]
 
     angles = t[:, None] * torch.exp(-math.log(10_000) * torch.arange(128) / 128)
-    c = linear("t_embedder.mlp.2", F.silu(linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()], 1))))
+    c = linear(
+        "t_embedder.mlp.2",
+        F.silu(linear("t_embedder.mlp.0", torch.cat([angles.cos(), angles.sin()], 1))),
+    )
     c = F.silu(c + w["y_embedder.embedding_table.weight"][y])
-    h = F.conv2d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], stride=2).flatten(2).transpose(1, 2)
+    h = (
+        F.conv2d(x, w["x_embedder.proj.weight"], w["x_embedder.proj.bias"], stride=2)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     h = h + w["pos_embed"]
     for i in range(2):
         block = f"blocks.{i}"
-        shift1, scale1, gate1, shift2, scale2, gate2 = linear(f"{block}.adaLN_modulation.1", c).chunk(6, 1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = linear(
+            f"{block}.adaLN_modulation.1", c
+        ).chunk(6, 1)
         qkv = linear(f"{block}.attn.qkv", normed(h, shift1, scale1)).reshape(len(x), -1, 3, 2, 8)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         mixed = (q @ k.transpose(2, 3) / math.sqrt(8)).softmax(-1) @ v
-        h = h + gate1[:, None] * linear(f"{block}.attn.proj", mixed.transpose(1, 2).reshape(h.shape))
+        h = h + gate1[:, None] * linear(
+            f"{block}.attn.proj", mixed.transpose(1, 2).reshape(h.shape)
+        )
         inner = F.gelu(linear(f"{block}.mlp.fc1", normed(h, shift2, scale2)), approximate="tanh")
         h = h + gate2[:, None] * linear(f"{block}.mlp.fc2", inner)
     shift, scale = linear("final_layer.adaLN_modulation.1", c).chunk(2, 1)
@@ -96,7 +118,9 @@ def test_positions_encode_the_width_axis_first() -> None:
     assert torch.equal(first[0], first[3]) and torch.equal(second[:, 0], second[:, 3])
     assert not torch.equal(first[:, 0], first[:, 3])
     frequencies = 10_000.0 ** (-torch.arange(4) / 4)
-    assert torch.allclose(first[0, 3], torch.cat([(3 * frequencies).sin(), (3 * frequencies).cos()]))
+    assert torch.allclose(
+        first[0, 3], torch.cat([(3 * frequencies).sin(), (3 * frequencies).cos()])
+    )
     net = small()
     assert not net.pos_embed.requires_grad and torch.equal(net.pos_embed, sincos_2d(16, 4))
 
@@ -109,11 +133,15 @@ def test_at_initialisation_every_block_is_the_identity_and_the_output_is_zero() 
 
 
 def test_initialisation_is_the_papers() -> None:
-    net: Any = build(Run(model="DiT-S/8"))
+    net: Any = network(Run(model="DiT-S/8"))
     block = net.blocks[0]
     for table in (net.y_embedder.embedding_table, net.t_embedder.mlp[0], net.t_embedder.mlp[2]):
         assert float(table.weight.detach().std()) == pytest.approx(0.02, rel=0.02)
-    for weight in (block.attn.qkv.weight, block.mlp.fc1.weight, net.x_embedder.proj.weight.flatten(1)):
+    for weight in (
+        block.attn.qkv.weight,
+        block.mlp.fc1.weight,
+        net.x_embedder.proj.weight.flatten(1),
+    ):
         bound = math.sqrt(6 / sum(weight.shape))
         assert float(weight.detach().abs().max()) == pytest.approx(bound, rel=0.01)
     assert all(not p.any() for name, p in net.named_parameters() if name.endswith("bias"))
@@ -141,8 +169,13 @@ def test_every_conditioning_listens_to_timestep_and_label(conditioning: str) -> 
     net, (x, t, y) = awake(small(conditioning)), inputs()
     out = net(x, t, y)
     assert out.shape == (3, 8, 8, 8)
-    assert apart(net(x, (t + 500) % 1000, y), out) > 1e-4 and apart(net(x, t, (y + 1) % 10), out) > 1e-4
-    assert apart(net(x[:1], t[:1], y[:1]), out[:1]) < 1e-5, "an image does not see its neighbours in the batch"
+    assert (
+        apart(net(x, (t + 500) % 1000, y), out) > 1e-4
+        and apart(net(x, t, (y + 1) % 10), out) > 1e-4
+    )
+    assert apart(net(x[:1], t[:1], y[:1]), out[:1]) < 1e-5, (
+        "an image does not see its neighbours in the batch"
+    )
     out.square().mean().backward()
     assert all(p.grad is not None for p in net.parameters() if p.requires_grad)
 
@@ -154,23 +187,34 @@ def test_only_adaln_zero_starts_as_the_identity(conditioning: str) -> None:
     assert torch.equal(net.blocks[0](tokens, c), tokens) == (conditioning == "adaLN-Zero")
 
 
-@pytest.mark.parametrize(("conditioning", "names"), [
-    ("in-context", set()),
-    ("adaLN", {"adaLN_modulation.1.weight", "adaLN_modulation.1.bias"}),
-    ("cross-attention", {f"{part}.{kind}" for part in CROSS for kind in ("weight", "bias")}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("conditioning", "names"),
+    [
+        ("in-context", set()),
+        ("adaLN", {"adaLN_modulation.1.weight", "adaLN_modulation.1.bias"}),
+        ("cross-attention", {f"{part}.{kind}" for part in CROSS for kind in ("weight", "bias")}),
+    ],
+)
 def test_what_a_block_has_beside_attention_and_mlp(conditioning: str, names: set[str]) -> None:
     block = small(conditioning).blocks[0]
-    own = {name for name, _ in block.named_parameters() if name.split(".")[0] not in ("attn", "mlp", "norm1", "norm2")}
+    own = {
+        name
+        for name, _ in block.named_parameters()
+        if name.split(".")[0] not in ("attn", "mlp", "norm1", "norm2")
+    }
     assert own == names
-    assert (block.norm1.weight is None) == (conditioning == "adaLN"), "affine norms where nothing modulates them"
+    assert (block.norm1.weight is None) == (conditioning == "adaLN"), (
+        "affine norms where nothing modulates them"
+    )
     if conditioning == "adaLN":
         assert block.adaLN_modulation[1].weight.shape == (64, 16)
 
 
-@pytest.mark.parametrize("run", [tiny_run(model="mini-DiT-S/4"), Run(model="mini-DiT-S/8")], ids=str)
+@pytest.mark.parametrize(
+    "run", [tiny_run(model="mini-DiT-S/4"), Run(model="mini-DiT-S/8")], ids=str
+)
 def test_the_loss_at_initialisation_is_that_of_the_paper(run: Run) -> None:
-    net, channels, size = build(run).eval(), *((1, 16) if run.data == "digits" else (4, 32))
+    net, channels, size = network(run).eval(), *((1, 16) if run.data == "digits" else (4, 32))
     n = 1000
     x0, noise = (rng.normal(0, n, (channels, size, size), "cpu", "test", k) for k in range(2))
     table, t = diffusion.linear_schedule().table("cpu"), torch.arange(1000)
@@ -180,8 +224,17 @@ def test_the_loss_at_initialisation_is_that_of_the_paper(run: Run) -> None:
 
 
 def test_the_table_of_models_is_the_papers() -> None:
-    sizes = {(row.size, row.depth, row.width, row.heads) for name, row in MODELS.items() if name.startswith("DiT")}
-    assert sizes == {("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16)}
+    sizes = {
+        (row.size, row.depth, row.width, row.heads)
+        for name, row in MODELS.items()
+        if name.startswith("DiT")
+    }
+    assert sizes == {
+        ("S", 12, 384, 6),
+        ("B", 12, 768, 12),
+        ("L", 24, 1024, 16),
+        ("XL", 28, 1152, 16),
+    }
     assert {name.split("-", 1)[1] for name in MODELS if name.startswith("mini")} == {
         f"DiT-{name[4:]}" for name in MODELS if name.startswith("DiT")
     }

@@ -52,7 +52,10 @@ def test_ddpm_is_that_of_diffusers(steps: int, monkeypatch: pytest.MonkeyPatch) 
     for k, t in zip(range(steps - 1, -1, -1), oracle.timesteps, strict=True):
         monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, k=k, **kwargs: noises(k))
         theirs = oracle.step(denoiser(theirs, t.expand(3), y), t, theirs).prev_sample
-    assert apart(diffusion.sample("ddpm", denoiser, x, y, steps, noises), theirs) < 4e-5 * theirs.abs().max()
+    assert (
+        apart(diffusion.sample("ddpm", denoiser, x, y, steps, noises), theirs)
+        < 4e-5 * theirs.abs().max()
+    )
 
 
 def test_250_steps_keep_those_of_the_released_code() -> None:
@@ -70,7 +73,12 @@ def test_respacing_keeps_the_marginals(steps: int) -> None:
 
 def test_the_schedule_is_linear() -> None:
     betas = diffusion.linear_schedule().betas
-    assert betas[0] == 1e-4 and betas[-1] == 0.02 and len(betas) == 1000 and np.allclose(np.diff(betas, 2), 0)
+    assert (
+        betas[0] == 1e-4
+        and betas[-1] == 0.02
+        and len(betas) == 1000
+        and np.allclose(np.diff(betas, 2), 0)
+    )
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
@@ -83,7 +91,9 @@ def test_every_sampler_finds_the_data_behind_a_perfect_denoiser(sampler: str) ->
         bar = bars[t].view(-1, 1, 1, 1)
         return torch.cat([(x - bar.sqrt() * c) / (1 - bar).sqrt(), torch.zeros_like(x)], dim=1)
 
-    out = diffusion.sample(sampler, perfect, draw(*SHAPE), torch.zeros(3, dtype=torch.long), 20, noises)
+    out = diffusion.sample(
+        sampler, perfect, draw(*SHAPE), torch.zeros(3, dtype=torch.long), 20, noises
+    )
     assert apart(out, c.expand(SHAPE)) < 0.02
 
 
@@ -141,7 +151,9 @@ def test_the_bound_is_the_divergence_of_the_two_gaussians(t: int) -> None:
         return (math.sqrt(before) * beta * x + math.sqrt(1 - beta) * (1 - before) * xt) / (1 - bar)
 
     true = beta * (1 - before) / (1 - bar)
-    learned = torch.exp((out[:, 4:].double() + 1) / 2 * (math.log(beta) - math.log(true)) + math.log(true))
+    learned = torch.exp(
+        (out[:, 4:].double() + 1) / 2 * (math.log(beta) - math.log(true)) + math.log(true)
+    )
     p, q = (
         torch.distributions.Normal(mean(x), v)
         for x, v in ((x0.double(), torch.tensor(true).sqrt()), (guess, learned.sqrt()))
@@ -156,21 +168,30 @@ def test_the_bound_at_0_is_the_mass_of_a_discretised_gaussian() -> None:
     x = pixels.double() / 127.5 - 1
     mean, deviation = torch.tensor([-1.02, -0.98, -0.4, 0.01, 0.99, 0.97]).double(), 0.02
     grid = torch.linspace(-4, 4, 1_600_001, dtype=torch.float64)
-    density = torch.exp(-0.5 * ((grid - mean[:, None]) / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
+    density = torch.exp(-0.5 * ((grid - mean[:, None]) / deviation) ** 2) / (
+        deviation * math.sqrt(2 * math.pi)
+    )
     low = torch.where(pixels == 0, -math.inf, x - 1 / 255)[:, None]
     high = torch.where(pixels == 255, math.inf, x + 1 / 255)[:, None]
     mass = (density * ((grid > low) & (grid <= high))).sum(1) * (grid[1] - grid[0])
     ours = diffusion.discretized_nll(x.float(), mean.float(), torch.tensor(2 * math.log(deviation)))
-    # the tanh form of the normal distribution, which the released code has, is off by up to 3e-4 of mass
+    # the tanh form of the normal distribution, which the released code has, is off by up to 3e-4 of
+    # mass
     assert torch.allclose(torch.exp(-ours.double()), mass, atol=1e-3)
 
 
 def test_at_0_the_loss_reads_that_mass() -> None:
-    x0, noise, out = (draw(*SHAPE, seed=4) / 3).clamp(-1, 1), draw(*SHAPE, seed=5), draw(3, 8, 8, 8, seed=6)
+    x0, noise, out = (
+        (draw(*SHAPE, seed=4) / 3).clamp(-1, 1),
+        draw(*SHAPE, seed=5),
+        draw(3, 8, 8, 8, seed=6),
+    )
     _, vb = losses(torch.zeros(3, dtype=torch.long), out, x0, noise)
     betas, bar = diffusion.linear_schedule().betas, 1 - 1e-4
     guess = (math.sqrt(bar) * x0 + math.sqrt(1 - bar) * (noise - out[:, :4])) / math.sqrt(bar)
-    clipped = betas[1] * 1e-4 / (1 - diffusion.linear_schedule().alphas_cumprod[1])  # that of t = 1 stands in
+    clipped = (
+        betas[1] * 1e-4 / (1 - diffusion.linear_schedule().alphas_cumprod[1])
+    )  # that of t = 1 stands in
     log_variance = math.log(clipped) + (out[:, 4:] + 1) / 2 * (math.log(1e-4) - math.log(clipped))
     bits = diffusion.discretized_nll(x0, guess, log_variance).flatten(1).mean(1) / math.log(2)
     assert torch.allclose(vb, bits, rtol=1e-3)

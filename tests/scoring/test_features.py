@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from harness.base.files import sha256
 from harness.data import digits
 from harness.scoring import features
-from harness.scoring.features import EXTRACTORS, FROZEN, LAYERS, Extractor, sha256
+from harness.scoring.features import EXTRACTORS, FROZEN, LAYERS, Extractor
 from harness.scoring.make_digits import train
 
 # isort: split
@@ -33,9 +34,13 @@ def inception(random_inception: Path) -> Extractor:
     return features.load("inception", random_inception, allow_other_digest=True)
 
 
-def test_inception_layers_are_those_of_torch_fidelity(inception: Extractor, random_inception: Path) -> None:
+def test_inception_layers_are_those_of_torch_fidelity(
+    inception: Extractor, random_inception: Path
+) -> None:
     layers = ["2048", "logits_unbiased"]
-    theirs = FeatureExtractorInceptionV3("inception", layers, feature_extractor_weights_path=str(random_inception))
+    theirs = FeatureExtractorInceptionV3(
+        "inception", layers, feature_extractor_weights_path=str(random_inception)
+    )
     spatial: list[Tensor] = []
     theirs.Mixed_6d.branch1x1.register_forward_hook(lambda module, args, out: spatial.append(out))
     with torch.inference_mode():
@@ -71,7 +76,9 @@ def test_neither_batches_nor_autocast_nor_tf32_change_features(inception: Extrac
 
 
 @pytest.mark.parametrize(
-    "images", [noise(2).float(), noise(2, channels=1), noise(2)[0]], ids=["float", "grey", "no batch"]
+    "images",
+    [noise(2).float(), noise(2, channels=1), noise(2)[0]],
+    ids=["float", "grey", "no batch"],
 )
 def test_other_than_uint8_colour_images_are_refused(inception: Extractor, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"inception reads uint8 images \[N, 3, H, W\], not"):
@@ -84,7 +91,9 @@ def test_no_images_are_refused(inception: Extractor) -> None:
 
 
 def test_absent_weights_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"at {tmp_path}/w.pth: put .*6726825d.pth \(SHA-256 6726825d"):
+    with pytest.raises(
+        ValueError, match=rf"at {tmp_path}/w.pth: put .*6726825d.pth \(SHA-256 6726825d"
+    ):
         features.load("inception", tmp_path / "w.pth")
     with pytest.raises(ValueError, match="'inceptoin' is not one of inception, digits-cnn-1"):
         features.load("inceptoin")
@@ -102,7 +111,9 @@ class Hostile:
         return os.mkdir, ("touched",)
 
 
-def test_pickled_code_in_weights_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickled_code_in_weights_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"fc.weight": Hostile()}, tmp_path / "zip.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Hostile(), protocol=2))
@@ -117,7 +128,10 @@ def test_pickled_code_in_weights_is_not_run(tmp_path: Path, monkeypatch: pytest.
 
 def test_frozen_digits_extractor_is_the_one_of_the_table(numbers: Tensor) -> None:
     digits_cnn = features.load("digits-cnn-1")
-    assert digits_cnn.digest == EXTRACTORS["digits-cnn-1"].digest == sha256(FROZEN) and not digits_cnn.warnings
+    assert (
+        digits_cnn.digest == EXTRACTORS["digits-cnn-1"].digest == sha256(FROZEN)
+        and not digits_cnn.warnings
+    )
     found = features.extract(numbers.split(500), digits_cnn)
     assert [found[layer].shape[1] for layer in LAYERS] == [64, 256, 10]
     right = found["logits"].argmax(1) == digits.load()[1]
@@ -136,14 +150,22 @@ def test_digits_extractor_is_registered_with_torch_fidelity(numbers: Tensor) -> 
             return self.images[index]
 
     scores = calculate_metrics(
-        input1=Batch(numbers[:300]), input2=Batch(numbers[300:600]), feature_extractor="digits-cnn-1",
-        isc=True, isc_splits=1, fid=True, cuda=False, cache=False, verbose=False, save_cpu_ram=True,
-    )  # fmt: skip
+        input1=Batch(numbers[:300]),
+        input2=Batch(numbers[300:600]),
+        feature_extractor="digits-cnn-1",
+        isc=True,
+        isc_splits=1,
+        fid=True,
+        cuda=False,
+        cache=False,
+        verbose=False,
+        save_cpu_ram=True,
+    )
     assert scores["inception_score_mean"] > 8 and 0 < scores["frechet_inception_distance"] < 1000
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
-    ours, theirs = np.load(FROZEN.parent / "digits.npz"), load_digits()
+    ours, theirs = np.load(Path(digits.__file__).with_name("digits.npz")), load_digits()
     np.testing.assert_array_equal(ours["images"], theirs.images)
     np.testing.assert_array_equal(ours["labels"], theirs.target)
 
@@ -152,4 +174,6 @@ def test_training_of_the_digits_extractor_is_repeatable(numbers: Tensor) -> None
     labels = digits.load()[1]
     one, two = (train(numbers[:128], labels[:128], epochs=1).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    assert {name: value.shape for name, value in one.items()} == {k: v.shape for k, v in load_file(FROZEN).items()}
+    assert {name: value.shape for name, value in one.items()} == {
+        k: v.shape for k, v in load_file(FROZEN).items()
+    }

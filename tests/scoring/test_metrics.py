@@ -50,7 +50,9 @@ def test_distance_of_commuting_gaussians_is_that_of_their_deviations() -> None:
     mu, one, two = np.arange(5.0), np.array([1.0, 4, 9, 16, 25]), np.array([4.0, 1, 1, 9, 36])
     turn, _ = np.linalg.qr(normal(5, 5).double().numpy())
     got = metrics.frechet_distance(mu, turn * one @ turn.T, mu * 2, turn * two @ turn.T)
-    assert got == pytest.approx(np.square(mu).sum() + np.square(np.sqrt(one) - np.sqrt(two)).sum(), rel=1e-12)
+    assert got == pytest.approx(
+        np.square(mu).sum() + np.square(np.sqrt(one) - np.sqrt(two)).sum(), rel=1e-12
+    )
 
 
 def test_distance_of_two_dimensions_in_closed_form() -> None:
@@ -78,7 +80,10 @@ def test_distance_of_a_set_to_itself_is_nothing_even_with_dead_features(dead: in
 
 @pytest.mark.parametrize("n", [400, 40])
 def test_distance_equals_that_of_torch_fidelity(n: int) -> None:
-    one, two = statistics(normal(n, 128)), statistics(normal(500, 128, seed=1) @ normal(128, 128, seed=2) + 0.1)
+    one, two = (
+        statistics(normal(n, 128)),
+        statistics(normal(500, 128, seed=1) @ normal(128, 128, seed=2) + 0.1),
+    )
     assert metrics.frechet_distance(*one, *two) == pytest.approx(theirs(one, two), rel=1e-6)
     assert metrics.frechet_distance(*two, *one) == pytest.approx(theirs(one, two), rel=1e-6)
 
@@ -102,7 +107,9 @@ def test_moments_join_and_stand_a_large_mean() -> None:
 def test_more_noise_is_farther() -> None:
     x = normal(500, 16)
     against = reference_of(x)
-    distances = [metrics.fid(features_of(x + s * normal(500, 16, seed=3)), against) for s in (0.1, 0.3, 1.0)]
+    distances = [
+        metrics.fid(features_of(x + s * normal(500, 16, seed=3)), against) for s in (0.1, 0.3, 1.0)
+    ]
     assert distances == sorted(distances) and distances[0] > 0
 
 
@@ -118,12 +125,17 @@ def test_order_of_samples_changes_nothing() -> None:
 
 
 def test_inception_score_of_sure_and_balanced_guesses_is_the_number_of_classes() -> None:
-    assert metrics.inception_score(torch.eye(10).repeat(700, 1) * 100) == pytest.approx(10, abs=1e-9)
+    assert metrics.inception_score(torch.eye(10).repeat(700, 1) * 100) == pytest.approx(
+        10, abs=1e-9
+    )
 
 
 def test_inception_score_takes_consecutive_splits_and_the_last_shorter_one() -> None:
     logits = normal(11_000, 10) * 3
-    parts = [isc_features_to_metric(part, 1, False)["inception_score_mean"] for part in torch.split(logits, 5000)]
+    parts = [
+        isc_features_to_metric(part, 1, False)["inception_score_mean"]
+        for part in torch.split(logits, 5000)
+    ]
     assert len(parts) == 3
     assert metrics.inception_score(logits) == pytest.approx(np.mean(parts), rel=1e-12)
     assert metrics.inception_score(logits[:4999]) == pytest.approx(
@@ -134,7 +146,9 @@ def test_inception_score_takes_consecutive_splits_and_the_last_shorter_one() -> 
 def test_inception_score_of_samples_in_order_of_class_is_small() -> None:
     logits = torch.eye(10).repeat_interleave(1000, 0) * 100
     mixed = logits[torch.randperm(10_000, generator=torch.Generator().manual_seed(0))]
-    assert metrics.inception_score(logits) == pytest.approx(5) and metrics.inception_score(mixed) > 9.9
+    assert (
+        metrics.inception_score(logits) == pytest.approx(5) and metrics.inception_score(mixed) > 9.9
+    )
 
 
 # Precision and recall
@@ -143,7 +157,9 @@ def test_inception_score_of_samples_in_order_of_class_is_small() -> None:
 def by_hand(generated: Tensor, real: Tensor) -> tuple[float, float]:
     g, r = generated.double().numpy(), real.double().numpy()
     apart = np.linalg.norm(g[:, None] - r[None], axis=-1)
-    near_g, near_r = (np.sort(np.linalg.norm(x[:, None] - x[None], axis=-1), 1)[:, 3] for x in (g, r))
+    near_g, near_r = (
+        np.sort(np.linalg.norm(x[:, None] - x[None], axis=-1), 1)[:, 3] for x in (g, r)
+    )
     return float((apart <= near_r).any(1).mean()), float((near_g >= apart.T).any(1).mean())
 
 
@@ -156,7 +172,9 @@ def test_precision_and_recall_by_brute_force(offset: float) -> None:
 def test_precision_and_recall_equal_those_of_torch_fidelity_over_several_blocks() -> None:
     generated, real = normal(4100, 16) * 0.8, normal(300, 16, seed=1)
     own = prc_features_to_metric(generated, real, verbose=False)
-    assert metrics.precision_recall(generated, real) == pytest.approx((own["precision"], own["recall"]), abs=1 / 4100)
+    assert metrics.precision_recall(generated, real) == pytest.approx(
+        (own["precision"], own["recall"]), abs=1 / 4100
+    )
 
 
 def test_four_probes_on_a_line() -> None:
@@ -181,13 +199,17 @@ def test_swapped_sets_swap_precision_and_recall() -> None:
 
 def test_fp16_distances_are_those_of_tensorflow() -> None:
     """Values of tf.reduce_sum(tf.square(h), 1) - 2 h g' + ... in float16, TensorFlow 2.21 on a CPU."""
-    x = torch.from_numpy(np.abs(np.random.RandomState(0).standard_normal((4, 2048))).astype(np.float32))
+    x = torch.from_numpy(
+        np.abs(np.random.RandomState(0).standard_normal((4, 2048))).astype(np.float32)
+    )
     assert metrics.fp16_distances(x[:2], x[2:]).tolist() == [[1474.0, 1476.0], [1428.0, 1484.0]]
 
 
 def test_fp16_falls_back_to_fp32_where_it_overflows() -> None:
     a, b = normal(50, 64) * 100, normal(40, 64, seed=1) * 100
-    torch.testing.assert_close(metrics.fp16_distances(a, b), torch.cdist(a, b).square(), rtol=1e-4, atol=1)
+    torch.testing.assert_close(
+        metrics.fp16_distances(a, b), torch.cdist(a, b).square(), rtol=1e-4, atol=1
+    )
     assert metrics.precision_recall_fp16(a, b) == metrics.precision_recall(a, b)
 
 
@@ -201,7 +223,9 @@ def test_too_few_for_three_neighbours() -> None:
 
 def test_kid_is_that_of_torch_fidelity_and_unbiased() -> None:
     a, b = normal(150, 8), normal(200, 8, seed=1)
-    own = kid_features_to_metric(a.double(), b.double(), kid_subset_size=150, rng_seed=0, verbose=False)
+    own = kid_features_to_metric(
+        a.double(), b.double(), kid_subset_size=150, rng_seed=0, verbose=False
+    )
     assert metrics.kid(a, b) == own["kernel_inception_distance_mean"]
     assert abs(metrics.kid(a, b)) < 0.05 < metrics.kid(a + 1, b)
 
@@ -220,7 +244,9 @@ def test_fid_infinity_removes_the_bias_of_few_samples() -> None:
 def test_every_metric_of_a_set_and_itself() -> None:
     x = normal(150, 16).abs()
     got = metrics.values(features_of(x), reference_of(x), metrics.METRICS)
-    assert list(got) == list(metrics.METRICS) and all(isinstance(value, float) for value in got.values())
+    assert list(got) == list(metrics.METRICS) and all(
+        isinstance(value, float) for value in got.values()
+    )
     assert got["precision"] == got["recall"] == 1
 
 
@@ -233,7 +259,9 @@ def test_distances_are_computed_once_for_both(monkeypatch: pytest.MonkeyPatch) -
         return distances(a, b)
 
     monkeypatch.setattr(metrics, "squared_distances", counted)
-    metrics.values(features_of(normal(50, 4)), reference_of(normal(50, 4, seed=1)), ("precision", "recall"))
+    metrics.values(
+        features_of(normal(50, 4)), reference_of(normal(50, 4, seed=1)), ("precision", "recall")
+    )
     assert len(calls) == 3
 
 

@@ -26,15 +26,19 @@ def nhwc(images: Tensor) -> np.ndarray[Any, Any]:
 
 def statistics(width: int, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    return {"mu": rng.random(width).astype(np.float32), "sigma": np.eye(width, dtype=np.float32)} | {
-        "mu_s": rng.random(256), "sigma_s": np.eye(256)}  # fmt: skip
+    return {
+        "mu": rng.random(width).astype(np.float32),
+        "sigma": np.eye(width, dtype=np.float32),
+    } | {"mu_s": rng.random(256), "sigma_s": np.eye(256)}
 
 
 def test_statistics_of_adm_are_read_and_cast_and_other_keys_ignored(
     tmp_path: Path, numbers: Tensor, extractor: Extractor
 ) -> None:
     stored = statistics(64)
-    np.savez(tmp_path / "adm.npz", arr_0=nhwc(numbers[:50]), n=np.array([{}], dtype=object), **stored)
+    np.savez(
+        tmp_path / "adm.npz", arr_0=nhwc(numbers[:50]), n=np.array([{}], dtype=object), **stored
+    )
     found = reference.read(tmp_path / "adm.npz", extractor)
     assert (found.name, found.n, found.resolution, found.channels) == ("adm", 50, 16, 1)
     assert found.digest == features.sha256(tmp_path / "adm.npz")
@@ -44,15 +48,24 @@ def test_statistics_of_adm_are_read_and_cast_and_other_keys_ignored(
     assert torch.equal(found.pool, extractor(numbers[:50])["pool"])
 
 
-def test_absent_statistics_come_from_the_images(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+def test_absent_statistics_come_from_the_images(
+    tmp_path: Path, numbers: Tensor, extractor: Extractor
+) -> None:
     np.savez_compressed(tmp_path / "images.npz", arr_0=nhwc(numbers))
     found, layers = reference.read(tmp_path / "images.npz", extractor), extractor(numbers)
-    for mu, sigma, layer in ((found.mu, found.sigma, "pool"), (found.mu_s, found.sigma_s, "spatial")):
+    for mu, sigma, layer in (
+        (found.mu, found.sigma, "pool"),
+        (found.mu_s, found.sigma_s, "spatial"),
+    ):
         np.testing.assert_allclose(mu, layers[layer].double().mean(0).numpy(), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(sigma, np.cov(layers[layer].numpy(), rowvar=False), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            sigma, np.cov(layers[layer].numpy(), rowvar=False), rtol=1e-5, atol=1e-5
+        )
 
 
-def test_statistics_alone_are_a_reference_without_images(tmp_path: Path, extractor: Extractor) -> None:
+def test_statistics_alone_are_a_reference_without_images(
+    tmp_path: Path, extractor: Extractor
+) -> None:
     np.savez(tmp_path / "only.npz", **statistics(64))
     found = reference.read(tmp_path / "only.npz", extractor)
     assert (found.resolution, found.channels, tuple(found.pool.shape)) == (0, 1, (0, 64))
@@ -60,7 +73,10 @@ def test_statistics_alone_are_a_reference_without_images(tmp_path: Path, extract
 
 def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
     whole = reference.collect(numbers.split(100), extractor, keep=200)
-    halves = [reference.collect(part.split(70), extractor, keep=100) for part in (numbers[:900], numbers[900:])]
+    halves = [
+        reference.collect(part.split(70), extractor, keep=100)
+        for part in (numbers[:900], numbers[900:])
+    ]
     for name, part in (("one", whole), ("two", halves[0] + halves[1])):
         reference.write(tmp_path / f"{name}.npz", part, extractor)
     one, two = (reference.read(tmp_path / f"{name}.npz", extractor) for name in ("one", "two"))
@@ -74,13 +90,21 @@ def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: 
 
 def test_kept_images_come_from_the_whole_stream(extractor: Extractor) -> None:
     """Every image has its number for a pixel: of 5,000 sorted ones the mean of the 500 kept is near the middle."""
-    stream = torch.arange(250, dtype=torch.uint8).repeat_interleave(20)[:, None, None, None].expand(-1, 1, 16, 16)
+    stream = (
+        torch.arange(250, dtype=torch.uint8)
+        .repeat_interleave(20)[:, None, None, None]
+        .expand(-1, 1, 16, 16)
+    )
     kept = reference.collect(stream.split(250), extractor, keep=500).images
     assert len(kept) == 500 and abs(kept.mean() - 124.5) < 10
 
 
-def test_digest_of_images_is_theirs_whatever_the_batches(numbers: Tensor, extractor: Extractor) -> None:
-    one, two = (reference.from_images("digits", numbers[:300].split(size), extractor) for size in (300, 77))
+def test_digest_of_images_is_theirs_whatever_the_batches(
+    numbers: Tensor, extractor: Extractor
+) -> None:
+    one, two = (
+        reference.from_images("digits", numbers[:300].split(size), extractor) for size in (300, 77)
+    )
     assert one.digest == two.digest and (one.n, one.resolution, one.channels) == (300, 16, 1)
     assert one.digest != reference.from_images("digits", [numbers[1:301]], extractor).digest
 

@@ -26,17 +26,23 @@ def against(tmp_path: Path, numbers: Tensor) -> Path:
 def folder_of(images: Tensor, folder: Path, suffix: str = "png") -> Path:
     folder.mkdir()
     for i, image in enumerate(images):
-        Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(folder / f"{i:06d}.{suffix}")
+        Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(
+            folder / f"{i:06d}.{suffix}"
+        )
     return folder
 
 
-def test_a_folder_scores_as_its_npz_and_as_its_features(tmp_path: Path, numbers: Tensor, against: Path) -> None:
+def test_a_folder_scores_as_its_npz_and_as_its_features(
+    tmp_path: Path, numbers: Tensor, against: Path
+) -> None:
     samples = numbers[900:1100]
     reference.write_array(tmp_path / "samples.npz", samples.split(64), 200)
     from_array = score.score(tmp_path / "samples.npz", against, **DIGITS)
     assert score.score(folder_of(samples, tmp_path / "images"), against, **DIGITS) == from_array
     network = features.load("digits-cnn-1")
-    expected = metrics.values(features.extract([samples], network), reference.read(against, network), score.SCORES)
+    expected = metrics.values(
+        features.extract([samples], network), reference.read(against, network), score.SCORES
+    )
     assert {name: from_array[name] for name in score.SCORES} == pytest.approx(expected, rel=1e-6)
     assert from_array["n"] == 200 and from_array["warnings"] == []
     assert from_array["reference_digest"] == features.sha256(against)
@@ -46,13 +52,19 @@ def test_a_folder_scores_as_its_npz_and_as_its_features(tmp_path: Path, numbers:
 def test_inception_scores_with_the_weights_named(tmp_path: Path, random_inception: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("samples", "reference"):
-        np.savez(tmp_path / f"{name}.npz", arr_0=rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
+        np.savez(
+            tmp_path / f"{name}.npz", arr_0=rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+        )
     names = ("inception_score", "precision", "recall", "precision_fp16", "recall_fp16")
-    got = score.score(tmp_path / "samples.npz", tmp_path / "reference.npz", random_inception, names=names)
+    got = score.score(
+        tmp_path / "samples.npz", tmp_path / "reference.npz", random_inception, names=names
+    )
     assert set(names) < set(got) and got["n"] == 6
     digest, few, few_real = got["warnings"]
     assert "not the published 6726825d" in digest
-    assert few.startswith("6 samples for 2048 features") and few_real.startswith("reference: 6 samples for")
+    assert few.startswith("6 samples for 2048 features") and few_real.startswith(
+        "reference: 6 samples for"
+    )
 
 
 def test_jpeg_is_warned_of(tmp_path: Path, numbers: Tensor, against: Path) -> None:
@@ -61,13 +73,17 @@ def test_jpeg_is_warned_of(tmp_path: Path, numbers: Tensor, against: Path) -> No
     assert warning.startswith("70 images are JPEG")
 
 
-def test_a_reference_of_another_resolution_is_refused(tmp_path: Path, numbers: Tensor, against: Path) -> None:
+def test_a_reference_of_another_resolution_is_refused(
+    tmp_path: Path, numbers: Tensor, against: Path
+) -> None:
     reference.write_array(tmp_path / "samples.npz", [numbers[:20, :, :8, :8]], 20)
     with pytest.raises(ValueError, match=r"samples.npz is 8 pixels wide, .*reference.npz 16"):
         score.score(tmp_path / "samples.npz", against, **DIGITS)
 
 
-def test_a_wrong_number_of_channels_is_refused(tmp_path: Path, numbers: Tensor, against: Path) -> None:
+def test_a_wrong_number_of_channels_is_refused(
+    tmp_path: Path, numbers: Tensor, against: Path
+) -> None:
     reference.write_array(tmp_path / "samples.npz", [numbers[:20].expand(-1, 3, -1, -1)], 20)
     with pytest.raises(ValueError, match="have 3 channels, not 1"):
         score.score(tmp_path / "samples.npz", against, **DIGITS)
@@ -80,13 +96,17 @@ def test_grey_images_among_colours_are_named(tmp_path: Path, numbers: Tensor) ->
         score.open_images(folder, channels=3)
 
 
-def test_unreadable_images_are_named_and_counted(tmp_path: Path, numbers: Tensor, against: Path) -> None:
+def test_unreadable_images_are_named_and_counted(
+    tmp_path: Path, numbers: Tensor, against: Path
+) -> None:
     folder = folder_of(numbers[:30], tmp_path / "images")
     (folder / "000003.png").write_bytes((folder / "000003.png").read_bytes()[:-40])
     (folder / "000004.png").write_bytes(b"")
     Image.new("L", (16, 16)).save(folder / "000005.jpg")
     (folder / "000005.jpg").write_bytes((folder / "000005.jpg").read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"3 of 31 images .*000003.png is unreadable.*000004.png.*000005.jpg"):
+    with pytest.raises(
+        ValueError, match=r"3 of 31 images .*000003.png is unreadable.*000004.png.*000005.jpg"
+    ):
         score.score(folder, against, **DIGITS)
 
 
@@ -105,14 +125,23 @@ def test_an_empty_folder_is_refused(tmp_path: Path, against: Path) -> None:
 
 def test_pickled_and_absent_samples_are_refused(tmp_path: Path, against: Path) -> None:
     np.savez(tmp_path / "pickled.npz", arr_0=np.array([{}, 1], dtype=object))
-    for name, message in (("pickled", "pickled objects, which are never loaded"), ("absent", "not a whole npz")):
+    for name, message in (
+        ("pickled", "pickled objects, which are never loaded"),
+        ("absent", "not a whole npz"),
+    ):
         with pytest.raises(ValueError, match=message):
             score.score(tmp_path / f"{name}.npz", against, **DIGITS)
 
 
 def test_parity_sets_ours_beside_the_known_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's public figures for ADM's files are within every bound; a precision further off is not."""
-    ours = {"inception_score": 215.98, "fid": 3.9410, "sfid": 6.1405, "precision": 0.8255, "recall": 0.5285}
+    ours = {
+        "inception_score": 215.98,
+        "fid": 3.9410,
+        "sfid": 6.1405,
+        "precision": 0.8255,
+        "recall": 0.5285,
+    }
     monkeypatch.setattr(score, "score", lambda *_, **__: ours)
     assert all(row["within"] for row in score.parity(Path("samples"), Path("reference")))
     ours["precision"] = 0.8250

@@ -20,7 +20,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slurm)
             if not shutil.which("slurmctld"):
-                item.add_marker(pytest.mark.skip(reason="no slurmctld: python tests/slurm/lab.py install"))
+                item.add_marker(
+                    pytest.mark.skip(reason="no slurmctld: python tests/slurm/lab.py install")
+                )
 
 
 def running(lab: Lab) -> Iterator[Lab]:
@@ -34,7 +36,11 @@ def running(lab: Lab) -> Iterator[Lab]:
 def port() -> int:
     """The first of ten ports that are free: each process of pytest-xdist, and whoever else is here, has its own."""
     first = 26800 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    return next(p for p in range(first + os.getpid() % 90 * 10, 32000, 10) if all(map(is_free, range(p, p + 10))))
+    return next(
+        p
+        for p in range(first + os.getpid() % 90 * 10, 32000, 10)
+        if all(map(is_free, range(p, p + 10)))
+    )
 
 
 def is_free(number: int) -> bool:
@@ -49,7 +55,9 @@ def plain_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def full_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    yield from running(Lab(tmp_path_factory.mktemp("lab"), port(), accounting=True, user_signal=True))
+    yield from running(
+        Lab(tmp_path_factory.mktemp("lab"), port(), accounting=True, user_signal=True)
+    )
 
 
 @pytest.fixture

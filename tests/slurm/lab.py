@@ -18,12 +18,18 @@ from pathlib import Path
 from processes import end, environ, runs, until
 
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core mariadb-client-core"
-DAEMONS = ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged")  # in the order in which they are stopped
+DAEMONS = (
+    "slurmd",
+    "slurmctld",
+    "slurmdbd",
+    "mariadbd",
+    "munged",
+)  # in the order in which they are stopped
 
-# cred_expire: a requeued job waits for its credential to expire, 2 minutes by default; 5 s is the least.
-# proctrack, task, config_overrides: no cgroups, and more CPUs declared than there are.
-# DefMemPerCPU: without it a job takes the memory of a whole node.
-# The intervals and waits are shortened, so that a test takes seconds.
+# cred_expire: a requeued job waits for its credential to expire, 2 minutes by default; 5 s is the
+# least. proctrack, task, config_overrides: no cgroups, and more CPUs declared than there are.
+# DefMemPerCPU: without it a job takes the memory of a whole node. The intervals and waits are
+# shortened, so that a test takes seconds.
 CONF = """
 ClusterName=lab
 SlurmctldHost=localhost(127.0.0.1)
@@ -109,23 +115,32 @@ class Lab:
     def configure(self) -> None:
         here = self.folder
         (here / "state").mkdir(parents=True, exist_ok=True)
-        # Told to listen on one address only, Slurm takes the one of the host's name: it must be 127.0.0.1 itself.
+        # Told to listen on one address only, Slurm takes the one of the host's name: it must be
+        # 127.0.0.1 itself.
         alone = address(socket.gethostname()) == "127.0.0.1"
         words = {
-            "folder": here, "port": self.port, "dbd_port": self.port + 1, "nodes": self.nodes,
-            "ports": f"[{self.port + 2}-{self.port + 1 + self.nodes}]", "user": self.run("id", "-un").strip(),
+            "folder": here,
+            "port": self.port,
+            "dbd_port": self.port + 1,
+            "nodes": self.nodes,
+            "ports": f"[{self.port + 2}-{self.port + 1 + self.nodes}]",
+            "user": self.run("id", "-un").strip(),
             "listen": "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny" if alone else "",
             "listen_dbd": "CommunicationParameters=NoInAddrAny" if alone else "",
-        }  # fmt: skip
+        }
         signalling = "SlurmctldParameters=preempt_send_user_signal\n" * self.user_signal
-        (here / "slurm.conf").write_text((CONF + ACCOUNTING * self.accounting + signalling).format(**words))
+        (here / "slurm.conf").write_text(
+            (CONF + ACCOUNTING * self.accounting + signalling).format(**words)
+        )
         (here / "slurmdbd.conf").write_text(DBD.format(**words))
         (here / "slurmdbd.conf").chmod(0o600)
         for number in range(2):  # Slurm takes device files alone for GPUs
             (here / f"nvidia{number}").unlink(missing_ok=True)
             (here / f"nvidia{number}").symlink_to("/dev/null")
         (here / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={here}/nvidia[0-1]\n")
-        if int(self.run("slurmd", "-V").split()[1].split(".")[0]) >= 24:  # a word that older ones refuse
+        if (
+            int(self.run("slurmd", "-V").split()[1].split(".")[0]) >= 24
+        ):  # a word that older ones refuse
             (here / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
         key = here / "munge.key"
         key.touch(0o600)
@@ -151,21 +166,42 @@ class Lab:
         here, user = self.folder, self.run("id", "-un").strip()
         if not (here / "database").exists():
             self.run(
-                "mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={here}/database", "--skip-test-db",
-                "--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}",
-            )  # fmt: skip
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--user={user}",
+                f"--datadir={here}/database",
+                "--skip-test-db",
+                "--auth-root-authentication-method=socket",
+                f"--auth-root-socket-user={user}",
+            )
         command = [
-            "mariadbd", "--no-defaults", f"--user={user}", f"--datadir={here}/database", "--skip-networking",
-            f"--socket={here}/mysql", f"--pid-file={here}/mariadbd.pid", "--innodb-flush-log-at-trx-commit=0",
-            f"--log-error={here}/mariadbd.log", "--innodb-lock-wait-timeout=900",
-        ]  # fmt: skip
+            "mariadbd",
+            "--no-defaults",
+            f"--user={user}",
+            f"--datadir={here}/database",
+            "--skip-networking",
+            f"--socket={here}/mysql",
+            f"--pid-file={here}/mariadbd.pid",
+            "--innodb-flush-log-at-trx-commit=0",
+            f"--log-error={here}/mariadbd.log",
+            "--innodb-lock-wait-timeout=900",
+        ]
         nothing = subprocess.DEVNULL
-        subprocess.Popen(command, env=self.env, start_new_session=True, stdin=nothing, stdout=nothing)
+        subprocess.Popen(
+            command, env=self.env, start_new_session=True, stdin=nothing, stdout=nothing
+        )
         sql = "CREATE DATABASE IF NOT EXISTS accounting"
-        until(lambda: self.run("mariadb", "--no-defaults", f"--socket={here}/mysql", "-e", sql) + "answers")
+        until(
+            lambda: (
+                self.run("mariadb", "--no-defaults", f"--socket={here}/mysql", "-e", sql)
+                + "answers"
+            )
+        )
         self.run("slurmdbd")
         until(lambda: self.run("sacctmgr", "-n", "list", "cluster") + "answers")
-        if "lab" not in self.run("sacctmgr", "-n", "list", "cluster"):  # else no account but these may submit
+        if "lab" not in self.run(
+            "sacctmgr", "-n", "list", "cluster"
+        ):  # else no account but these may submit
             for words in (("cluster", "lab"), ("account", "lab"), ("user", user, "account=lab")):
                 self.run("sacctmgr", "-i", "add", *words)
 
@@ -203,9 +239,15 @@ class Lab:
 
     def tasks(self) -> dict[int, str]:
         """The Python processes of jobs, each with its job's number."""
-        words = {pid: dict(word.split(b"=", 1) for word in environ(pid) if b"=" in word) for pid in self.processes()}
-        return {pid: word[b"SLURM_JOB_ID"].decode() for pid, word in words.items()
-                if b"SLURM_JOB_ID" in word and runs(pid, "python")}  # fmt: skip
+        words = {
+            pid: dict(word.split(b"=", 1) for word in environ(pid) if b"=" in word)
+            for pid in self.processes()
+        }
+        return {
+            pid: word[b"SLURM_JOB_ID"].decode()
+            for pid, word in words.items()
+            if b"SLURM_JOB_ID" in word and runs(pid, "python")
+        }
 
     def pythons(self, job: str) -> list[int]:
         """The processes of a job's tasks."""
@@ -215,7 +257,11 @@ class Lab:
     def processes(self) -> list[int]:
         """All that this cluster has started, and all who ask it."""
         mine = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()
-        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if mine in environ(pid)]
+        return [
+            pid
+            for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+            if mine in environ(pid)
+        ]
 
 
 def address(name: str) -> str | None:
@@ -233,7 +279,14 @@ def install() -> None:
     if all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd"))):
         return
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "--no-install-recommends"]
+    quiet = [
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "RUNLEVEL=1",
+        "apt-get",
+        "-qq",
+        "--no-install-recommends",
+    ]
     try:
         subprocess.run([*sudo, "apt-get", "-qq", "update"], check=True, timeout=300)
         subprocess.run([*sudo, *quiet, "-y", "install", *PACKAGES.split()], check=True, timeout=600)

@@ -15,10 +15,11 @@ from helpers import finished, started, tiny_sweep, written
 from lab import Lab
 from processes import until
 
+from harness.base.files import read_lines
 from harness.launch.ledger import ledger
 from harness.spec import Run, Sweep
-from harness.study.store import Store, read_lines
-from harness.study.tasks import missing
+from harness.study.plan import missing
+from harness.study.store import Store
 
 Files = tuple[Path | str, Path]
 ENDLESS = 10_000_000
@@ -41,9 +42,17 @@ class Site:
 
     def write(self, sweep: Sweep, **fields: Any) -> Files:
         """The sweep and the cluster file."""
-        given = {"executor": "slurm", "device": "cpu", "poll_seconds": 1, "hours": 1, "store": str(self.store.root)}
+        given = {
+            "executor": "slurm",
+            "device": "cpu",
+            "poll_seconds": 1,
+            "hours": 1,
+            "store": str(self.store.root),
+        }
         path = self.folder / "cluster.toml"
-        path.write_text("".join(f"{key} = {toml(value)}\n" for key, value in (given | fields).items()))
+        path.write_text(
+            "".join(f"{key} = {toml(value)}\n" for key, value in (given | fields).items())
+        )
         return written(sweep, self.folder), path
 
     def begun(self, verb: str, files: Files, *words: str, **more: str) -> subprocess.Popen[str]:
@@ -56,7 +65,10 @@ class Site:
     def launch(self, files: Files, *words: str, **environment: str) -> str:
         status, out, err = self.harness("launch", files, "--dirty", *words, **environment)
         # What the temporary folder of a test is on may well be this machine's own.
-        assert status == 0 and (err == "" or err.endswith("if it is exported: jobs need it\n")), (out, err)
+        assert status == 0 and (err == "" or err.endswith("if it is exported: jobs need it\n")), (
+            out,
+            err,
+        )
         return out
 
     def cancel(self, files: Files, *words: str) -> None:
@@ -109,12 +121,16 @@ class Site:
         """The seconds of work that each attempt had to do again; every step of an attempt follows the one before."""
         attempts = [read_lines(path)[0] for path in self.store.logs(run)]
         for begin, *lines in attempts:
-            assert [line["step"] for line in lines] == list(range(begin["start"] + 1, begin["start"] + 1 + len(lines)))
+            assert [line["step"] for line in lines] == list(
+                range(begin["start"] + 1, begin["start"] + 1 + len(lines))
+            )
         clocks = [
-            {begin["start"]: 0.0} | {line["step"]: line["seconds"] for line in lines} for begin, *lines in attempts
+            {begin["start"]: 0.0} | {line["step"]: line["seconds"] for line in lines}
+            for begin, *lines in attempts
         ]
         return [
-            clock[max(clock)] - clock[begin["start"]] for clock, (begin, *_) in zip(clocks, attempts[1:], strict=False)
+            clock[max(clock)] - clock[begin["start"]]
+            for clock, (begin, *_) in zip(clocks, attempts[1:], strict=False)
         ]
 
     def finish(self, files: Files, runs: Sequence[Run], **fields: Any) -> None:

@@ -11,11 +11,13 @@ from helpers import curve, tiny_run, tiny_sweep
 from processes import end, until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 RUN = tiny_run()
 SAVING = {"checkpoint_minutes": 0.05}
-AT_MOST_S = 3 + 5  # of work that a crash may cost: the interval, and what lies between looks on a loaded machine
+AT_MOST_S = (
+    3 + 5
+)  # of work that a crash may cost: the interval, and what lies between looks on a loaded machine
 
 
 def test_a_time_limit_is_met_as_often_as_it_takes(plain: Site) -> None:
@@ -38,7 +40,14 @@ def test_the_preempted_go_on_where_they_were(site: str, request: pytest.FixtureR
     files = here.write(sweep, partition="low", cpus_per_task=4)
     here.launch(files)
     here.trains(RUN)
-    here.lab.run("sbatch", "--partition=main", "--nodes=4", "--cpus-per-task=4", "--output=/dev/null", "--wrap=true")
+    here.lab.run(
+        "sbatch",
+        "--partition=main",
+        "--nodes=4",
+        "--cpus-per-task=4",
+        "--output=/dev/null",
+        "--wrap=true",
+    )
     until(lambda: here.says(files, "queued"))
     until(lambda: not missing(sweep, here.store))
     here.empty()
@@ -78,9 +87,13 @@ def test_where_slurmd_alone_dies_two_writers_do_not_meet(plain: Site) -> None:
     try:
         until(lambda: plain.queue().get(job) == "PENDING")
         assert plain.says(files, "training"), "whatever Slurm believes"
-        until(lambda: plain.queue().get(job) == "RUNNING" and set(plain.lab.pythons(job)) - set(old))
+        until(
+            lambda: plain.queue().get(job) == "RUNNING" and set(plain.lab.pythons(job)) - set(old)
+        )
         plain.trains(RUN, 1000)
-        assert len(plain.store.logs(RUN)) == 1 and plain.node(job) != node, "the second waits for the first"
+        assert len(plain.store.logs(RUN)) == 1 and plain.node(job) != node, (
+            "the second waits for the first"
+        )
     finally:
         plain.lab.begin("slurmd", "-N", node)  # which ends the old processes
     until(lambda: len(plain.store.logs(RUN)) == 2)
@@ -98,7 +111,12 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
     here.trains(runs[0])
     jobs = here.jobs()
     if here.lab.accounting:
-        until(lambda: set(jobs[:1]) & set(here.lab.run("sacct", "-X", "-n", "-P", "--format=JobID").split()))
+        until(
+            lambda: (
+                set(jobs[:1])
+                & set(here.lab.run("sacct", "-X", "-n", "-P", "--format=JobID").split())
+            )
+        )
     (task,) = here.lab.pythons(jobs[0])
     here.lab.kill("slurmctld", signal.SIGTERM)
     try:
@@ -106,7 +124,10 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
         assert found["runs"][0]["state"] == "training" and "does not answer" in found["scheduler"]
         states = [ticket["state"] for run in found["runs"] for ticket in run["jobs"].values()]
         if here.lab.accounting:
-            assert states == ["RUNNING", *["PENDING"] * 3] and "as accounting last heard" in found["scheduler"]
+            assert (
+                states == ["RUNNING", *["PENDING"] * 3]
+                and "as accounting last heard" in found["scheduler"]
+            )
         else:
             assert states == [] and "the store only" in found["scheduler"]
         status, _, err = here.harness("launch", files, "--dirty")
@@ -117,7 +138,9 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
     finally:
         here.lab.begin("slurmctld")
     until(lambda: here.queue().get(jobs[0]) == "PENDING" and here.queue().get(jobs[1]) == "RUNNING")
-    assert here.told(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(here.jobs())
+    assert here.told(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(
+        here.jobs()
+    )
     for run in runs[1:]:  # which are before it now
         here.cancel(files, run.id)
     until(lambda: here.says(files, "training", *["cancelled"] * 3) and here.lost(runs[0]) == [0.0])

@@ -9,7 +9,7 @@ from helpers import finished, tiny_run, tiny_sweep
 from processes import until
 from site_verbs import ENDLESS, Site, training
 
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 RUNS = tuple(tiny_run(seed=seed) for seed in range(2))
 
@@ -18,11 +18,18 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     files = full.write(tiny_sweep(runs=RUNS, steps=(500, ENDLESS)), follower={"partition": "low"})
     assert "jobs submitted" in full.launch(files, "--follow", "--detach")
     *_, follower = full.jobs()
-    assert f"job {follower} follows, from before" in full.launch(files, "--detach") and len(full.jobs()) == 3
+    assert (
+        f"job {follower} follows, from before" in full.launch(files, "--detach")
+        and len(full.jobs()) == 3
+    )
 
     def lives(restarts: int) -> bool:
         said = full.lab.run("scontrol", "show", "job", follower)
-        return "JobState=RUNNING" in said and f"Restarts={restarts} " in said and bool(full.lab.pythons(follower))
+        return (
+            "JobState=RUNNING" in said
+            and f"Restarts={restarts} " in said
+            and bool(full.lab.pythons(follower))
+        )
 
     until(lambda: lives(0))
     assert [there["state"] for there in full.told(files)["followers"]] == ["RUNNING"]
@@ -48,11 +55,19 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     full.launch(files, "--detach")
     until(lambda: not missing(sweep, full.store))
     full.empty()
-    assert full.says(files, "done", "done") and full.told(files)["followers"][0]["said"] == "nothing is missing"
+    assert (
+        full.says(files, "done", "done")
+        and full.told(files)["followers"][0]["said"] == "nothing is missing"
+    )
     count = full.submissions()
     assert sorted(count[task] for task in count if task.startswith("follower")) == [1, 2]
-    assert [count[run.id] for run in RUNS] == [2, 2] and [full.lost(run) for run in RUNS] == [[0.0], [0.0]]
-    assert {count[task] for task in count if "@" in task} == {1} and sum("@" in task for task in count) == 4
+    assert [count[run.id] for run in RUNS] == [2, 2] and [full.lost(run) for run in RUNS] == [
+        [0.0],
+        [0.0],
+    ]
+    assert {count[task] for task in count if "@" in task} == {1} and sum(
+        "@" in task for task in count
+    ) == 4
 
 
 def test_followers_killed_and_started_twice_submit_once(plain: Site) -> None:
@@ -70,7 +85,9 @@ def test_followers_killed_and_started_twice_submit_once(plain: Site) -> None:
     ends = [finished(process, 300) for process in both]
     assert [status for status, _, _ in ends] == [0, 0], ends
     assert missing(sweep, plain.store) == [] and plain.says(files, "done", "done")
-    assert sorted(plain.submissions().values()) == [1, 1, 2, 2], "trained in two jobs, scored in one"
+    assert sorted(plain.submissions().values()) == [1, 1, 2, 2], (
+        "trained in two jobs, scored in one"
+    )
     assert [plain.lost(run) for run in RUNS] == [[0.0], [0.0]]
 
 

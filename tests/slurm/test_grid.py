@@ -10,19 +10,28 @@ from helpers import curve, finished, tiny_protocol, tiny_run, tiny_sweep
 from processes import until
 from site_verbs import ENDLESS, Site, training, undisturbed
 
-from harness.study.store import read_json
-from harness.study.tasks import missing
+from harness.base.files import read_json
+from harness.study.plan import missing
 
 HOSTILE = {
-    "SBATCH_PARTITION": "nowhere", "SBATCH_TIMELIMIT": "7", "SLURM_MEM_PER_CPU": "1", "SLURM_MEM_PER_NODE": "2",
-    "SLURM_JOB_ID": "1", "SQUEUE_STATES": "FAILED", "RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "nowhere",
-}  # fmt: skip
+    "SBATCH_PARTITION": "nowhere",
+    "SBATCH_TIMELIMIT": "7",
+    "SLURM_MEM_PER_CPU": "1",
+    "SLURM_MEM_PER_NODE": "2",
+    "SLURM_JOB_ID": "1",
+    "SQUEUE_STATES": "FAILED",
+    "RANK": "3",
+    "WORLD_SIZE": "4",
+    "MASTER_ADDR": "nowhere",
+}
 FOUR_RUNS = tuple(tiny_run(seed=seed) for seed in range(4))
 
 
 def test_a_grid_is_trained_and_scored_as_on_this_machine(full: Site) -> None:
     sweep = tiny_sweep(runs=tuple(tiny_run(model=f"mini-DiT-S/{patch}") for patch in (8, 4)))
-    files = full.write(sweep, gpus_per_node=1, evaluate={"partition": "low", "hours": 0.5, "gpus_per_node": 0})
+    files = full.write(
+        sweep, gpus_per_node=1, evaluate={"partition": "low", "hours": 0.5, "gpus_per_node": 0}
+    )
     full.launch(files, "--detach", **HOSTILE)
     until(lambda: not missing(sweep, full.store))
     full.empty()
@@ -31,28 +40,39 @@ def test_a_grid_is_trained_and_scored_as_on_this_machine(full: Site) -> None:
     for run in sweep.runs:
         assert curve(full.store, run) == curve(local, run)
         for at in sweep.steps:
-            records = [read_json(store.record(run, at, tiny_protocol())) for store in (full.store, local)]
+            records = [
+                read_json(store.record(run, at, tiny_protocol())) for store in (full.store, local)
+            ]
             assert records[0]["values"] == records[1]["values"]
     assert full.launch(files).startswith("0 jobs submitted, 0 from before")
     # Not what the environment said; and no evaluation held a GPU.
     jobs = f"--jobs={','.join(full.jobs())}"
-    rows = full.lab.run("sacct", "-X", "-n", "-P", jobs, "--format=Partition,Timelimit,ReqTRES").split()
+    rows = full.lab.run(
+        "sacct", "-X", "-n", "-P", jobs, "--format=Partition,Timelimit,ReqTRES"
+    ).split()
     asked = {tuple(row.split("|")[:2]) + ("gres/gpu=1" in row,) for row in rows}
-    assert asked == {("main", "01:00:00", True), ("main", "01:00:00", False), ("low", "00:30:00", False)}
+    assert asked == {
+        ("main", "01:00:00", True),
+        ("main", "01:00:00", False),
+        ("low", "00:30:00", False),
+    }
 
 
 def test_two_launches_at_once_submit_once_and_all_is_cancelled(plain: Site) -> None:
     sweep = training(ENDLESS, runs=FOUR_RUNS)
     first = sweep.runs[0]
     files = plain.write(sweep, throttle=1)
-    ends = [finished(process) for process in [plain.begun("launch", files, "--dirty") for _ in range(2)]]
+    ends = [
+        finished(process) for process in [plain.begun("launch", files, "--dirty") for _ in range(2)]
+    ]
     assert [status for status, _, _ in ends] == [0, 0] and len(plain.jobs()) == 4, ends
     plain.trains(first)
 
     tickets = [job for run in plain.told(files)["runs"] for job in run["jobs"].values()]
     assert Counter((t["state"], t["reason"]) for t in tickets) == {
-        ("RUNNING", "None"): 1, ("PENDING", "JobArrayTaskLimit"): 3,
-    }  # fmt: skip
+        ("RUNNING", "None"): 1,
+        ("PENDING", "JobArrayTaskLimit"): 3,
+    }
     status, out, _ = plain.harness("logs", (first.id, files[1]))
     assert status == 0 and f"step 20/{ENDLESS}" in out
 
@@ -74,7 +94,10 @@ def test_more_tasks_than_an_array_may_have(plain: Site) -> None:
     sweep = training(100, runs=tuple(tiny_run(seed=seed) for seed in range(150)))
     files = plain.write(sweep, nodes=4, cpus_per_task=4, throttle=1)
     assert plain.launch(files).count("submitted mini") == 150
-    assert Counter(job.split("_")[0] for job in plain.jobs()).most_common() == [(ANY, 101), (ANY, 49)]
+    assert Counter(job.split("_")[0] for job in plain.jobs()).most_common() == [
+        (ANY, 101),
+        (ANY, 49),
+    ]
 
 
 def test_jobs_of_a_launch_that_was_killed_are_ended(plain: Site) -> None:
@@ -102,7 +125,11 @@ def test_status_asks_the_queue_once(plain: Site) -> None:
     files = plain.write(training(ENDLESS, runs=FOUR_RUNS))
     plain.launch(files)
     status, out, _ = plain.harness("status", files, PATH=f"{plain.folder}:{plain.lab.env['PATH']}")
-    assert status == 0 and out.count("1 RUNNING") + out.count("1 PENDING") == 4 and calls.read_text() == "call\n"
+    assert (
+        status == 0
+        and out.count("1 RUNNING") + out.count("1 PENDING") == 4
+        and calls.read_text() == "call\n"
+    )
 
 
 def deadly(path: Path, command: str, after: str) -> None:

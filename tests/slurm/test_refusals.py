@@ -12,12 +12,15 @@ from lab import Lab
 from processes import until
 from site_verbs import Site, training
 
-from harness.study.tasks import missing
+from harness.study.plan import missing
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [({"partition": "nowhere"}, "invalid partition specified: nowhere"), ({"account": "nobody"}, "Invalid account")],
+    [
+        ({"partition": "nowhere"}, "invalid partition specified: nowhere"),
+        ({"account": "nobody"}, "Invalid account"),
+    ],
 )
 def test_what_sbatch_refuses_leaves_nothing(table: dict[str, str], words: str, full: Site) -> None:
     sweep = tiny_sweep(runs=tuple(tiny_run(model=f"mini-DiT-S/{patch}") for patch in (8, 4)))
@@ -32,7 +35,12 @@ def test_what_sbatch_refuses_leaves_nothing(table: dict[str, str], words: str, f
 
 
 def test_gpus_that_do_not_divide_a_batch_are_refused(plain: Site) -> None:
-    runs = (tiny_run(), tiny_run(seed=1), tiny_run(model="mini-DiT-S/4", batch_size=10), tiny_run(batch_size=9))
+    runs = (
+        tiny_run(),
+        tiny_run(seed=1),
+        tiny_run(model="mini-DiT-S/4", batch_size=10),
+        tiny_run(batch_size=9),
+    )
     status, _, err = plain.harness("launch", plain.write(tiny_sweep(runs=runs), nodes=3), "--dirty")
     assert status == 1 and "Traceback" not in err and not plain.store.ledger().exists()
     assert err.splitlines()[-1] == (
@@ -44,8 +52,14 @@ def test_gpus_that_do_not_divide_a_batch_are_refused(plain: Site) -> None:
 def test_no_slurm_on_the_path(tmp_path_factory: pytest.TempPathFactory) -> None:
     site = Site(Lab(tmp_path_factory.mktemp("none"), 0), tmp_path_factory.mktemp("site"))
     for words in ((), ("--follow",), ("--detach",)):
-        status, out, err = site.harness("launch", site.write(tiny_sweep()), "--dirty", *words, PATH="/nonexistent")
-        assert status == 1 and out == "" and err.endswith("harness: no Slurm here: squeue is not on the path\n")
+        status, out, err = site.harness(
+            "launch", site.write(tiny_sweep()), "--dirty", *words, PATH="/nonexistent"
+        )
+        assert (
+            status == 1
+            and out == ""
+            and err.endswith("harness: no Slurm here: squeue is not on the path\n")
+        )
 
 
 @pytest.fixture

@@ -15,37 +15,81 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.bench.workloads import autoencoder, extractor_of
 from harness.data import DATASETS
-from harness.models import CONDITIONINGS, MODELS, Model, build, flops
+from harness.models import CONDITIONINGS, MODELS, Model, flops
 from harness.models.dit import DiT
 from harness.spec import FEATURES, Protocol, Run
-from harness.study import cost
+from harness.study import compute, cost
+from harness.study.compute import network
+from harness.study.plan import untouched
 from harness.study.speed import Speed
-from harness.study.tasks import untouched
 
 PAPER = [f"DiT-{size}/{patch}" for size in SIZES for patch in PATCHES]
 # paper.md: the released models' own counts, fixed positions included
-PARAMETERS = dict(zip(PAPER, (
-    33_148_160, 32_945_024, 32_963_360, 130_881_536, 130_475_648, 130_512_416,
-    458_594_816, 458_053_760, 458_102_816, 675_683_072, 675_074_432, 675_129_632,
-), strict=True))  # fmt: skip
-COUNTED = dict(zip(PAPER, (
-    0.359, 1.415, 6.066, 1.419, 5.570, 23.025, 5.015, 19.709, 80.749, 7.397, 29.060, 118.689,
-), strict=True))  # fmt: skip
+PARAMETERS = dict(
+    zip(
+        PAPER,
+        (
+            33_148_160,
+            32_945_024,
+            32_963_360,
+            130_881_536,
+            130_475_648,
+            130_512_416,
+            458_594_816,
+            458_053_760,
+            458_102_816,
+            675_683_072,
+            675_074_432,
+            675_129_632,
+        ),
+        strict=True,
+    )
+)
+COUNTED = dict(
+    zip(
+        PAPER,
+        (
+            0.359,
+            1.415,
+            6.066,
+            1.419,
+            5.570,
+            23.025,
+            5.015,
+            19.709,
+            80.749,
+            7.397,
+            29.060,
+            118.689,
+        ),
+        strict=True,
+    )
+)
 
 
 @functools.cache
-def published(model: str, conditioning: str = "adaLN-Zero", data: str = "imagenet256") -> tuple[float, float]:
+def published(
+    model: str, conditioning: str = "adaLN-Zero", data: str = "imagenet256"
+) -> tuple[float, float]:
     """Gflops and parameters in the paper's table."""
     with (ROOT / "results/published/peebles2023.csv").open(newline="") as file:
-        wanted = {"model": model, "conditioning": conditioning, "data": data, "metric": "fid", "guidance": "1.0"}
-        row = next(row for row in csv.DictReader(file) if row["params"] and wanted.items() <= row.items())
+        wanted = {
+            "model": model,
+            "conditioning": conditioning,
+            "data": data,
+            "metric": "fid",
+            "guidance": "1.0",
+        }
+        row = next(
+            row for row in csv.DictReader(file) if row["params"] and wanted.items() <= row.items()
+        )
     return float(row["gflops"]), float(row["params"])
 
 
 def empty(run: Run) -> DiT:
     """The network without the time its initialisation takes: counts do not read the weights."""
     with torch.device("meta"):
-        return build(run)
+        return network(run)
 
 
 @functools.cache
@@ -72,41 +116,61 @@ def by_depth(run: Run) -> float:
 def test_the_paper_rows_have_the_published_gflops_and_parameters(model: str) -> None:
     run = Run(model=model)
     count = fvcore(run) if MODELS[model].width < 1024 or MODELS[model].patch == 8 else by_depth(run)
-    assert count == pytest.approx(cost.gflops(run), rel=1e-9)
+    assert count == pytest.approx(compute.gflops(run), rel=1e-9)
     assert count == pytest.approx(COUNTED[model], abs=6e-4)
     assert count == pytest.approx(published(model)[0], rel=0.005)
-    assert sum(p.numel() for p in empty(run).parameters()) == cost.parameters(run) == PARAMETERS[model]
+    assert (
+        sum(p.numel() for p in empty(run).parameters())
+        == compute.parameters(run)
+        == PARAMETERS[model]
+    )
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_the_four_conditionings_have_the_published_gflops_and_parameters(conditioning: str) -> None:
     run = Run(model="DiT-XL/2", conditioning=conditioning)
     gflops, parameters = published("DiT-XL/2", conditioning)
-    assert by_depth(run) == pytest.approx(gflops, rel=0.005) == pytest.approx(cost.gflops(run), rel=0.005)
-    assert by_depth(run) == pytest.approx(cost.gflops(run), rel=1e-9)
-    assert sum(p.numel() for p in empty(run).parameters()) == cost.parameters(run)
-    assert abs(cost.parameters(run) - parameters) < 1e6
+    assert (
+        by_depth(run)
+        == pytest.approx(gflops, rel=0.005)
+        == pytest.approx(compute.gflops(run), rel=0.005)
+    )
+    assert by_depth(run) == pytest.approx(compute.gflops(run), rel=1e-9)
+    assert sum(p.numel() for p in empty(run).parameters()) == compute.parameters(run)
+    assert abs(compute.parameters(run) - parameters) < 1e6
 
 
 def test_xl_2_at_512_pixels_has_the_published_gflops() -> None:
     run = Run(model="DiT-XL/2", data="imagenet512")
     assert by_depth(run) == pytest.approx(published("DiT-XL/2", data="imagenet512")[0], rel=0.005)
-    assert by_depth(run) == pytest.approx(cost.gflops(run), rel=1e-9)
+    assert by_depth(run) == pytest.approx(compute.gflops(run), rel=1e-9)
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("model", [*(name for name in MODELS if name.startswith("mini")), "DiT-S/8", "DiT-S/4"])
+@pytest.mark.parametrize(
+    "model", [*(name for name in MODELS if name.startswith("mini")), "DiT-S/8", "DiT-S/4"]
+)
 def test_the_closed_form_is_fvcores_count(model: str, conditioning: str) -> None:
-    run = Run(model=model, conditioning=conditioning, data="digits" if model.startswith("mini") else "imagenet256")
-    assert cost.gflops(run) == pytest.approx(fvcore(run), rel=1e-9) == pytest.approx(by_depth(run), rel=1e-9)
-    assert cost.parameters(run) == sum(p.numel() for p in empty(run).parameters())
+    run = Run(
+        model=model,
+        conditioning=conditioning,
+        data="digits" if model.startswith("mini") else "imagenet256",
+    )
+    assert (
+        compute.gflops(run)
+        == pytest.approx(fvcore(run), rel=1e-9)
+        == pytest.approx(by_depth(run), rel=1e-9)
+    )
+    assert compute.parameters(run) == sum(p.numel() for p in empty(run).parameters())
 
 
 def test_attention_is_counted() -> None:
     """Two products of T × T × width in every block: what fvcore alone leaves out."""
     row, tokens = MODELS["DiT-S/4"], 64
     net = empty(Run(model="DiT-S/4")).to_empty(device="cpu")
-    counts = FlopCountAnalysis(net, (torch.zeros(1, 4, 32, 32), *2 * [torch.zeros(1, dtype=torch.long)]))
+    counts = FlopCountAnalysis(
+        net, (torch.zeros(1, 4, 32, 32), *2 * [torch.zeros(1, dtype=torch.long)])
+    )
     counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     without = counts.total()
     assert flops.macs(net, 4, 32)["total"] - without == row.depth * 2 * tokens**2 * row.width
@@ -124,16 +188,20 @@ def test_an_uncounted_operator_is_an_error() -> None:
 
 def test_macs_by_part_add_up() -> None:
     run = tiny_run()
-    macs = flops.macs(build(run), 1, 16)
+    macs = flops.macs(network(run), 1, 16)
     parts = sum(count for name, count in macs.items() if name not in ("total", "blocks"))
     assert macs["total"] == parts + macs["blocks"]
 
 
 def test_training_costs_three_forwards_of_two_operations_and_guidance_two_networks() -> None:
     run = Run(model="DiT-XL/2")
-    assert cost.training_flop(run, 400_000) == pytest.approx(2 * 3 * cost.gflops(run) * 1e9 * 256 * 400_000)
-    plain, led = (cost.sampling_flop(run, Protocol(name="p", guidance=scale)) for scale in (1.0, 1.5))
-    assert led == 2 * plain == pytest.approx(4e9 * cost.gflops(run) * 50_000 * 250)
+    assert compute.training_flop(run, 400_000) == pytest.approx(
+        2 * 3 * compute.gflops(run) * 1e9 * 256 * 400_000
+    )
+    plain, led = (
+        compute.sampling_flop(run, Protocol(name="p", guidance=scale)) for scale in (1.0, 1.5)
+    )
+    assert led == 2 * plain == pytest.approx(4e9 * compute.gflops(run) * 50_000 * 250)
 
 
 def macs(work: Callable[[], object]) -> float:
@@ -147,9 +215,17 @@ def macs(work: Callable[[], object]) -> float:
 def test_the_autoencoder_costs_what_it_does(data: str) -> None:
     with torch.device("meta"):
         vae, shape = autoencoder().eval(), DATASETS[data]
-        pixels, latents = torch.zeros(1, 3, *2 * [shape.pixels]), torch.zeros(1, 4, *2 * [shape.size])
-    counted = {"encoding": macs(lambda: vae.encode(pixels)), "decoding": macs(lambda: vae.decode(latents))}
-    assert {what: cost.autoencoder(what, data).gmacs for what in counted} == pytest.approx(counted, rel=1e-5)
+        pixels, latents = (
+            torch.zeros(1, 3, *2 * [shape.pixels]),
+            torch.zeros(1, 4, *2 * [shape.size]),
+        )
+    counted = {
+        "encoding": macs(lambda: vae.encode(pixels)),
+        "decoding": macs(lambda: vae.decode(latents)),
+    }
+    assert {what: cost.autoencoder(what, data).gmacs for what in counted} == pytest.approx(
+        counted, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -166,11 +242,16 @@ def test_the_extractors_cost_what_they_do(name: str) -> None:
 def test_what_is_still_to_be_spent_is_of_the_missing_tasks() -> None:
     sweep = tiny_sweep()
     (run,), (protocol,) = sweep.runs, sweep.protocols
-    spent = cost.cost(untouched(run, sweep), len(sweep.steps), Speed("a device", "a test", tflops=3600e-12))
-    assert spent.train_hours == pytest.approx(cost.training_flop(run, 20) / 3600**2)
-    assert spent.sample_hours == pytest.approx(2 * cost.sampling_flop(run, protocol) / 3600**2)
-    assert spent.feature_hours == pytest.approx(2 * protocol.images * 2 * 512_640 / 3600**2) and not spent.decode_hours
-    assert spent.disk_bytes == 4 * cost.parameters(run) * (2 + 4 * 2) + 64 * 4 * (64 + 256 + 10)
+    spent = cost.cost(
+        untouched(run, sweep), len(sweep.steps), Speed("a device", "a test", tflops=3600e-12)
+    )
+    assert spent.train_hours == pytest.approx(compute.training_flop(run, 20) / 3600**2)
+    assert spent.sample_hours == pytest.approx(2 * compute.sampling_flop(run, protocol) / 3600**2)
+    assert (
+        spent.feature_hours == pytest.approx(2 * protocol.images * 2 * 512_640 / 3600**2)
+        and not spent.decode_hours
+    )
+    assert spent.disk_bytes == 4 * compute.parameters(run) * (2 + 4 * 2) + 64 * 4 * (64 + 256 + 10)
 
 
 def test_what_was_used_is_each_attempts_time_on_all_its_ranks() -> None:

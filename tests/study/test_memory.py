@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.base.distributed import Place
+from harness.base.distributed import Rank
 from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
-from harness.models import CONDITIONINGS, build, dit
+from harness.models import CONDITIONINGS, dit
 from harness.objectives import ddpm as diffusion
 from harness.spec import Protocol, Run, Sweep
 from harness.study import memory
 from harness.study.cluster import Cluster
-from harness.study.cost import parameters
+from harness.study.compute import network, parameters
 from harness.training.step import new_learner, parts, stepper
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ def batch(run: Run, low: int, high: int) -> tuple[Tensor, ...]:
 
 def saved(run: Run, images: int) -> int:
     """Bytes that autograd keeps of a forward pass, the weights themselves left out."""
-    net = build(run)
+    net = network(run)
     kept = {p.untyped_storage().data_ptr(): p.untyped_storage() for p in net.parameters()}
     weights = set(kept)
 
@@ -53,7 +53,9 @@ def saved(run: Run, images: int) -> int:
 
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), autocast:
-        losses = diffusion.losses(net, diffusion.linear_schedule().table(CPU), *batch(run, 0, images))
+        losses = diffusion.losses(
+            net, diffusion.linear_schedule().table(CPU), *batch(run, 0, images)
+        )
     assert len(losses) == 2
     return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
 
@@ -61,10 +63,16 @@ def saved(run: Run, images: int) -> int:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("model", "conditioning", "images"),
-    [*(("DiT-S/8", c, 4) for c in CONDITIONINGS), ("DiT-S/4", "adaLN-Zero", 2), ("DiT-S/2", "in-context", 1),
-     ("DiT-B/8", "cross-attention", 2)],
-)  # fmt: skip
-def test_activations_are_what_autograd_saves(model: str, conditioning: str, images: int, precision: str) -> None:
+    [
+        *(("DiT-S/8", c, 4) for c in CONDITIONINGS),
+        ("DiT-S/4", "adaLN-Zero", 2),
+        ("DiT-S/2", "in-context", 1),
+        ("DiT-B/8", "cross-attention", 2),
+    ],
+)
+def test_activations_are_what_autograd_saves(
+    model: str, conditioning: str, images: int, precision: str
+) -> None:
     run = Run(model=model, conditioning=conditioning, precision=precision)
     copies = 2 * parameters(run) if precision == "bf16" else 0
     assert memory.activations(run, images) + copies == pytest.approx(saved(run, images), rel=0.05)
@@ -79,7 +87,9 @@ class Peak(TorchDispatchMode):
         self.most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        before = {
+            x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)
+        }
         out = func(*args, **(kwargs or {}))
         for storage in (x.untyped_storage() for x in tree_leaves(out) if isinstance(x, Tensor)):
             if storage._cdata not in before | self.alive.keys():
@@ -93,8 +103,11 @@ class Peak(TorchDispatchMode):
 @pytest.mark.parametrize("size", [16, 32])
 def test_the_peak_of_a_whole_step_is_the_estimate(size: int, precision: str) -> None:
     """Weights, EMA and moments are there before; with several parts in a batch, gradients meet activations."""
-    run, cluster = Run(model="DiT-S/8", batch_size=size, precision=precision), Cluster(microbatch=16)
-    learner, here = new_learner(run, CPU), Place(0, 1, CPU)
+    run, cluster = (
+        Run(model="DiT-S/8", batch_size=size, precision=precision),
+        Cluster(microbatch=16),
+    )
+    learner, here = new_learner(run, CPU), Rank(0, 1, CPU)
     optimise = stepper(run, learner, cluster, here)
     drawn = (batch(run, *cut) for cut in itertools.cycle(parts(run, cluster, here)))
     optimise(drawn)  # the moments come with the first step
@@ -108,7 +121,7 @@ def test_the_peak_of_a_whole_step_is_the_estimate(size: int, precision: str) -> 
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_the_peak_of_sampling_is_the_estimate(model: str, guidance: float) -> None:
     run = Run(model=model)
-    net = build(run).eval()
+    net = network(run).eval()
     protocol = Protocol(name="p", guidance=guidance, decoder="identity")
     denoiser = diffusion.guided(net, guidance, 3, 1000)
     x, t, y, _ = batch(run, 0, 16)
@@ -132,14 +145,19 @@ def test_why_there_is_gradient_accumulation_and_neither_recomputation_nor_shardi
     assert peaks[1] < 16 and peaks[64] < 75 and peaks[256] > 160
 
 
-def test_what_does_not_fit_is_refused_with_what_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_is_refused_with_what_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = (Run(model="DiT-XL/2"), Run(model="DiT-L/2", precision="bf16"), Run(model="DiT-S/8"))
     sweep = written(Sweep(name="big", runs=runs, steps=(10,), protocols=()), tmp_path)
     given: dict[str, object] = {"executor": "slurm", "gpus_per_node": 1, "gpu_memory_gb": 80}
     words = (sweep, "--cluster", cluster_file(tmp_path, **given), "--store", tmp_path / "none")
     line, (status, plan, _) = refused(capsys, "launch", *words), told(capsys, "plan", *words)
     for text in (line, plan.split("Before it can run: ", 1)[1]):
-        assert f"{runs[0].id} takes about 192 GB at microbatch = 256, a GPU has 80 GB: set microbatch = 64" in text
+        assert (
+            f"{runs[0].id} takes about 192 GB at microbatch = 256, a GPU has 80 GB: set microbatch = 64"
+            in text
+        )
         assert f"{runs[1].id} takes about " in text and runs[2].id not in text
     fitting = cluster_file(tmp_path, **given, microbatch=64)
     plan = told(capsys, "plan", sweep, "--cluster", fitting, "--store", tmp_path / "none")[1]
@@ -149,11 +167,17 @@ def test_what_does_not_fit_is_refused_with_what_does(tmp_path: Path, capsys: pyt
 def test_what_no_microbatch_mends_asks_for_another_gpu() -> None:
     sweep = tiny_sweep(runs=(Run(model="DiT-XL/2"), tiny_run()), protocols=())
     (fault,) = memory.unfit(sweep, Cluster(gpu_memory_gb=12))
-    assert fault.startswith("training of DiT-XL-2_") and fault.endswith("it needs a GPU with more memory")
-    assert not memory.unfit(sweep, Cluster(gpu_memory_gb=12, models={"DiT-XL/2": {"gpu_memory_gb": 400}}))
+    assert fault.startswith("training of DiT-XL-2_") and fault.endswith(
+        "it needs a GPU with more memory"
+    )
+    assert not memory.unfit(
+        sweep, Cluster(gpu_memory_gb=12, models={"DiT-XL/2": {"gpu_memory_gb": 400}})
+    )
 
 
 def test_several_ranks_share_the_batch_and_keep_buckets() -> None:
     run = Run(model="DiT-S/8")
     alone, four = (memory.training(run, Cluster(gpus_per_node=n)) for n in (1, 4))
-    assert alone - four == memory.activations(run, 256) - memory.activations(run, 64) - 4 * parameters(run)
+    assert alone - four == memory.activations(run, 256) - memory.activations(
+        run, 64
+    ) - 4 * parameters(run)

@@ -11,11 +11,13 @@ import torch
 from helpers import ROOT, environment, tiny_protocol, tiny_run, tiny_sweep, tree
 from safetensors.torch import save_file
 
+from harness.base.files import append_lines, write_json
 from harness.cli.tables import plan_json, plan_text, status_json, status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
-from harness.study.store import Store, append_lines, write_json
-from harness.study.tasks import Evaluate, Task, Train, missing, newest, orphans, survey
+from harness.study.plan import missing, newest, orphans, survey
+from harness.study.store import Store
+from harness.study.tasks import Evaluate, Task, Train
 
 PLANNING = [
     "spec",
@@ -75,7 +77,10 @@ def test_a_checkpoint_makes_its_score_ready_and_training_goes_on(store: Store) -
 def test_training_goes_on_from_a_state_between_the_steps(store: Store) -> None:
     checkpoint(store, 10)
     weights(store.state(RUN, 17))
-    assert told(missing(SWEEP, store))[0] == "train (20, 30) from 17: no checkpoint at 20, 30; goes on from 17"
+    assert (
+        told(missing(SWEEP, store))[0]
+        == "train (20, 30) from 17: no checkpoint at 20, 30; goes on from 17"
+    )
 
 
 def test_of_a_damaged_state_the_one_before_is_taken(store: Store) -> None:
@@ -86,7 +91,10 @@ def test_of_a_damaged_state_the_one_before_is_taken(store: Store) -> None:
 
 def test_a_lost_state_starts_over_and_says_so(store: Store) -> None:
     weights(store.ema(RUN, 10))
-    assert told(missing(SWEEP, store))[0] == "train (20, 30) from 0: no checkpoint at 20, 30; starts over"
+    assert (
+        told(missing(SWEEP, store))[0]
+        == "train (20, 30) from 0: no checkpoint at 20, 30; starts over"
+    )
 
 
 def test_truncated_weights_are_reported_and_made_again_scored_or_not(store: Store) -> None:
@@ -95,7 +103,9 @@ def test_truncated_weights_are_reported_and_made_again_scored_or_not(store: Stor
         write_json(store.record(RUN, step, PROTOCOL), {})
     assert missing(SWEEP, store) == []
     weights(store.ema(RUN, 20), cut=5)
-    assert told(missing(SWEEP, store)) == ["train (20,) from 20: checkpoint 20 is truncated; goes on from 20"]
+    assert told(missing(SWEEP, store)) == [
+        "train (20,) from 20: checkpoint 20 is truncated; goes on from 20"
+    ]
 
 
 def test_weights_deleted_after_every_score_are_not_missed(store: Store) -> None:
@@ -104,7 +114,9 @@ def test_weights_deleted_after_every_score_are_not_missed(store: Store) -> None:
         write_json(store.record(RUN, step, PROTOCOL), {})
     assert missing(SWEEP, store) == []
     more = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(guidance=2.0)))
-    assert told(missing(more, store))[0].startswith("train (10, 20) from 0"), "a new protocol asks for them again"
+    assert told(missing(more, store))[0].startswith("train (10, 20) from 0"), (
+        "a new protocol asks for them again"
+    )
 
 
 def test_a_deleted_record_is_the_only_thing_redone(store: Store) -> None:
@@ -120,7 +132,10 @@ def test_a_longer_sweep_goes_on_and_a_protocol_added_later_retrains_nothing(stor
         checkpoint(store, step)
         write_json(store.record(RUN, step, PROTOCOL), {})
     longer = tiny_sweep(steps=(10, 20, 30, 40))
-    assert told(missing(longer, store))[0] == "train (40,) from 30: no checkpoint at 40; goes on from 30"
+    assert (
+        told(missing(longer, store))[0]
+        == "train (40,) from 30: no checkpoint at 40; goes on from 30"
+    )
     wider = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(labels="balanced")))
     assert all(isinstance(task, Evaluate) and task.ready for task in missing(wider, store))
 
@@ -156,20 +171,41 @@ def test_plan_json_adds_up(store: Store) -> None:
 
 
 def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> None:
-    first = {"loss": 1.0, "mse": 1.0, "vb": 0.0, "grad_norm": 1.0, "images_per_second": 9.0, "mfu": None}
+    first = {
+        "loss": 1.0,
+        "mse": 1.0,
+        "vb": 0.0,
+        "grad_norm": 1.0,
+        "images_per_second": 9.0,
+        "mfu": None,
+    }
     store.register(RUN)
-    append_lines(store.next_log(RUN), [{"start": 0, "world": 2}, {"step": 10, **first, "seconds": 1800.0}])
-    append_lines(store.next_log(RUN), [{"start": 10, "world": 1}, {"step": 20, **first, "seconds": 1800.0}])
+    append_lines(
+        store.next_log(RUN), [{"start": 0, "world": 2}, {"step": 10, **first, "seconds": 1800.0}]
+    )
+    append_lines(
+        store.next_log(RUN), [{"start": 10, "world": 1}, {"step": 20, **first, "seconds": 1800.0}]
+    )
     with store.logs(RUN)[1].open("a") as log:
         log.write('7\n{"step": 30, "lo')
     write_json(store.record(RUN, 10, PROTOCOL), {"seconds": 900.0, "world": 2})
     store.record(RUN, 20, PROTOCOL).write_text("{")  # for collect to name
     status = status_json(SWEEP, store, Cluster())
-    (row,), whole = status["runs"], plan_json(SWEEP, Store(store.root / "none"), Cluster())["totals"]
-    assert row["used_hours"] == status["totals"]["used_hours"] == pytest.approx(2.0) and row["step"] == 20
+    (row,), whole = (
+        status["runs"],
+        plan_json(SWEEP, Store(store.root / "none"), Cluster())["totals"],
+    )
+    assert (
+        row["used_hours"] == status["totals"]["used_hours"] == pytest.approx(2.0)
+        and row["step"] == 20
+    )
     assert row["planned_hours"] == pytest.approx(whole["train_hours"] + whole["evaluate_hours"])
     text = status_text(status)
-    assert "2.0 h/" in text and "2.0 h of device time used" in text and "planned for all on one A100, published" in text
+    assert (
+        "2.0 h/" in text
+        and "2.0 h of device time used" in text
+        and "planned for all on one A100, published" in text
+    )
 
 
 @pytest.mark.parametrize("verb", ["import", "plan"])
@@ -178,12 +214,18 @@ def test_planning_imports_neither_torch_nor_fvcore(verb: str, store: Store) -> N
     plan = f"from harness.cli.main import main; main(['plan', 'digits', '--store', {str(store.root)!r}])"
     heavy = "import sys; print(sorted({'torch', 'fvcore', 'diffusers', 'pandas', 'submitit'} & sys.modules.keys()))"
     code = f"{imports if verb == 'import' else plan}; {heavy}"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_sweeps_import_the_spec_alone() -> None:
     for path in (ROOT / "sweeps").glob("*.py"):
-        lines = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
-        assert all(line.startswith("from harness.spec import") or "__future__" in line for line in lines), path
+        lines = [
+            line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))
+        ]
+        assert all(
+            line.startswith("from harness.spec import") or "__future__" in line for line in lines
+        ), path

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from helpers import refused, tiny_protocol, tiny_run, tiny_sweep, told, written
 
+from harness.base.files import write_json
 from harness.cli.tables import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
-from harness.study import cost
+from harness.study import compute, cost
 from harness.study.cluster import Cluster
+from harness.study.plan import untouched
 from harness.study.speed import Work, basis, known_speed, rate
-from harness.study.store import Store, write_json
-from harness.study.tasks import untouched
+from harness.study.store import Store
 
 RUN = Run(model="DiT-S/4", precision="bf16")
 PROTOCOL = Protocol(name="p", images=1000, sampling_steps=100, guidance=1.5)
@@ -29,10 +30,21 @@ SPEEDS = {
 }
 
 
-def measure(store: Store, device: str, speeds: dict[Work, float], kind: str = "cuda", day: str = "2026-01-02") -> Path:
+def measure(
+    store: Store,
+    device: str,
+    speeds: dict[Work, float],
+    kind: str = "cuda",
+    day: str = "2026-01-02",
+) -> Path:
     """The file that a bench on that device would have left."""
     rows = {
-        work.key: {**vars(work), "images_per_second": speed, "date": f"{day}T00:00:00+00:00", "part": 64}
+        work.key: {
+            **vars(work),
+            "images_per_second": speed,
+            "date": f"{day}T00:00:00+00:00",
+            "part": 64,
+        }
         for work, speed in speeds.items()
     }
     write_json(store.speed(device), {"device": device, "kind": kind, "rows": rows})
@@ -58,11 +70,17 @@ def test_measured_hours_are_images_over_images_a_second(store: Store) -> None:
     assert row["evaluate_hours"] == pytest.approx(sum(expected.values()) - expected["train_hours"])
     assert plan["totals"]["encode_hours"] == pytest.approx(2 * 1_281_167 / 40 / 3600)
     text = plan_text(plan)
-    assert "measured on NVIDIA X1, 2026-01-02, not compiled, microbatch 64" in text and "published" not in text
+    assert (
+        "measured on NVIDIA X1, 2026-01-02, not compiled, microbatch 64" in text
+        and "published" not in text
+    )
 
 
 def test_encoding_is_of_datasets_without_latents(store: Store, tmp_path: Path) -> None:
-    assert plan_json(SWEEP, store, Cluster())["encode"][0]["disk_bytes"] == 1_281_167 * 2 * 2 * 4 * 32 * 32 * 2
+    assert (
+        plan_json(SWEEP, store, Cluster())["encode"][0]["disk_bytes"]
+        == 1_281_167 * 2 * 2 * 4 * 32 * 32 * 2
+    )
     cluster = Cluster(paths={"imagenet256": str(tmp_path)})
     assert plan_json(SWEEP, store, cluster)["encode"], "a folder without an index is not encoded"
     (tmp_path / "index.json").touch()
@@ -71,7 +89,9 @@ def test_encoding_is_of_datasets_without_latents(store: Store, tmp_path: Path) -
 
 
 def test_an_unmeasured_model_is_scaled_from_the_nearest_and_it_is_said(store: Store) -> None:
-    measure(store, "NVIDIA X1", SPEEDS | {cost.training(Run(model="DiT-XL/2", precision="bf16")): 1.0})
+    measure(
+        store, "NVIDIA X1", SPEEDS | {cost.training(Run(model="DiT-XL/2", precision="bf16")): 1.0}
+    )
     speed = known_speed(store, Cluster())
     for model, near in (("DiT-S/8", "DiT-S/4"), ("DiT-L/2", "DiT-XL/2")):
         other, known = (cost.training(Run(model=name, precision="bf16")) for name in (model, near))
@@ -80,19 +100,25 @@ def test_an_unmeasured_model_is_scaled_from_the_nearest_and_it_is_said(store: St
         assert found.images_per_second * other.gmacs == pytest.approx(
             rate(known, speed).images_per_second * known.gmacs
         )
-        assert any(f"{other.key}: scaled by multiply-adds from {known.key}" in line for line in basis([other], speed))
+        assert any(
+            f"{other.key}: scaled by multiply-adds from {known.key}" in line
+            for line in basis([other], speed)
+        )
 
 
 def test_precision_counts_before_size_and_kind_of_work(store: Store) -> None:
     measure(store, "NVIDIA X1", SPEEDS)
     wanted = Run(model="DiT-S/4", precision="fp32")
-    assert rate(cost.training(wanted), known_speed(store, Cluster())).row == cost.sampling(RUN, PROTOCOL).key
+    assert (
+        rate(cost.training(wanted), known_speed(store, Cluster())).row
+        == cost.sampling(RUN, PROTOCOL).key
+    )
 
 
 def test_without_a_measurement_the_published_figure_is_named(store: Store) -> None:
     speed = known_speed(store, Cluster())
     spent = cost.cost(untouched(RUN, SWEEP), 2, speed)
-    assert spent.train_hours == pytest.approx(cost.training_flop(RUN, 30) / 76.5e12 / 3600)
+    assert spent.train_hours == pytest.approx(compute.training_flop(RUN, 30) / 76.5e12 / 3600)
     text = plan_text(plan_json(SWEEP, store, Cluster()))
     assert "76.5 TFLOP/s on A100, published (fast-DiT" in text and "harness bench" in text
 
@@ -102,16 +128,25 @@ def test_of_two_devices_the_newest_of_the_clusters_kind_is_used_and_named(store:
     measure(store, "NVIDIA X2", SPEEDS, day="2026-01-05")
     measure(store, "CPU x, 1 threads", SPEEDS, "cpu", day="2026-01-09")
     gpus, cpus = (Cluster(executor="slurm", gpus_per_node=n) for n in (1, 0))
-    assert [known_speed(store, c).device for c in (gpus, cpus, Cluster(device="cuda"), Cluster())] == [
-        "NVIDIA X2", "CPU x, 1 threads", "NVIDIA X2", "CPU x, 1 threads",
-    ]  # fmt: skip
+    assert [
+        known_speed(store, c).device for c in (gpus, cpus, Cluster(device="cuda"), Cluster())
+    ] == [
+        "NVIDIA X2",
+        "CPU x, 1 threads",
+        "NVIDIA X2",
+        "CPU x, 1 threads",
+    ]
     assert "--on would take another" in plan_text(plan_json(SWEEP, store, gpus))
     assert known_speed(store, gpus, "x1").device == "NVIDIA X1"
 
 
-def test_a_device_nobody_measured_is_refused(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_nobody_measured_is_refused(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     measure(store, "NVIDIA X1", SPEEDS)
-    line = refused(capsys, "plan", written(tiny_sweep(), tmp_path), "--store", store.root, "--on", "H100")
+    line = refused(
+        capsys, "plan", written(tiny_sweep(), tmp_path), "--store", store.root, "--on", "H100"
+    )
     assert "--on 'H100'" in line and "NVIDIA X1" in line and "harness bench" in line
 
 
@@ -142,7 +177,13 @@ def test_scaling_does_not_depend_on_what_else_is_in_the_plan(store: Store) -> No
     assert alone == both
 
 
-def test_the_plan_is_told_by_the_verb(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_is_told_by_the_verb(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     measure(store, "NVIDIA X1", SPEEDS)
     status, text, _ = told(capsys, "plan", written(SWEEP, tmp_path), "--store", store.root)
-    assert status == 0 and "in hours of one NVIDIA X1" in text and "imagenet256 has no latents yet" in text
+    assert (
+        status == 0
+        and "in hours of one NVIDIA X1" in text
+        and "imagenet256 has no latents yet" in text
+    )

@@ -12,18 +12,18 @@ import torch
 from helpers import ROOT, environment, tiny_protocol, tiny_run, tree
 from safetensors.torch import save_file
 
-from harness.study import store as files
-from harness.study.store import (
-    Store,
+from harness.base.files import (
     append_lines,
+    atomic_write,
     claim,
     is_claimed,
     is_whole,
     read_json,
     read_lines,
-    replacing,
     write_json,
 )
+from harness.study import store as files
+from harness.study.store import Store
 
 HOSTILE = "a folder, with ' \" $HOME ünï and\ttab"
 
@@ -36,7 +36,7 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
 def test_a_file_appears_whole_or_not_at_all(store: Store) -> None:
     path = store.root / "value.json"
     write_json(path, {"a": 1})
-    with pytest.raises(ZeroDivisionError), replacing(path) as beside:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as beside:
         print(beside.write_text("half") / 0)
     assert read_json(path) == {"a": 1} and os.listdir(store.root) == ["value.json"]
 
@@ -66,7 +66,10 @@ def test_a_torn_line_is_skipped_and_said(store: Store) -> None:
     append_lines(second, [{"start": 1}, {"step": 2, "loss": 2.5}])
     assert store.next_log(run).name == "log.002.jsonl"
     lines, said = store.read_log(run)
-    assert [(line["step"], line["loss"]) for line in lines] == [(1, 3.0), (2, 2.5)]  # the latest attempt's
+    assert [(line["step"], line["loss"]) for line in lines] == [
+        (1, 3.0),
+        (2, 2.5),
+    ]  # the latest attempt's
     assert said == [f"{first}:4: torn line skipped"]
     assert read_lines(second)[1] == []
 
@@ -92,7 +95,7 @@ def test_a_claim_is_one_process_and_ends_with_it(store: Store) -> None:
             assert not second and other_rank
     assert not is_claimed(path)
     code = (
-        "import sys; from harness.study.store import *\n"
+        "import sys; from harness.base.files import *\n"
         "with claim(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(path)]
@@ -109,9 +112,13 @@ def test_a_run_is_registered_once_and_another_under_its_id_is_refused(store: Sto
     store.register(run)
     before = (store.run(run) / "run.json").stat().st_mtime_ns
     store.register(run)
-    assert (store.run(run) / "run.json").stat().st_mtime_ns == before and store.run_ids() == {run.id}
+    assert (store.run(run) / "run.json").stat().st_mtime_ns == before and store.run_ids() == {
+        run.id
+    }
     write_json(store.run(run) / "run.json", read_json(store.run(run) / "run.json") | {"lr": 0.5})
-    with pytest.raises(ValueError, match=r"run\.json is another run than .*differ in lr.*move that folder away"):
+    with pytest.raises(
+        ValueError, match=r"run\.json is another run than .*differ in lr.*move that folder away"
+    ):
         store.register(run)
 
 

@@ -28,12 +28,15 @@ from helpers import (
 from safetensors.torch import load_file
 
 from harness.base import rng
-from harness.base.distributed import Place, Stop
+from harness.base.distributed import Rank, Stop
+from harness.base.errors import Locked, UserError
+from harness.base.files import is_claimed, is_whole, read_json, read_lines
 from harness.data.digits import Digits
 from harness.spec import Run, Sweep
 from harness.study.cluster import Cluster
-from harness.study.store import Store, is_claimed, is_whole, read_json, read_lines
-from harness.study.tasks import Train, missing, newest
+from harness.study.plan import missing, newest
+from harness.study.store import Store
+from harness.study.tasks import Train
 from harness.training import loop
 from harness.training.step import new_network
 
@@ -98,14 +101,19 @@ def test_killed_at_any_moment_and_run_again_it_ends_bit_identical(
         assert not is_claimed(store.train_claim(run))
     assert kills == 3
     starts = [read_lines(log)[0][0]["start"] for log in store.logs(run)]
-    assert starts == sorted(starts) and starts[-1] > 0, "every attempt went on from where the last one was"
+    assert starts == sorted(starts) and starts[-1] > 0, (
+        "every attempt went on from where the last one was"
+    )
     same(store, undisturbed, run, 100, 300)
 
 
 @pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2)]
+    ("number", "workers"),
+    [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGINT, 2)],
 )
-def test_a_signal_saves_and_exits(number: int, workers: int, long: Sweep, undisturbed: Store, tmp_path: Path) -> None:
+def test_a_signal_saves_and_exits(
+    number: int, workers: int, long: Sweep, undisturbed: Store, tmp_path: Path
+) -> None:
     (run,), store = long.runs, Store(tmp_path / "store")
     words = ("run", written(long, tmp_path), "--store", store.root, "--workers", workers)
     process = started(*words)
@@ -148,7 +156,11 @@ def test_of_a_truncated_state_the_one_before_is_used_and_said(tmp_path: Path) ->
     state = store.state(run, 40)
     state.write_bytes(state.read_bytes()[:-100])
     status, _, err = finished(started("run", written(sweep, tmp_path), "--store", store.root))
-    assert status == 0 and f"{run.id}: the state of step 40 is passed over" in err and "the one before is used" in err
+    assert (
+        status == 0
+        and f"{run.id}: the state of step 40 is passed over" in err
+        and "the one before is used" in err
+    )
     assert read_lines(store.logs(run)[-1])[0][0]["start"] == 20
     same(store, other, run, 60)
 
@@ -175,21 +187,28 @@ class Poisoned(Digits):
         self.images[rng.data_order(33, 0, 8, 8, len(self), 0)[0]] = torch.nan
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_and_names_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "open_dataset", lambda *_: Poisoned())
     sweep, store = only_training((20, 60)), Store(tmp_path)
     (run,) = sweep.runs
     with pytest.raises(
-        FloatingPointError, match=rf"{run.id}: .* not finite between steps 21 and 40; .* that of step 20: try"
+        UserError,
+        match=rf"{run.id}: .* not finite between steps 21 and 40; .* that of step 20: try",
     ):
         train_all(sweep, store)
-    assert newest(run, store) == 20 and is_whole(store.ema(run, 20)), "the last good checkpoint stays"
-    assert [step for step, *_ in curve(store, run)] == list(range(1, 33)), "no line from the first that is not finite"
+    assert newest(run, store) == 20 and is_whole(store.ema(run, 20)), (
+        "the last good checkpoint stays"
+    )
+    assert [step for step, *_ in curve(store, run)] == list(range(1, 33)), (
+        "no line from the first that is not finite"
+    )
 
 
 def test_training_that_diverges_stops(tmp_path: Path) -> None:
     sweep, store = only_training((4000,), lr=1.0), Store(tmp_path)
-    with pytest.raises(FloatingPointError, match=r"not finite between steps \d+ and \d+"):
+    with pytest.raises(UserError, match=r"not finite between steps \d+ and \d+"):
         train_all(sweep, store)
     assert newest(sweep.runs[0], store) == 0
 
@@ -228,13 +247,15 @@ def test_the_number_of_processes_may_change_on_the_way(tmp_path: Path) -> None:
 def test_ranks_that_do_not_divide_the_batch_are_refused(tmp_path: Path) -> None:
     (task,) = missing(only_training((20,)), Store(tmp_path))
     assert isinstance(task, Train)
-    place = Place(0, 3, torch.device("cpu"))
+    place = Rank(0, 3, torch.device("cpu"))
     with pytest.raises(ValueError, match=r"3 processes do not divide the batch of 8: ask for 2"):
         loop.train(task, Store(tmp_path), Cluster(), place, Stop(), lambda *_: None)
 
 
 @pytest.mark.parametrize("microbatch", [1, 3, 4])
-def test_gradient_accumulation_changes_nothing_but_rounding(microbatch: int, tmp_path: Path) -> None:
+def test_gradient_accumulation_changes_nothing_but_rounding(
+    microbatch: int, tmp_path: Path
+) -> None:
     sweep, whole, parts = only_training((20,)), Store(tmp_path / "whole"), Store(tmp_path / "parts")
     train_all(sweep, whole)
     train_all(sweep, parts, microbatch=microbatch)
@@ -267,7 +288,9 @@ def test_the_average_of_the_weights_is_kept_from_step_0(tmp_path: Path) -> None:
 
 def test_null_labels_are_dropped_as_often_as_the_run_says(tmp_path: Path) -> None:
     run, data = tiny_run(label_dropout=0.3, batch_size=256), Digits()
-    labels = torch.cat([loop.draw(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)])
+    labels = torch.cat(
+        [loop.draw(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)]
+    )
     assert abs((labels == 10).float().mean() - 0.3) < 0.02 and labels.max() == 10
     _, t, _, noise = loop.draw(run, data, torch.device("cpu"), 1, 0, 256)
     assert 0 <= t.min() < 50 and 950 < t.max() <= 999 and abs(noise.std() - 1) < 0.02
@@ -276,7 +299,8 @@ def test_null_labels_are_dropped_as_often_as_the_run_says(tmp_path: Path) -> Non
 def test_runs_of_one_seed_see_the_same_batches_whatever_the_model() -> None:
     small, large = tiny_run(), tiny_run(model="mini-DiT-XL/2", lr=1e-2)
     for mine, its in zip(
-        *(loop.draw(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)), strict=True
+        *(loop.draw(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)),
+        strict=True,
     ):
         assert torch.equal(mine, its)
 
@@ -287,9 +311,16 @@ def test_the_log_and_the_model_describe_themselves(tmp_path: Path) -> None:
     (run,) = sweep.runs
     head, first, *_ = read_lines(store.logs(run)[0])[0]
     assert (
-        head["start"] == 0 and head["world"] == 1 and head["versions"]["torch"] == torch.__version__ and head["commit"]
+        head["start"] == 0
+        and head["world"] == 1
+        and head["versions"]["torch"] == torch.__version__
+        and head["commit"]
     )
-    assert first["step"] == 1 and first["images_per_second"] > 0 and first["loss"] == first["mse"] + first["vb"]
+    assert (
+        first["step"] == 1
+        and first["images_per_second"] > 0
+        and first["loss"] == first["mse"] + first["vb"]
+    )
     model = read_json(store.model(run))
     assert model["params"] == sum(p.numel() for p in new_network(run).parameters())
     assert model["gflops"] == pytest.approx(model["macs"]["total"] / 1e9) and re.fullmatch(
@@ -298,10 +329,13 @@ def test_the_log_and_the_model_describe_themselves(tmp_path: Path) -> None:
 
 
 def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
-    from harness.study.store import claim
+    from harness.base.files import claim
 
     sweep, store = only_training((20,)), Store(tmp_path)
     (run,) = sweep.runs
-    with claim(store.train_claim(run)), pytest.raises(BlockingIOError, match="worked on by another process"):
+    with (
+        claim(store.train_claim(run)),
+        pytest.raises(Locked, match="locked by another process"),
+    ):
         train_all(sweep, store)
     assert not store.logs(run)

@@ -1,0 +1,54 @@
+"""DATASETS: the shape of every dataset, a table of rows. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model of this dataset sees: `channels` × `size` × `size`, `classes` labels; `pixels`: decoded side."""
+
+    channels: int
+    size: int
+    classes: int
+    images: int
+    pixels: int
+
+    @property
+    def latent(self) -> bool:
+        """Whether a VAE stands between its images and what the model sees."""
+        return self.pixels != self.size
+
+
+# A table: another dataset is another row.
+DATASETS = {
+    "imagenet256": Data(channels=4, size=32, classes=1000, images=1_281_167, pixels=256),
+    "imagenet512": Data(channels=4, size=64, classes=1000, images=1_281_167, pixels=512),
+    "digits": Data(channels=1, size=16, classes=10, images=1_797, pixels=16),
+}
+
+
+class Dataset(Protocol):
+    """Training samples by index, the same for pixels and for latents."""
+
+    @property
+    def digest(self) -> str:
+        """Of which images these are."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(
+        self, index: Tensor, low: int, device: torch.device, *key: object
+    ) -> tuple[Tensor, Tensor]:
+        """Samples `index`, for the slots from `low` on: fp32 [N, C, H, W] and labels [N] on the device.
+
+        What is random in a sample is a function of its slot and of `key`.
+        """
+        ...
