@@ -373,16 +373,34 @@ def tables(draw: Draw, text: str) -> bytes:
     return "\n".join(map(",".join, rows)).encode() + b"\n"
 
 
+def of_many_models(text: str) -> str:
+    """The same table for the twelve models of the paper, each with a score of its own."""
+    head, *lines = [line.split(",") for line in text.splitlines()]
+    at = {name: head.index(name) for name in ("run", "model", "size", "patch", "params", "gflops", "metric", "value")}
+    lines = [line for line in lines if line[at["metric"]] == "fid" and line[at["model"]] == "mini-DiT-S/8"]
+    made = [",".join(head)]
+    for i, (size, patch) in enumerate((size, patch) for size in "S B L XL".split() for patch in (8, 4, 2)):
+        own = {"run": f"r{i}", "model": f"DiT-{size}/{patch}", "size": size, "patch": str(patch), "params": f"{10 + i}000",
+               "gflops": f"{1 + i}.5", "value": f"{100 - 7 * i + i % 3}.0", "metric": "fid"}  # fmt: skip
+        names = {position: name for name, position in at.items()}
+        made += [",".join(own[names[j]] if j in names else cell for j, cell in enumerate(line)) for line in lines]
+    return "\n".join(made) + "\n"
+
+
 def test_tables_that_are_predicted_from(study: Path, tmp_path: Path) -> None:
-    text = (study / "tiny.csv").read_text()
+    text = of_many_models((study / "tiny.csv").read_text())
+    (tmp_path / "tiny.csv").write_text(text)
+    whole = verb("predict", study / "tiny.py", "--model", "DiT-XL/2", "--results", tmp_path)
+    assert whole.status == 0, whole
 
     def read(value: bytes) -> tuple[Said, Path]:
         (tmp_path / "tiny.csv").write_bytes(value)
-        return verb("predict", study / "tiny.py", "--model", "mini-DiT-S/2", "--results", tmp_path), tmp_path
+        return verb("predict", study / "tiny.py", "--model", "DiT-XL/2", "--results", tmp_path), tmp_path
 
     fuzzed("table of predict", 60, 350, tables(text), read)
 
 
+@pytest.mark.chaos  # a page takes seconds
 def test_tables_that_are_reported(study: Path, tmp_path: Path) -> None:
     text, out = (study / "tiny.csv").read_text(), tmp_path / "out"
 
@@ -391,4 +409,4 @@ def test_tables_that_are_reported(study: Path, tmp_path: Path) -> None:
         words = ("--results", tmp_path, "--out", out, "--store", study / "store")
         return verb("report", study / "tiny.py", *words), tmp_path
 
-    fuzzed("table of report", 1, 50, tables(text), read)
+    fuzzed("table of report", 20, 50, tables(text), read)

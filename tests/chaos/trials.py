@@ -34,9 +34,9 @@ class Said:
 
     @property
     def is_a_line(self) -> bool:
-        """Whether it is refused as it should: one line that is addressed to a person."""
-        last = self.err.strip().splitlines()[-1:]
-        return self.status == 1 and bool(last) and ("Traceback" not in self.text) and len(last[0]) < 5000
+        """Whether it is refused as it should: one line that is addressed to a person, behind a progress bar's."""
+        lines = [line for line in self.err.splitlines() if line.startswith("harness: ")]
+        return self.status == 1 and len(lines) == 1 and len(lines[0]) < 5000
 
 
 def verb(*words: object) -> Said:
