@@ -1,4 +1,4 @@
-"""Ways in which a file is damaged: cut, flipped, swapped, emptied, or put in the place of another. All are seeded."""
+"""Ways to damage a file, all seeded: cut, flipped, swapped, emptied, replaced by another."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-FOREIGN = (b'{"note": "hello"}\n', b"[]\n", b"null\n", b'{"schema": 99}\n', b"\x00" * 64, b"7\n", b"PK\x03\x04")
+FOREIGN = (
+    b'{"note": "hello"}\n',
+    b"[]\n",
+    b"null\n",
+    b'{"schema": 99}\n',
+    b"\x00" * 64,
+    b"7\n",
+    b"PK\x03\x04",
+)
 VALUES = (None, "x", -1, 0, 1e300, [], {}, True, "NaN", 10**40)
 
 
 def damages(data: bytes, count: int, seed: object) -> Iterator[tuple[str, bytes]]:
-    """`count` damaged versions and what was done: a third is cut, evenly over the length, at each 1 % of 300."""
+    """`count` damaged versions, each with its name; a third are cut, of 300 at each 1 %."""
     cuts = min(100, count // 3)
     for i in range(cuts):
         share = i / cuts
@@ -24,7 +32,9 @@ def damages(data: bytes, count: int, seed: object) -> Iterator[tuple[str, bytes]
 
 
 def bit(data: bytes, chance: random.Random) -> bytes:
-    return spliced(data, at := chance.randrange(len(data)), bytes([data[at] ^ 1 << chance.randrange(8)]))
+    return spliced(
+        data, at := chance.randrange(len(data)), bytes([data[at] ^ 1 << chance.randrange(8)])
+    )
 
 
 def byte(data: bytes, chance: random.Random) -> bytes:
@@ -34,7 +44,11 @@ def byte(data: bytes, chance: random.Random) -> bytes:
 def digit(data: bytes, chance: random.Random) -> bytes:
     """Another digit in the place of one: the text stays as well formed as it was."""
     places = [i for i, c in enumerate(data) if 48 <= c < 58]
-    return spliced(data, chance.choice(places), b"%d" % chance.randrange(10)) if places else byte(data, chance)
+    return (
+        spliced(data, chance.choice(places), b"%d" % chance.randrange(10))
+        if places
+        else byte(data, chance)
+    )
 
 
 def page(data: bytes, chance: random.Random) -> bytes:
@@ -47,7 +61,7 @@ def page(data: bytes, chance: random.Random) -> bytes:
 
 
 def leaf(data: bytes, chance: random.Random) -> bytes:
-    """A value of a JSON file, or of one of its lines, becomes another or goes; other files lose a byte."""
+    """Changes or removes a value of a JSON file or of one of its lines; other files lose a byte."""
     lines = data.splitlines(keepends=True)
     whole = not all(line.startswith(b"{") for line in lines)
     at = 0 if whole else chance.randrange(len(lines))
@@ -89,6 +103,14 @@ def spliced(data: bytes, at: int, part: bytes) -> bytes:
 
 
 WAYS = (
-    ("bit", bit), ("digit", digit), ("value", leaf), ("byte", byte), ("digit", digit), ("page", page), ("bit", bit),
-    ("value", leaf), ("hole", zeros), ("foreign", foreign),
-)  # fmt: skip
+    ("bit", bit),
+    ("digit", digit),
+    ("value", leaf),
+    ("byte", byte),
+    ("digit", digit),
+    ("page", page),
+    ("bit", bit),
+    ("value", leaf),
+    ("hole", zeros),
+    ("foreign", foreign),
+)

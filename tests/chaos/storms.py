@@ -1,4 +1,4 @@
-"""Storms of signals: who is there, whom one hits and when, and what was written twice."""
+"""Storms of signals: the processes there are, the next to be hit, and files written twice."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ MARK = "CHAOS_STORM"
 
 @dataclass
 class Storm:
-    """Commands that are run again and again while signals hit them and their children at random."""
+    """Verbs that are started again and again while signals hit them and their children.
+
+    words: what every verb is given; variables: of their environment.
+    """
 
     chance: random.Random
     commands: list[list[str]]
-    preload: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    words: list[str] = field(default_factory=list)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     signals: Counter[str] = field(default_factory=Counter)
     ends: Counter[int] = field(default_factory=Counter)
@@ -37,27 +41,41 @@ class Storm:
     living: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
 
     def start(self, number: int) -> None:
-        more = {MARK: self.mark} | ({"LD_PRELOAD": self.preload} if self.preload else {})
+        more = {MARK: self.mark, **self.variables}
         self.living[number] = subprocess.Popen(
-            [sys.executable, "-m", "harness", *self.commands[number]], env=environment(**more), cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", "harness", *self.commands[number], *self.words],
+            env=environment(**more),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
 
-    def ended(self, number: int, patience: float = 30) -> int:
+    def reap(self, number: int, patience: float = 30) -> int:
         process = self.living.pop(number)
         _, err = process.communicate(timeout=patience)
         self.ends[process.returncode] += 1
         self.errors += [err] * (process.returncode not in (0, -signal.SIGKILL))
         return process.returncode
 
-    def told(self) -> str:
-        """The storm in a line. A traceback is no fault here: a signal may come while Python is starting."""
+    def summary(self) -> str:
+        """The storm in a line. A traceback is no fault: a signal may come while Python starts."""
         tracebacks = sum("Traceback" in err for err in self.errors)
-        return f"{dict(self.signals)}, commands ended {dict(self.ends)}, {tracebacks} with a traceback"
+        last = Counter(line[-100:] for err in self.errors for line in err.strip().splitlines()[-1:])
+        return (
+            f"{self.signals.total()} signals {dict(self.signals)}, exits {dict(self.ends)},"
+            f" {tracebacks} with a traceback; last lines: {dict(last)}"
+        )
 
     def present(self) -> list[int]:
-        """Every process of the storm, whoever started it: children inherit the mark."""
-        return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if marked(pid, self.mark)]
+        """Every process of the storm: children inherit the mark."""
+        return [
+            pid
+            for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
+            if marked(pid, self.mark)
+        ]
 
     def strike(self) -> None:
         """One signal at one process, or at a whole group as a terminal sends it."""
@@ -75,11 +93,11 @@ class Storm:
             pass
 
     def rage(self, count: int, pause: float, store: Path) -> None:
-        """`count` signals; a while after each, half the time as soon as something in the store has changed."""
+        """Sends `count` signals, half of them just after something in the store has changed."""
         while self.signals.total() < count:
             for number in range(len(self.commands)):
                 if number in self.living and self.living[number].poll() is not None:
-                    self.ended(number)
+                    self.reap(number)
                 if number not in self.living:
                     self.start(number)
             if self.chance.random() < 0.5:
@@ -89,11 +107,11 @@ class Storm:
                 time.sleep(self.chance.uniform(0, pause))
             self.strike()
 
-    def calm(self, patience: float) -> list[int]:
-        """Waits for all to end by themselves; who did not."""
+    def remaining(self, patience: float) -> list[int]:
+        """Waits until all have ended by themselves; those that did not."""
         until = time.monotonic() + patience
         for number in list(self.living):
-            self.ended(number, patience)
+            self.reap(number, patience)
         while (there := self.present()) and time.monotonic() < until:
             time.sleep(0.1)
         return there
@@ -104,19 +122,6 @@ def marked(pid: int, mark: str) -> bool:
         return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False
-
-
-def zombies(parent: int) -> list[int]:
-    """The children of a process that ended and were not waited for."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, of = path.read_text().rpartition(") ")[2].split()[:2]
-        except OSError:
-            continue
-        if state == "Z" and int(of) == parent:
-            found.append(int(path.parent.name))
-    return found
 
 
 def changed(store: Path, seconds: float) -> None:
@@ -139,7 +144,10 @@ def watched(store: Path) -> Iterator[dict[Path, list[tuple[int, int]]]]:
 
     def look() -> None:
         while not done.wait(0.02):
-            for path in [*store.glob("runs/*/evals/*/*.json"), *store.glob("runs/*/checkpoints/*/ema.safetensors")]:
+            for path in [
+                *store.glob("runs/*/evals/*/*.json"),
+                *store.glob("runs/*/checkpoints/*/ema.safetensors"),
+            ]:
                 try:
                     stat = path.stat()
                 except FileNotFoundError:
@@ -157,15 +165,11 @@ def watched(store: Path) -> Iterator[dict[Path, list[tuple[int, int]]]]:
         thread.join()
 
 
-def strays(store: Path) -> list[str]:
-    """Temporary files; nobody is writing any more."""
-    return sorted(str(p.relative_to(store)) for p in store.rglob("*") if p.name.startswith((".", "tmp")))
-
-
-def results(store: Path, tables: Path) -> dict[str, object]:
-    """What must be the same to the byte: scores, logs, weights."""
+def results(store: Path) -> dict[str, list[object]]:
+    """What must be identical: scores, logs, weights."""
     weights = sorted(store.glob("runs/*/checkpoints/*/ema.safetensors"))
     return {
-        "scores": table(tables / "tiny.csv"), "log": table(tables / "tiny_log.csv"),
-        "weights": {str(path.relative_to(store)): path.read_bytes() for path in weights},
-    }  # fmt: skip
+        "scores": list(table(store / "tables" / "tiny.csv")),
+        "log": list(table(store / "tables" / "tiny_log.csv")),
+        "weights": [(str(path.relative_to(store)), path.read_bytes()) for path in weights],
+    }
