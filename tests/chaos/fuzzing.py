@@ -47,7 +47,7 @@ def fuzzed(
     @given(inputs)
     def trial(value: Any) -> None:
         result = read(value)
-        tally.add(end_of(result), repr(value)[:300], [result])
+        tally.add(end_of(result), repr(value)[:120], [result])
 
     trial()
     tally.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import zipfile
@@ -23,7 +24,7 @@ from trials import Result, verb
 from harness.cli.main import parser
 from harness.data import DATASETS
 
-SCORE = "score" if "score," in parser().format_help() else "evaluate"
+SCORE = "score" if re.search(r"^ +score\b", parser().format_help(), re.M) else "evaluate"
 
 
 def npz(arrays: dict[str, Any]) -> bytes:

@@ -75,7 +75,7 @@ class Tally:
         """Prints the counts; fails with one example of each fault."""
         print(f"{self.name}: {self.ends.total()} tried: {dict(self.ends)}")
         kinds = {line.split(": ")[-1][:80]: line for line in reversed(self.faults)}
-        examples = "\n".join(list(kinds.values())[:12])
+        examples = "\n".join(list(kinds.values())[:8])
         assert not self.faults, f"{self.name}: {len(self.faults)} faults, such as\n{examples}"
 
 
