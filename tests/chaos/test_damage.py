@@ -43,16 +43,16 @@ class Kind:
 RUN, CHECKPOINTS, SHARDS = "store/runs/*/", "store/runs/*/checkpoints/", "latents/shards/"
 KINDS = {
     "run.json": Kind(f"{RUN}run.json", (), (plan, run, collect), 16),
-    "model.json": Kind(f"{RUN}model.json", (), (plan, collect), 40, STRICT),
+    "model.json": Kind(f"{RUN}model.json", (), (plan, collect), 24, STRICT),
     "data.json": Kind(f"{RUN}data.json", LAST, (run, collect), 16),
-    "log": Kind(f"{RUN}log.000.jsonl", (), (status, collect), 48, STRICT, False, True),
-    "record": Kind(f"{RUN}evals/*/0000008.json", (), (plan, status, collect), 40, STRICT),
-    "preview": Kind(f"{RUN}evals/*/0000008.npz", (), (collect,), 40, STRICT, False),
+    "log": Kind(f"{RUN}log.000.jsonl", (), (status, collect), 36, STRICT, False, True),
+    "record": Kind(f"{RUN}evals/*/0000008.json", (), (plan, status, collect), 30, STRICT),
+    "preview": Kind(f"{RUN}evals/*/0000008.npz", (), (collect,), 24, STRICT, False),
     "reference": Kind("store/references/mine.npz", RECORDS, (run, collect), 20, remade=False),
     "ema": Kind(f"{CHECKPOINTS}0000008/ema*", RECORDS, (plan, run, collect), 16, WEIGHTS),
     "state": Kind(f"{CHECKPOINTS}0000004/state*", LAST, (plan, run, collect), 16),
-    "speed": Kind("store/speed/*.json", RECORDS, (plan,), 30, STRICT, False, True),
-    "jobs.jsonl": Kind("store/jobs.jsonl", (), (status, plan), 30, STRICT, shown=True),
+    "speed": Kind("store/speed/*.json", RECORDS, (plan,), 20, STRICT, False, True),
+    "jobs.jsonl": Kind("store/jobs.jsonl", (), (status, plan), 20, STRICT, shown=True),
     "launch.json": Kind("store/jobs/*/launch.json", (), (status, plan), 12, STRICT, shown=True),
 }
 LATENTS = {

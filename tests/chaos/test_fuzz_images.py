@@ -153,7 +153,7 @@ def test_encoded_images(
         (folder / "x.png").write_bytes(value)
         return encoding(folder.parent)
 
-    fuzzed("encoded images", 50, 600, pictures("RGB"), read)
+    fuzzed("encoded images", 30, 600, pictures("RGB"), read)
     assert not started_programs.exists(), "an image starts a program"
 
 
@@ -202,4 +202,4 @@ def test_encoded_archives(encoding: Callable[[Path], Result], tmp_path: Path) ->
         path.write_bytes(value[1])
         return encoding(path)
 
-    fuzzed("encoded archives", 50, 600, archives(), read)
+    fuzzed("encoded archives", 30, 600, archives(), read)

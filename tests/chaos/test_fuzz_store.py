@@ -51,7 +51,7 @@ def test_lines_of_the_ledger(readable: Path, tmp_path: Path) -> None:
         (store / "jobs.jsonl").write_bytes(value)
         return verb("status", readable / "tiny.py", "--store", store)
 
-    fuzzed("ledger", 100, 1500, lines(), read)
+    fuzzed("ledger", 60, 1500, lines(), read)
 
 
 def test_headers_of_safetensors(readable: Path, tmp_path: Path) -> None:
@@ -80,4 +80,4 @@ def test_headers_of_safetensors(readable: Path, tmp_path: Path) -> None:
         weights.write_bytes(value)
         return verb("plan", readable / "tiny.py", "--store", tmp_path / "store")
 
-    fuzzed("safetensors", 100, 1500, crafted() | deep | spoiled(data), read)
+    fuzzed("safetensors", 60, 1500, crafted() | deep | spoiled(data), read)
