@@ -52,7 +52,7 @@ def test_cluster_files(readable: Path, tmp_path: Path) -> None:
 
     fuzzed(
         "cluster",
-        150,
+        100,
         3000,
         TABLES | spoiled(b'store = "x"\nworkers = 2\n[models."DiT-XL/2"]\nhours = 3\n'),
         read,
