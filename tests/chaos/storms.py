@@ -7,14 +7,16 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from helpers import ROOT, environment
 from trials import table
@@ -38,24 +40,29 @@ class Storm:
     signals: Counter[str] = field(default_factory=Counter)
     ends: Counter[int] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
-    living: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
+    living: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    outputs: dict[int, IO[bytes]] = field(default_factory=dict)
 
     def start(self, number: int) -> None:
         more = {MARK: self.mark, **self.variables}
-        self.living[number] = subprocess.Popen(
+        # No pipe: local jobs keep it open when their launch has ended.
+        file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.living[number] = process = subprocess.Popen(
             [sys.executable, "-m", "harness", *self.commands[number], *self.words],
             env=environment(**more),
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
+            stderr=file,
             start_new_session=True,
         )
+        self.outputs[process.pid] = file
 
     def reap(self, number: int, patience: float = 30) -> int:
         process = self.living.pop(number)
-        _, err = process.communicate(timeout=patience)
+        process.wait(timeout=patience)
+        with self.outputs.pop(process.pid) as file:
+            file.seek(0)
+            err = file.read().decode(errors="replace")
         self.ends[process.returncode] += 1
         self.errors += [err] * (process.returncode not in (0, -signal.SIGKILL))
         return process.returncode
@@ -115,6 +122,12 @@ class Storm:
         while (there := self.present()) and time.monotonic() < until:
             time.sleep(0.1)
         return there
+
+    def clear(self) -> None:
+        """Ends whatever a failed test leaves."""
+        for pid in self.present():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def marked(pid: int, mark: str) -> bool:

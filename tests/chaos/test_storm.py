@@ -29,11 +29,15 @@ def weather(folder: Path, storm: Storm, rage: Callable[[Storm, Path], None]) -> 
     quiet, stormy = (cluster(folder / name) for name in ("quiet", "stormy"))
     oracle = started("run", path, "--cluster", quiet, "--workers", 1)
     storm.words = [str(path), "--cluster", str(stormy)]
-    with watched(store) as versions:
-        rage(storm, store)
-        status, _, err = finished(oracle)
-        assert status == 0, err
-        finish(storm, path, stormy)
+    try:
+        with watched(store) as versions:
+            rage(storm, store)
+            status, _, err = finished(oracle)
+            assert status == 0, err
+            finish(storm, path, stormy)
+    finally:
+        oracle.kill()
+        storm.clear()
     print(f"storm: {storm.summary()}")
     compare(path, store, folder / "quiet" / "store")
     twice = [str(file) for file, found in versions.items() if len(found) > 1]
