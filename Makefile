@@ -11,7 +11,7 @@ NOTEBOOKS := $(patsubst analysis/notebooks/%.py,results/notebooks/%.html,$(wildc
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test test-slurm lint bench notebooks docs install clean
+.PHONY: demo test test-slurm chaos lint bench notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -28,6 +28,9 @@ test: install  ## the default suite
 test-slurm: install  ## on a real Slurm of four virtual nodes, installed from Debian's packages; skipped where there are none
 	$(PYTHON) tests/slurm/lab.py install
 	$(BIN)/pytest -m slurm --dist worksteal -rs tests/slurm
+
+chaos: install  ## the long storms of kills, every disk fault, thousands of damaged files and strange inputs, the soak
+	CHAOS=1 $(BIN)/pytest -m 'not slurm' --dist load -rA tests/chaos
 
 lint: install
 	$(BIN)/ruff check .
