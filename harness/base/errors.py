@@ -59,7 +59,7 @@ def as_user_error(error: BaseException) -> UserError | None:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the operating system's errors about files into UserError; bugs pass with their traceback.
+    """Turns the system's errors about files into UserError; bugs pass with their traceback.
 
     Raises:
         UserError: a full disk, a folder that cannot be written, ...

@@ -17,7 +17,7 @@ from harness.launch.jobs import cancel, jobs_or_last_known, query_jobs
 from harness.launch.ledger import cancelled, find, last_error, log_text
 from harness.launch.submit import Job, exhausted
 from harness.launch.tickets import SchedulerUnavailable
-from harness.study.checks import uneven
+from harness.study.checks import batch_problems
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -264,7 +264,7 @@ def test_gpus_must_divide_every_batch() -> None:
     cluster = Cluster(
         executor="slurm", nodes=2, gpus_per_node=4, models={"mini-DiT-B/8": {"gpus_per_node": 2}}
     )
-    assert uneven(tasks, cluster) == [
+    assert batch_problems(tasks, cluster) == [
         "nodes × gpus_per_node = 8 does not divide the batch of 12 of mini-DiT-B/4, mini-DiT-S/4: ask for 6"
     ]
 
