@@ -73,7 +73,7 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
     ]
     return {
         "sweep": sweep.name,
-        "store": str(store.root),
+        "store": str(store.root.resolve()),
         "runs": runs,
         "orphaned": orphans(sweep, store),
         "encode": encode,

@@ -1,4 +1,4 @@
-"""`harness collect`, `report` and `predict`: from records to a table, figures and laws. No torch."""
+"""`harness collect`, `report`, `predict`: from records to tables, figures, laws. No torch."""
 
 from __future__ import annotations
 

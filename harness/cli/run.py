@@ -1,4 +1,4 @@
-"""`harness run` and `harness bench`: a sweep on this machine, and how fast it is. No torch at module level."""
+"""`harness run` and `harness bench`: a sweep on this machine, and how fast it is."""
 
 from __future__ import annotations
 

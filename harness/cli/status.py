@@ -72,6 +72,7 @@ class Known(NamedTuple):
     jobs: dict[str, Ticket]  # pending and running, by task
     last: dict[str, Line]  # the latest job of each task; {} while the scheduler does not answer
     tried: dict[str, Tries]
+    endings: dict[tuple[str, str], Line]  # by launch and task
     errors: dict[str, str]  # of `harness run`
     cancelled: set[str]
     exhausted: set[str]
@@ -90,6 +91,7 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
         jobs,
         {} if away else latest(last, store),
         tried,
+        endings(store),
         {task: line["error"] for task, line in failures(store).items()},
         cancelled(store),
         exhausted(idle, tried, store, cluster),
@@ -212,23 +214,16 @@ def user_of(cell: Cell, sweep: Sweep, last: Mapping[str, Line]) -> str:
 
 def error_of(cell: Cell, store: Store, known: Known, failed: Sequence[str]) -> dict[str, str]:
     """The last error among the run's tasks, and whose it is; kept until that task gets on."""
-    known_endings = endings(store)
     for task in sorted(cell.tasks, key=lambda task: task.id not in failed):
-        if error := task_error(task, store, known, known_endings, failed):
+        if error := task_error(task, store, known, failed):
             return {"error": error, "error_task": task.id}
     return {"error": "", "error_task": ""}
 
 
-def task_error(
-    task: Task,
-    store: Store,
-    known: Known,
-    known_endings: Mapping[tuple[str, str], Line],
-    failed: Collection[str],
-) -> str:
+def task_error(task: Task, store: Store, known: Known, failed: Collection[str]) -> str:
     line, tried = known.last.get(task.id), known.tried.get(task.id, Tries())
     if task.id in failed:
-        if line and (line["launch"], task.id) not in known_endings:
+        if line and (line["launch"], task.id) not in known.endings:
             return last_error(line)
         return tried.error if line else known.errors[task.id]
     return tried.error if task.id in known.jobs and task.position(store) <= tried.at else ""

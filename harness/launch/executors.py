@@ -41,7 +41,7 @@ class Executor(Protocol):
         """
 
     def query(self, lines: Collection[Line]) -> list[Ticket]:
-        """The jobs of these ledger lines and of unknown launches, also ended ones not yet forgotten.
+        """The jobs of these lines and of unknown launches, also ended ones not yet forgotten.
 
         Raises:
             SchedulerUnavailable: it does not answer.

@@ -103,7 +103,7 @@ def report(
 
 
 def end_silent(store: Store, cluster: Cluster, say: Callable[[str], None]) -> None:
-    """Ends jobs that run and have written nothing for `hang_minutes`: the next round submits anew."""
+    """Ends running jobs that wrote nothing for `hang_minutes`; the next round submits again."""
     if cluster.hang_minutes is None:
         return
     last = given(store)

@@ -1,4 +1,4 @@
-"""Commands of the user's that a follower runs: when a task is given up, and when all is done. No torch."""
+"""Commands of the user's: when a task is given up, and when nothing is missing. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from harness.study.cluster import Cluster
 
 
 def run_hook(command: str | None, sweep: Sweep, cluster: Cluster, task: str = "") -> None:
-    """Runs a shell command with $HARNESS_SWEEP, $HARNESS_TASK and $HARNESS_STORE; its failure is no fault."""
+    """Runs a shell command with $HARNESS_SWEEP, $HARNESS_TASK and $HARNESS_STORE.
+
+    Its failure is reported, and stops nothing.
+    """
     if not command:
         return
     names = {

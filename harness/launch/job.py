@@ -61,7 +61,7 @@ class Job:
 
 
 def run_task(task: Task, store: Store, cluster: Cluster, patience: float) -> None:
-    """One task; where a signal stops it, this job goes back into the queue and resumes from there."""
+    """Performs a task; a signal puts this job back into its queue, where it can."""
     from harness.base.distributed import Interrupted
 
     set_threads(cluster)

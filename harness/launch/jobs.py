@@ -1,4 +1,4 @@
-"""The jobs of a store: which are pending or running, by their executors; and their end. No torch."""
+"""The jobs of a store: which are pending or running, and how they are ended. No torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Jobs(NamedTuple):
 
 
 def query_jobs(store: Store, executor: str = "") -> Jobs:
-    """The jobs of the ledger that are not over, and untracked ones of its executors and of that one.
+    """The jobs of the ledger, and untracked ones of its executors and of the one named.
 
     Raises:
         SchedulerUnavailable: there may be jobs, and the scheduler does not answer.

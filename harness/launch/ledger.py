@@ -58,7 +58,7 @@ def given(store: Store) -> dict[str, Line]:
 
 
 def endings(store: Store) -> dict[tuple[str, str], Line]:
-    """How jobs ended that did not finish their task, by launch and job."""
+    """How jobs ended that did not finish their task, by launch and task."""
     return {(line["of"], line["task"]): line for line in ledger(store) if "ended" in line}
 
 

@@ -11,10 +11,11 @@ from harness.launch.tickets import Line
 
 ENVIRONMENT = "this node: "  # begins an error that another node may not have
 NEVER_BEGAN = "no log: it never began, or its node does not see the store"
-# srun's and slurmstepd's own lines, which follow the reason. Of slurmstepd's, those that name it count.
+# Lines of srun and slurmstepd that follow the reason; those that name it are in NAMED.
 NOISE = re.compile(
-    r"submitit |Traceback|\s|srun: (launch/slurm|Force|forcing|got SIG|Job step aborted|Terminating)"
-    r"|slurmstepd: .*\*\*\* (STEP|JOB) .*(REQUEUE|CANCELLED AT .* DUE TO (TASK|JOB) REQUEUE)"
+    r"submitit |Traceback|\s"
+    r"|srun: (launch/slurm|Force|forcing|got SIG|Job step aborted|Terminating)"
+    r"|slurmstepd.*\*\*\* (STEP|JOB) .*(REQUEUE|CANCELLED AT .* DUE TO (TASK|JOB) REQUEUE)"
 )
 NAMED = re.compile(
     r"slurmstepd.*(exceeded memory limit|oom|out of memory|TIME LIMIT|execve)", re.IGNORECASE
@@ -25,9 +26,10 @@ TAIL = 1 << 16  # bytes of a log that are searched
 
 def log_files(line: Line) -> list[Path]:
     """The logs of a job's processes, rank 0 first."""
-    first = Path(line["log"])
-    ranks = [path for path in first.parent.glob(f"{line['job']}_*_log.err") if path != first]
-    return [first, *sorted(ranks, key=lambda path: [int(x) for x in re.findall(r"\d+", path.name)])]
+    files = [Path(line["log"])]
+    while (path := files[0].with_name(f"{line['job']}_{len(files)}_log.err")).exists():
+        files.append(path)
+    return files
 
 
 def last_error(line: Line) -> str:
@@ -53,23 +55,23 @@ def tail(path: Path) -> str:
 
 
 def reason(text: str) -> str:
-    """The last line of a log that says why: no progress, and no scheduler's line but a named reason."""
+    """The last line of a log that says why: no progress, no noise of the scheduler."""
     lines = [line for line in text.rpartition(BEGINNING)[2].splitlines() if line.strip()]
     if named := [line for line in lines if NAMED.search(line)]:
         return named[-1]
     own = [x for x in lines if not NOISE.match(x) and not x.split()[0].endswith("%")]
-    words = [line for line in own if not line.startswith(("srun:", "slurmstepd:"))]
+    words = [line for line in own if not line.startswith(("srun:", "slurmstepd"))]
     errors = [line for line in own if line.startswith("srun: error:")]
     return (words or errors or own or [""])[-1]
 
 
 def is_secondary(line: str) -> bool:
     """Whether a rank only reports that another one is gone."""
-    return bool(re.search(r"onnection (closed|reset|refused)|srun: error|process group", line))
+    return bool(re.search(r"onnection (closed|reset|refused)|srun: error|another rank ended", line))
 
 
 def log_text(path: Path, ended: Callable[[], bool], every: float) -> Iterator[str]:
-    """The text of a log and what is appended to it until the job has ended, asked every so often."""
+    """The text of a log, and what is appended until `ended()`, asked every so often."""
     over, due = False, 0.0
     with path.open(errors="replace") as file:
         while True:

@@ -1,4 +1,4 @@
-"""How jobs ended: what counts as a try of the task, what is blamed on a node, and when to try again. No torch."""
+"""How jobs ended: what counts as a try, which node is to blame, when to try again. No torch."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ def is_node_fault(line: Line) -> bool:
 
 
 def bad_nodes(lines: Iterable[Line]) -> dict[str, str]:
-    """Nodes where two tasks failed at once while others ran elsewhere, or one saw no GPU: with the date."""
+    """The nodes that are to blame for ends of jobs, with the date of the last.
+
+    Two tasks failed there at once while others ran elsewhere, or one saw no GPU.
+    """
     tasks: dict[str, set[str]] = {}
     found: dict[str, str] = {}
     for line in lines:
@@ -147,7 +150,7 @@ def ending(
 
 
 def is_suspect(node: str, seconds: int, tickets: Collection[Ticket]) -> bool:
-    """Whether a job ended at once there, while another one lasted longer or was completed elsewhere."""
+    """Whether a job ended at once while another lasted longer or was completed elsewhere."""
     return (
         bool(node)
         and seconds < QUICK_S

@@ -1,4 +1,4 @@
-"""The progress bar of `harness run`, fed by this process or by the lines of its workers. No torch."""
+"""The progress bar of `harness run`, fed here or by the lines of workers. No torch."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def prunable(sweep: Sweep, store: Store, seen: Jobs, states: bool) -> list[Item]
 
 
 def old_launches(sweep: Sweep, store: Store, cells: Iterable[Cell], seen: Jobs) -> Iterator[Path]:
-    """Folders of this sweep's launches, but for those of live jobs and of the latest try of a task."""
+    """This sweep's launches, but for those of live jobs and of a missing task's latest try."""
     missing = {task.id for cell in cells for task in cell.tasks}
     last = given(store)
     needed = {line["launch"] for task, line in last.items() if task in missing}

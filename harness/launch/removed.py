@@ -1,4 +1,4 @@
-"""Jobs of tasks that a sweep no longer asks for: a model was removed, or a protocol changed. No torch."""
+"""Jobs of tasks that a sweep no longer asks for, such as a removed model's. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.study.store import Store
 
 
 def removed(sweep: Sweep, store: Store, jobs: Mapping[str, Ticket]) -> list[dict[str, str]]:
-    """The pending and running jobs that were submitted for this sweep, and for no task of it now."""
+    """The pending and running jobs of this sweep that belong to no task of it now."""
     asked = {run.id for run in sweep.runs} | {
         f"{run.id}@{step}:{protocol.id}"
         for run in sweep.runs

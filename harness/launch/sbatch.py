@@ -19,7 +19,7 @@ from harness.study.cluster import RESOURCES, Cluster
 
 # Time limits that submitit's handler survives; what is left to do is in the store.
 FOREVER = 1_000_000
-# sbatch's words where jobs may be submitted later: AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit.
+# sbatch's words where jobs may be submitted later, such as QOSMaxSubmitJobPerUserLimit.
 LIMIT = re.compile(r"Max\w*Submit\w*Limit|job submit limit|MaxJobCount|temporarily un")
 
 
@@ -124,7 +124,13 @@ def submit_array(wanted: Request, folder: Path, code: Path) -> list[Handle]:
                 raise LimitReached(
                     f"{words}: wait until jobs have ended; nothing was submitted"
                 ) from None
-            raise UserError(f"{words}: fix the cluster file; nothing was submitted") from None
+            without = ", ".join(wanted.resources.exclude)
+            nodes = f" (without the nodes {without}; --retry takes broken ones again)" * bool(
+                without
+            )
+            raise UserError(
+                f"{words}{nodes}: fix the cluster file; nothing was submitted"
+            ) from None
     return [Handle(str(handle.job_id), handle.paths.stderr) for handle in handles]
 
 

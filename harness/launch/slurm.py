@@ -1,4 +1,4 @@
-"""The executor "slurm": one squeue for all jobs, scancel, and a job's own requeue and ranks. No torch."""
+"""The executor "slurm": one squeue for all jobs, a job's own requeue and ranks. No torch."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def launch_of(marks: str) -> str:
 
 
 def last_known(lines: Collection[Line]) -> list[Ticket]:
-    """What accounting knows of the jobs of these lines: it hears of them seconds later than slurmctld.
+    """What accounting knows of these jobs, seconds later than slurmctld does.
 
     Raises:
         SchedulerUnavailable: there is no accounting, or it does not answer.
@@ -120,10 +120,12 @@ def cancel(tickets: Collection[Ticket]) -> None:
 
 
 def requeue() -> bool:
-    """Puts this job back into the queue: its first rank does, unless Slurm ends it or runs it elsewhere already.
+    """Puts this job back into the queue, from its first rank.
+
+    Not where Slurm ends it already, or runs it elsewhere: it lost this node.
 
     Raises:
-        SchedulerUnavailable: the scheduler did not answer for a minute: a restart of slurmctld is waited for.
+        SchedulerUnavailable: no answer for a minute; a restart of slurmctld takes less.
     """
     if os.environ["SLURM_PROCID"] != "0":
         return False

@@ -30,7 +30,7 @@ def slurm_free_variables() -> dict[str, str]:
 def ask(*command: str) -> str:
     """
     Raises:
-        SchedulerUnavailable: the command is not there, fails, or does not answer in time; with its last words.
+        SchedulerUnavailable: the command is not there, fails, or does not answer in time.
     """
     try:
         done = subprocess.run(

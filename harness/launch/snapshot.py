@@ -1,4 +1,4 @@
-"""The code that queued jobs run: a copy of the commit, named by it and checked by its jobs. No torch."""
+"""The code that queued jobs run: a copy of the commit, which they check. No torch."""
 
 from __future__ import annotations
 

@@ -157,8 +157,8 @@ def submit_jobs(
     retry: bool,
     code: Path,
 ) -> dict[str, str]:
-    """Submits jobs and writes them to the ledger. Returns ids by task, of those that were accepted."""
-    bad = excluded(store)
+    """Submits jobs and writes the accepted ones to the ledger; their ids by task."""
+    bad = [] if retry else excluded(store)
     resources = [
         replace(o.resources, exclude=list(dict.fromkeys([*o.resources.exclude, *bad])))
         for o in orders

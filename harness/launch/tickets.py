@@ -1,4 +1,4 @@
-"""What the launcher and its executors exchange: work to submit, jobs in a queue, outages. No torch."""
+"""What the launcher and its executors exchange: work, jobs, outages. No torch."""
 
 from __future__ import annotations
 

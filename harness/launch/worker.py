@@ -33,14 +33,11 @@ class Share:
     sweep: Sweep
     store: Store
     cluster: Cluster
-    batch: (
-        str  # names the `harness run`, so that a task that failed is left alone by all its workers
-    )
+    batch: str  # names the `harness run`: a task that failed is left alone by all its workers
 
 
 def work(job: Share, reporter: Reporter) -> None:
     """Performs ready tasks, the longest first, until none is left that did not fail."""
-    set_threads(job.cluster)
     while True:
         began = time.monotonic()
         failed = reporter.failed.keys() | failed_in(job.batch, job.store)
@@ -50,6 +47,7 @@ def work(job: Share, reporter: Reporter) -> None:
             return
         free = next((task for task in left if not is_claimed(task.claim(job.store))), None)
         if free:
+            set_threads(job.cluster)  # imports torch: not where nothing is left to do
             attempt(free, job, reporter)
             continue
         # Another process has locked what is left: waiting for it, rather than calling it a failure.

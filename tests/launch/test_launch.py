@@ -1,4 +1,4 @@
-"""The launcher without a cluster: what it asks Slurm for, how it reads its answers, and the code it copies."""
+"""The launcher without a cluster: what it asks Slurm for, and how it reads its answers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import pytest
 from helpers import tiny_run, tiny_sweep
 
 from harness.base.files import append_lines, claim, write_json
-from harness.launch import local, slurm
+from harness.launch import local, sbatch, slurm_commands
+from harness.launch.job import Job
 from harness.launch.jobs import cancel, jobs_or_last_known, query_jobs
-from harness.launch.ledger import cancelled, find, last_error, log_text
-from harness.launch.submit import Job, exhausted
+from harness.launch.ledger import cancelled, find
+from harness.launch.logs import last_error, log_text
+from harness.launch.outcomes import tries
+from harness.launch.submit import exhausted
 from harness.launch.tickets import SchedulerUnavailable
 from harness.study.checks import batch_problems
 from harness.study.cluster import Cluster
@@ -46,13 +49,14 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) 
 
 def test_one_question_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = (
-        f"7_0|RUNNING|None|L1|{SCRIPT}",
-        f"7_1|PENDING|Resources|L1|{SCRIPT}",
-        f"7_2|FAILED|None|L1|{SCRIPT}",
-        "8|RUNNING|None|a|b|/other/jobs/L9/submission_file_2.sh",  # the id of a lost job, reused
-        f"9|COMPLETING|None|a comment | of the site|{SCRIPT}",
-        "11|RUNNING|None|L2|(null)",
-        "12|RUNNING|None|(null)|/home/me/train.sh",
+        f"7_0|RUNNING|node1|1:00|None|L1|{SCRIPT}",
+        f"7_1|PENDING||0:00|Resources|L1|{SCRIPT}",
+        f"7_2|FAILED|node1|0:05|None|L1|{SCRIPT}",
+        # The id of a lost job, reused.
+        "8|RUNNING|node[1,3]|1-00:00:01|None|a|b|/other/jobs/L9/submission_file_2.sh",
+        f"9|COMPLETING|node1|2:00:00|None|a comment | of the site|{SCRIPT}",
+        "11|RUNNING|node1|0:01|None|L2|(null)",
+        "12|RUNNING|node1|0:01|None|(null)|/home/me/train.sh",
     )
     calls = fake(tmp_path, monkeypatch, "squeue", f"printf '%s\\n' {' '.join(map(repr, answer))}")
     store = Store(tmp_path / "store")
@@ -85,7 +89,8 @@ def test_accounting_answers_where_the_queue_does_not(
         tmp_path,
         monkeypatch,
         "sacct",
-        "echo '7_0|CANCELLED by 0'; echo '7_[1-2,9%1]|PENDING'; echo '7_3|RUNNING'",
+        "echo '7_0|CANCELLED by 0|node1|5'; echo '7_[1-2,9%1]|PENDING|None assigned|0'\n"
+        "echo '7_3|RUNNING|node1|5'",
     )
     jobs, said = jobs_or_last_known(store)
     assert {task: ticket.state for task, ticket in jobs.items()} == {
@@ -104,7 +109,7 @@ def test_a_thousand_jobs_are_asked_about_at_once(
         tmp_path,
         monkeypatch,
         "squeue",
-        'for i in $(seq 0 999); do echo "7_$i|RUNNING|None|L1|(null)"; done',
+        'for i in $(seq 0 999); do echo "7_$i|RUNNING|node1|0:01|None|L1|(null)"; done',
     )
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(1000)])
@@ -112,7 +117,7 @@ def test_a_thousand_jobs_are_asked_about_at_once(
 
 
 def test_what_is_cancelled_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake(tmp_path, monkeypatch, "squeue", "echo '7_0|RUNNING|None|L1|(null)'")
+    fake(tmp_path, monkeypatch, "squeue", "echo '7_0|RUNNING|node1|0:01|None|L1|(null)'")
     calls = fake(tmp_path, monkeypatch, "scancel", "")
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
@@ -138,7 +143,7 @@ def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
         environment={"WORD": "a b"},
         models={"DiT-XL/2": {"hours": 0.01}},
     )
-    asked = slurm.parameters(cluster, "grid", "L1", tmp_path / "abc")
+    asked = sbatch.parameters(sbatch.Request([], "grid", cluster), "L1", tmp_path / "abc")
     assert (asked["timeout_min"], asked["slurm_signal_delay_s"], asked["tasks_per_node"]) == (
         90,
         120,
@@ -150,7 +155,8 @@ def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
         "module load cuda",
     ]
     assert "slurm_account" not in asked and "mem_gb" not in asked
-    short = slurm.parameters(cluster.of("DiT-XL/2", False), "grid", "L1", tmp_path)
+    small = sbatch.Request([], "grid", cluster.of("DiT-XL/2", False))
+    short = sbatch.parameters(small, "L1", tmp_path)
     assert (short["timeout_min"], short["slurm_signal_delay_s"]) == (1, 15)
 
 
@@ -161,7 +167,7 @@ def test_the_environment_is_clean_while_submitting(monkeypatch: pytest.MonkeyPat
     )
     for name in leaks | kept:
         monkeypatch.setenv(name, "x")
-    with slurm.slurm_free_env():
+    with slurm_commands.slurm_free_env():
         assert os.environ.keys() & (leaks | kept) == kept
     assert leaks | kept <= os.environ.keys()
 
@@ -180,12 +186,14 @@ def test_a_task_is_exhausted_until_it_is_retried_gets_on_or_is_cancelled(tmp_pat
 
     def worn(start: int, **line: object) -> bool:
         append_lines(store.ledger(), [{"task": run.id, **line}])
-        return bool(exhausted([Train(run, (10,), start, "")], store, cluster))
+        return bool(exhausted([Train(run, (10,), start, "")], tries(store), store, cluster))
 
     line = {"job": "1", **LINE}
     assert not worn(0, **line) and worn(0, **line)
     assert not worn(5), "its last job got on"
-    assert not exhausted([Train(run, (10,), 5, "")], store, cluster), "its last job got on"
+    assert not exhausted([Train(run, (10,), 5, "")], tries(store), store, cluster), (
+        "its last job got on"
+    )
     assert [worn(0, **line | {"retry": True}), worn(0, **line)] == [False, True]
     assert [worn(0, cancelled=True), worn(0, **line), worn(0, **line)] == [False, False, True]
     assert [worn(5, **line | {"at": 5}), worn(5, **line | {"at": 5})] == [False, True], (
@@ -198,13 +206,15 @@ def test_evaluations_have_retries_of_their_own(tmp_path: Path) -> None:
     tasks = missing(sweep, store)
     append_lines(store.ledger(), [{"task": task.id, "job": "1", **LINE} for task in tasks])
     cluster = Cluster(retries=1, evaluate={"retries": 2})
-    assert exhausted(tasks, store, cluster) == {tasks[0].id}
+    assert exhausted(tasks, tries(store), store, cluster) == {tasks[0].id}
     append_lines(store.ledger(), [{"task": tasks[1].id, "job": "2", **LINE}])
-    assert exhausted(tasks, store, cluster) == {task.id for task in tasks}
+    assert exhausted(tasks, tries(store), store, cluster) == {task.id for task in tasks}
     shard = store.shards(sweep.runs[0], 10, sweep.protocols[0]) / "00000.safetensors"
     shard.parent.mkdir(parents=True)
     shard.touch()
-    assert tasks[1].position(store) == 1 and exhausted(tasks, store, cluster) == {tasks[0].id}
+    assert tasks[1].position(store) == 1 and exhausted(tasks, tries(store), store, cluster) == {
+        tasks[0].id
+    }
 
 
 def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
@@ -218,7 +228,7 @@ def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="task 'c' is not in"):
         find("c", store)
     assert "".join(log_text(log, lambda: True, 1)) == log.read_text()
-    assert last_error(str(log)) == "harness: no such file"
+    assert last_error(find("b", store)) == "harness: no such file"
 
 
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
@@ -243,10 +253,10 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
 def test_a_silent_sbatch_is_not_waited_for_without_end() -> None:
     with (
         pytest.raises(SchedulerUnavailable, match="sbatch did not answer in 1 s"),
-        slurm.deadline(1),
+        slurm_commands.deadline(1),
     ):
         time.sleep(60)
-    with slurm.deadline(1):
+    with slurm_commands.deadline(1):
         pass
     time.sleep(1.1)  # the alarm is off
 

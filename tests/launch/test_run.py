@@ -1,4 +1,4 @@
-"""A sweep's life by its commands: planned, run, repaired, extended, launched, collected; its faults."""
+"""A sweep by its commands: planned, run, repaired, extended, launched, collected; its faults."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
 
 
-def test_a_torn_log_line_is_said_and_the_rest_collected(
+def test_a_torn_log_line_is_reported_and_the_rest_collected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, words = (
@@ -144,10 +144,12 @@ def test_a_torn_log_line_is_said_and_the_rest_collected(
     )
     assert told(capsys, "run", *words)[0] == 0
     (log,) = store.logs(tiny_run())
-    log.write_text(log.read_text()[:-20])
-    status, _, said = told(capsys, "collect", *words, "--out", tmp_path)
-    lost = f"{tiny_run().id}: no log of steps 20: a log was lost"
-    assert status == 0 and said == f"{log}:24: damaged line skipped\n{lost}\n"
+    lines = log.read_text().splitlines()
+    torn = max(number for number, line in enumerate(lines, 1) if '"loss"' in line)
+    lines[torn - 1] = lines[torn - 1][:-20]
+    log.write_text("\n".join([*lines, ""]))
+    status, _, warning = told(capsys, "collect", *words, "--out", tmp_path)
+    assert status == 0 and f"{log}:{torn}: " in warning and "line skipped" in warning
     assert len(tables(tmp_path)[1]) == 19
 
 
@@ -255,7 +257,9 @@ def test_a_task_that_failed_three_times_is_given_up_until_retried(
     store = Store(tmp_path / "store")
 
     def tries() -> int:
-        return sum("@10" in line["task"] for line in read_lines(store.ledger())[0])
+        return sum(
+            "job" in line and "@10" in line["task"] for line in read_lines(store.ledger())[0]
+        )
 
     status, _, err = told(capsys, "launch", *words, "--follow")
     assert status == 1 and tries() == 3 and f"given up: {sweep.runs[0].id}@10:tiny_" in err
@@ -277,7 +281,7 @@ def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(
 
 
 def until(check: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300  # a guard against waiting for ever, no measurement
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -330,7 +334,7 @@ def test_a_worker_that_is_killed_costs_its_task_one_attempt_and_no_worker(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = (tiny_run(), tiny_run(seed=1))
-    sweep, store = tiny_sweep(runs=runs, steps=(600,), protocols=()), Store(tmp_path / "store")
+    sweep, store = tiny_sweep(runs=runs, steps=(200,), protocols=()), Store(tmp_path / "store")
     words = ("run", written(sweep, tmp_path), "--store", store.root)
     process = started(*words, "--workers", 2)
     until(lambda: len(children(process.pid)) == 2)

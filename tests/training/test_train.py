@@ -109,7 +109,6 @@ def test_killed_at_any_moment_and_run_again_it_ends_bit_identical(
         (signal.SIGTERM, 1),
         (signal.SIGINT, 1),
         (signal.SIGHUP, 1),
-        (signal.SIGTERM, 2),
         (signal.SIGINT, 2),
         (signal.SIGHUP, 2),
     ],
