@@ -1,4 +1,4 @@
-"""The heart: missing(sweep, store) compares the wish with the files and names every task and why. No torch."""
+"""missing(sweep, store): the tasks a sweep lacks in a store, each with its reason. No torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def missing(sweep: Sweep, store: Store) -> list[Task]:
 
 
 def orphans(sweep: Sweep, store: Store) -> list[str]:
-    """Runs of the store that the sweep does not ask for: another sweep's, or left by an earlier version of this one."""
+    """Runs of the store that the sweep does not ask for, such as another sweep's."""
     return sorted(store.run_ids() - {run.id for run in sweep.runs})
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from harness.base.errors import UserError
 from harness.base.files import sha256
-from harness.base.npz import image_side
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
 from harness.study.cluster import Cluster
-from harness.study.reference_file import read_statistics
 from harness.study.store import Store
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -55,6 +53,9 @@ def reference_problem(
         return ""
     if not path.exists():
         return absent_reference(name, path)
+    from harness.base.npz import image_side  # numpy would double the time of a plan
+    from harness.study.reference_file import read_statistics
+
     try:
         side = image_side(path)
         read_statistics(path, protocol.features)

@@ -174,7 +174,8 @@ class Store:
             names = sorted(written.keys() | fields.keys())
             differ = ", ".join(name for name in names if written.get(name) != fields.get(name))
             raise UserError(
-                f"{path} is another run than {run.id} (they differ in {differ}): move that folder away"
+                f"{path} is another run than {run.id} (they differ in {differ}):"
+                " move that folder away"
             )
         return True
 

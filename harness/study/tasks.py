@@ -1,4 +1,4 @@
-"""Tasks: what a store still lacks. Each knows its id, size, lock, result and resources. No torch."""
+"""Tasks: what a store still lacks, each with its id, size, lock, result and resources."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Encode:
-    """Turn the images at `source` into latents of `data` in the folder `out`, by `vae`'s encoder."""
+    """Encode the images at `source` as latents of `data` in the folder `out`, by `vae`."""
 
     source: str
     out: str

@@ -156,8 +156,9 @@ def test_a_lock_that_may_not_be_read_counts_as_free(tmp_path: Path) -> None:
     path.write_text("host 7\n")
     path.chmod(0)
     ask = (
-        "import os, sys; from pathlib import Path; from harness.base.files import is_claimed, holder\n"
-        "os.getuid() or os.setuid(65534); print(is_claimed(Path(sys.argv[1])), holder(Path(sys.argv[1])))"
+        "import os, sys; from harness.base.files import Path, is_claimed, holder\n"
+        "os.getuid() or os.setuid(65534); path = Path(sys.argv[1])\n"
+        "print(is_claimed(path), holder(path))"
     )
     for parent in (tmp_path, *tmp_path.parents[:2]):
         parent.chmod(0o755)

@@ -28,7 +28,7 @@ ENDLESS = tiny_sweep(runs=(tiny_run(), tiny_run(seed=1)), steps=(10_000_000,), p
 
 
 def until(check: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300  # a guard against waiting for ever, no measurement
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -70,9 +70,13 @@ def test_ctrl_c_on_a_follower_saves_every_training(tmp_path: Path, store: Store)
         text=True,
         start_new_session=True,
     )
-    until(lambda: len(logged(store)) == 2)
-    os.killpg(follower.pid, signal.SIGINT)  # as a terminal does
-    status, _, err = finished(follower)
+    with follower:
+        try:
+            until(lambda: len(logged(store)) == 2)
+            os.killpg(follower.pid, signal.SIGINT)  # as a terminal does
+            status, _, err = finished(follower, 300)
+        finally:
+            follower.kill()
     assert status == 130 and "they save first" in err and "Traceback" not in err
     assert all(newest(run, store) > 0 for run in ENDLESS.runs)
     assert not any(is_claimed(store.train_claim(run)) for run in ENDLESS.runs)

@@ -150,7 +150,6 @@ def test_a_torn_log_line_is_reported_and_the_rest_collected(
     log.write_text("\n".join([*lines, ""]))
     status, _, warning = told(capsys, "collect", *words, "--out", tmp_path)
     assert status == 0 and f"{log}:{torn}: " in warning and "line skipped" in warning
-    assert f"{tiny_run().id}: no log of steps 20" in warning
     assert len(tables(tmp_path)[1]) == 19
 
 
@@ -282,7 +281,7 @@ def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(
 
 
 def until(check: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300  # a guard against waiting for ever, no measurement
     while not check():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, tree
 from safetensors.torch import save_file
 
+from harness.base.errors import UserError
 from harness.base.files import append_lines, write_json
 from harness.cli.plan import plan_json, plan_text
 from harness.cli.status import status_json, status_text
@@ -245,6 +247,32 @@ def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> No
         and "2.0 h of device time used" in text
         and "planned for all on one A100, published" in text
     )
+
+
+def test_a_task_is_read_back_from_its_json(store: Store) -> None:
+    checkpoint(store, 10)
+    for task in missing(SWEEP, store):
+        assert from_json(json.loads(json.dumps(to_json(task)))) == task
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "Dream"},
+        {"kind": 7},
+        {"steps": "10"},
+        {"steps": [10.0]},
+        {"start": None},
+        {"run": {"model": "DiT-S/2", "note": "hello"}},
+        {"run": 3},
+        {"note": "hello"},
+    ],
+)
+def test_json_of_no_task_is_refused_in_a_line(change: dict[str, object], store: Store) -> None:
+    fields = to_json(missing(SWEEP, store)[0])
+    with pytest.raises(UserError) as refused:
+        from_json(fields | change)
+    assert "\n" not in str(refused.value)
 
 
 def test_sweeps_import_the_spec_alone() -> None:
