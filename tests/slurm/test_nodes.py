@@ -33,11 +33,11 @@ def test_a_limit_on_jobs_is_filled_and_followed(full: Site) -> None:
     sweep = training(20, runs=RUNS[:3])
     files = full.write(sweep)
     full.lab.run("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=2")
+    follower = full.begun("launch", files, "--dirty", "--follow")
     try:
-        follower = full.begun("launch", files, "--dirty", "--follow")
-        until(lambda: not missing(sweep, full.store), 240)
-        assert follower.wait(60) == 0
+        assert follower.wait(240) == 0 and not missing(sweep, full.store)
     finally:
+        follower.kill()
         full.lab.run("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
     assert set(full.submissions().values()) == {1}
 
