@@ -1,4 +1,4 @@
-"""Work done ahead: the next item is made in a thread while the last one is in use."""
+"""Prefetching: the next item is made in a thread while the last one is in use."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], device: torch.device) -> Iterator[T]:
-    """The same items in the same order, one of them made before it is asked for, `device` being the current one.
+    """Yields the items in their order, and makes one more while the caller uses the last.
 
-    An error comes out where its item would have. Whoever leaves early waits for the item in the
-    making.
+    An error comes out where its item would have. Closing the generator waits for the item in the
+    making. device: the current one of the thread, which CUDA keeps for each thread.
     """
     source, end = iter(items), object()
-    use = (
-        partial(torch.cuda.set_device, device) if device.type == "cuda" else None
-    )  # every thread has its own
+    use = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
     with ThreadPoolExecutor(1, initializer=use) as thread:
         coming = thread.submit(next, source, end)
         while (item := coming.result()) is not end:
             coming = thread.submit(next, source, end)
-            yield item  # type: ignore[misc]  # it is no `end`
+            yield item  # type: ignore[misc]  # it is not `end`

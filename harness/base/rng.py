@@ -1,4 +1,4 @@
-"""Randomness as a function of position: rows of endless tables, and a permutation addressed by index."""
+"""Randomness as a function of position: rows of endless tables, and a permutation by index."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Rows drawn by one generator. Larger wastes more where a rank's share of a batch ends inside a
-# block, smaller spends more time seeding. It addresses every random number: changing it changes
-# every result.
+# Rows drawn by one generator. A larger block wastes more where a rank's share of a batch ends
+# inside it, a smaller one spends more time seeding. Changing it changes every result.
 BLOCK = 64
+INCREMENT, MULTIPLIER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)  # splitmix64's
 
 
 def seed(*key: object) -> int:
-    """A seed from the words and numbers of `key`, the same on every machine."""
-    return (
-        int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
-    )
+    """Makes a seed of the words and numbers of `key`, the same on every machine."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def generator(device: torch.device | str, *key: object) -> torch.Generator:
-    """A generator seeded by `key`."""
+    """Makes a generator seeded by `key`."""
     return torch.Generator(device).manual_seed(seed(*key))
 
 
@@ -34,10 +33,10 @@ def rows(
     *key: object,
     draw: Callable[[torch.Generator], Tensor],
 ) -> Tensor:
-    """Rows low … high of the endless table `key`, whose every BLOCK rows `draw` makes from their own generator.
+    """Returns rows low … high of the endless table `key`.
 
-    What a row holds depends on the key and its index alone: not on who asks, nor on how many rows
-    at once.
+    `draw` makes BLOCK rows from a generator of their own. So a row depends on the key and its index
+    alone: not on the rank, nor on how many rows are drawn at once.
     """
     first, last = low // BLOCK, -(-high // BLOCK)
     blocks = [draw(generator(device, *key, block)) for block in range(first, last)]
@@ -47,39 +46,37 @@ def rows(
 def normal(
     low: int, high: int, shape: tuple[int, ...], device: torch.device | str, *key: object
 ) -> Tensor:
-    """Standard normal rows [high - low, *shape] in fp32."""
-    return rows(
-        low,
-        high,
-        device,
-        *key,
-        draw=lambda g: torch.randn(BLOCK, *shape, generator=g, device=device),
-    )
+    """Draws standard normal rows [high - low, *shape] in fp32."""
+
+    def draw(g: torch.Generator) -> Tensor:
+        return torch.randn(BLOCK, *shape, generator=g, device=device)
+
+    return rows(low, high, device, *key, draw=draw)
 
 
 def integers(low: int, high: int, bound: int, device: torch.device | str, *key: object) -> Tensor:
-    """Uniform integers [high - low] in 0 … bound - 1."""
-    return rows(
-        low,
-        high,
-        device,
-        *key,
-        draw=lambda g: torch.randint(bound, (BLOCK,), generator=g, device=device),
-    )
+    """Draws uniform integers [high - low] in 0 … bound - 1."""
+
+    def draw(g: torch.Generator) -> Tensor:
+        return torch.randint(bound, (BLOCK,), generator=g, device=device)
+
+    return rows(low, high, device, *key, draw=draw)
 
 
 def uniform(low: int, high: int, device: torch.device | str, *key: object) -> Tensor:
-    """Uniform numbers [high - low] in [0, 1)."""
-    return rows(
-        low, high, device, *key, draw=lambda g: torch.rand(BLOCK, generator=g, device=device)
-    )
+    """Draws uniform numbers [high - low] in [0, 1)."""
+
+    def draw(g: torch.Generator) -> Tensor:
+        return torch.rand(BLOCK, generator=g, device=device)
+
+    return rows(low, high, device, *key, draw=draw)
 
 
 def permuted(index: np.ndarray, size: int, base: int, epoch: int) -> np.ndarray:
-    """Where a permutation of 0 … size - 1, of its own for each (base seed, epoch), sends `index`; in constant memory.
+    """Maps `index` by a permutation of 0 … size - 1, another for each (base seed, epoch).
 
-    A four-round Feistel network over the next even power of two; what falls outside 0 … size - 1
-    walks on.
+    In constant memory: a four-round Feistel network over the next even power of two, applied again
+    to what falls outside 0 … size - 1.
     """
     half = max(1, ((size - 1).bit_length() + 1) // 2)
     low = np.uint64((1 << half) - 1)
@@ -89,10 +86,8 @@ def permuted(index: np.ndarray, size: int, base: int, epoch: int) -> np.ndarray:
     while walking.any():
         left, right = out[walking] >> np.uint64(half), out[walking] & low
         for key in keys:
-            mixed = (right ^ key) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(
-                0xBF58476D1CE4E5B9
-            )  # as in splitmix64
+            mixed = (right ^ key) * INCREMENT
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * MULTIPLIER
             left, right = right, left ^ ((mixed >> np.uint64(32)) & low)
         out[walking] = (left << np.uint64(half)) | right
         walking = out >= size
@@ -100,7 +95,10 @@ def permuted(index: np.ndarray, size: int, base: int, epoch: int) -> np.ndarray:
 
 
 def data_order(step: int, low: int, high: int, batch_size: int, size: int, base: int) -> np.ndarray:
-    """Which samples the slots low … high of the batch of `step` (from 1) hold: each sample once an epoch."""
+    """Returns the samples in slots low … high of the batch of `step`, which counts from 1.
+
+    Each sample comes once an epoch.
+    """
     position = np.arange(low, high) + (step - 1) * batch_size
     epochs = position // size
     out = np.empty_like(position)

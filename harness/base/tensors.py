@@ -115,5 +115,5 @@ def digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def digest(x: Tensor) -> str:
     """SHA-256 of dtype, shape and bytes of a tensor on the CPU."""
     found = hashlib.sha256(f"{x.dtype} {tuple(x.shape)}".encode())
-    found.update(x.contiguous().reshape(-1).view(torch.uint8).numpy())
+    found.update(x.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

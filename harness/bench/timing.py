@@ -16,6 +16,7 @@ import torch
 
 from harness.base.errors import UserError
 from harness.base.files import claim, write_json
+from harness.base.precision import matmul_precision
 from harness.base.provenance import device_name, peak_speed, provenance
 from harness.base.text import aligned, duration, in_units, pace
 from harness.bench.workloads import Call, Item, works
@@ -136,10 +137,10 @@ def clock(call: Call, count: int, device: torch.device) -> float:
 
 def matmul_peak(device: torch.device, precision: str, seconds: float) -> float:
     """Operations a second of a plain square product in that precision: what the rest is compared with."""
-    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
     dtype, side = torch.bfloat16 if precision == "bf16" else torch.float32, SIDE[device.type]
     a, b = torch.randn(2, side, side, device=device).to(dtype)
-    return 2 * side**3 / statistics.median(timed(lambda: a @ b, device, seconds))
+    with matmul_precision(precision):
+        return 2 * side**3 / statistics.median(timed(lambda: a @ b, device, seconds))
 
 
 def keep(row: Row, key: str, store: Store, device: torch.device) -> None:

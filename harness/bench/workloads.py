@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.base.distributed import Rank
 from harness.base.prefetch import prefetch
 from harness.data import DATASETS
+from harness.data.origin import Origin
 from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import features
 from harness.scoring.features import Extractor
@@ -76,12 +77,11 @@ def works(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Item]:
 class RandomLatents:
     """A dataset of normal numbers on the device: what a step costs when data never waits."""
 
-    digest = "random"
-
     def __init__(self, run: Run, device: torch.device, count: int = 1024) -> None:
         data = DATASETS[run.data]
         self.x = torch.randn(count, data.channels, data.size, data.size, device=device)
         self.y = torch.randint(data.classes, (count,), device=device)
+        self.origin = Origin(images=count, digest="random")
 
     def __len__(self) -> int:
         return len(self.y)

@@ -1,25 +1,32 @@
-"""Datasets: the table of their rows, and open_dataset(), which gives the samples."""
+"""Datasets: DATASETS, a table of rows, and open_dataset(), which opens one of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from harness.base.errors import UserError
 from harness.data.rows import DATASETS, Data, Dataset
 
 __all__ = ["DATASETS", "Data", "Dataset", "open_dataset"]
 
 
 def open_dataset(name: str, path: Path | None = None) -> Dataset:
-    """The dataset by name; `path` is where latents lie.
+    """Opens a dataset by name; `path` is the folder of its latents.
 
     Raises:
-        ValueError: the latents are not there, not whole or not those of this dataset; every fault
-        at once.
+        UserError: the latents are absent, not whole or not those of this dataset, all problems at
+            once; or the dataset is of pixels, and no images of it are embedded.
     """
     if DATASETS[name].latent:
         from harness.data.latents import Latents
 
         return Latents(name, path)
-    from harness.data.digits import Digits
+    if name == "digits":
+        from harness.data.digits import Digits
 
-    return Digits()
+        return Digits()
+    raise UserError(
+        f"dataset {name!r} has no images to open: of pixels only 'digits' is embedded; train on"
+        f" latents of it (pixels other than its size {DATASETS[name].size}), or open it in"
+        " harness/data/__init__.py"
+    )

@@ -9,11 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.data.origin import Origin
 from harness.data.rows import DATASETS
 
 
 def load() -> tuple[Tensor, Tensor]:
-    """Images [1797, 1, 16, 16] in [-1, 1] and labels [1797]; the 8 × 8 originals are enlarged bilinearly."""
+    """Loads images [1797, 1, 16, 16] in [-1, 1] and labels [1797].
+
+    The 8 × 8 originals are enlarged bilinearly.
+    """
     with (
         (resources.files("harness.data") / "digits.npz").open("rb") as file,
         np.load(file) as stored,
@@ -25,12 +29,11 @@ def load() -> tuple[Tensor, Tensor]:
 
 
 class Digits:
-    """The training set in memory; nothing in a sample is random, for a mirrored 2 is no digit."""
-
-    digest = "embedded"
+    """All digits, in memory. Nothing in a sample is random: a mirrored 2 is no digit."""
 
     def __init__(self) -> None:
         self.images, self.labels = load()
+        self.origin = Origin(images=len(self.labels), digest="embedded")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,9 +1,10 @@
-"""The latents' dataset: memory-mapped shards, of which a batch touches its own rows alone."""
+"""Latents on disk: memory-mapped shards, of which a batch reads its own rows alone."""
 
 from __future__ import annotations
 
 import mmap
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from torch import Tensor
 
 from harness.base import rng
 from harness.base.errors import UserError
+from harness.base.files import sha256
 from harness.base.validation import refuse
 from harness.data.index import Index, checked, labels_path, remedy, shard_path
+from harness.data.origin import Origin
 from harness.data.rows import DATASETS
 
 Array = np.ndarray[Any, Any]
@@ -23,13 +26,16 @@ class Shard:
     """A file of latents in the kernel's page cache, not in this process's memory.
 
     Raises:
-        ValueError: it is no .npy file of these rows.
+        UserError: it is no .npy file of these rows.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         with path.open("rb") as file:
-            np.lib.format.read_magic(file)
-            found = np.lib.format.read_array_header_1_0(file)
+            try:
+                np.lib.format.read_magic(file)
+                found = np.lib.format.read_array_header_1_0(file)
+            except (ValueError, SyntaxError, TokenError) as error:  # numpy parses it as Python
+                raise UserError(f"its header is damaged: {error}") from None
             if found != (shape, False, np.dtype(np.float16)):
                 raise UserError(f"it holds {found[2]} {found[0]}, not float16 {shape}")
             self.start = file.tell()
@@ -37,18 +43,18 @@ class Shard:
         self.rows = np.frombuffer(self.pages, np.float16, offset=self.start).reshape(shape)
 
     def fetch(self, row: int, side: int) -> None:
-        """Has the kernel read ahead: all samples of a batch at once, where page faults would take turns."""
+        """Has the kernel read ahead: page faults would wait for one sample after the other."""
         first = self.start + row * self.rows.strides[0] + side * self.rows.strides[1]
         page = first - first % mmap.PAGESIZE
         self.pages.madvise(mmap.MADV_WILLNEED, page, first + self.rows.strides[1] - page)
 
 
 class Latents:
-    """Posterior means and deviations on disk; every step draws a fresh latent from them, mirrored or not.
+    """Posterior means and deviations on disk; every step draws fresh latents, mirrored or not.
 
     Raises:
-        ValueError: the latents are not there, not whole or not those of this dataset; every fault
-        at once.
+        UserError: the latents are absent, not whole or not those of this dataset, all problems at
+            once.
     """
 
     def __init__(self, name: str, path: Path | None) -> None:
@@ -56,34 +62,44 @@ class Latents:
         self.labels = open_labels(folder, self.index)
         self.shards = open_shards(folder, self.index)
         bad = np.array([x["row"] for x in self.index.unreadable], np.int64)
-        self.gaps = bad - np.arange(
-            len(bad)
-        )  # before sample i lie as many unreadable rows as there are gaps ≤ i
+        # Before sample i lie as many unreadable rows as there are gaps ≤ i.
+        self.gaps = bad - np.arange(len(bad))
 
     def __len__(self) -> int:
         return self.index.count
 
     @property
-    def digest(self) -> str:
-        return self.index.listing
+    def origin(self) -> Origin:
+        index = self.index
+        return Origin(
+            images=index.count,
+            digest=index.listing,
+            vae=index.vae["digest"],
+            scale=index.scale,
+            crop=index.crop,
+        )
 
     def batch(
         self, index: Tensor, low: int, device: torch.device, *key: object
     ) -> tuple[Tensor, Tensor]:
-        """Samples (mean + deviation · noise) · scale; noise and mirroring are functions of the slot and of `key`."""
+        """Returns samples (mean + deviation · noise) · scale and their labels, on the device.
+
+        Noise and mirroring are functions of the slot and of `key`.
+        """
         high, shape = low + len(index), tuple(self.index.shape[2:])
-        mirrored = (
-            rng.uniform(low, high, "cpu", "mirror", *key) < 0.5
-        )  # on the CPU: it says what to read
+        # Drawn on the CPU, which reads the one image or the other.
+        mirrored = rng.uniform(low, high, "cpu", "mirror", *key) < 0.5
         moments, labels = self.read(index.numpy(), mirrored.numpy(), device.type == "cuda")
         mean, deviation = moments.to(device, non_blocking=True).float().unbind(1)
         noise = rng.normal(low, high, shape, device, "posterior", *key)
-        return noise.mul_(deviation).add_(mean).mul_(self.index.scale), labels.to(
-            device, non_blocking=True
-        )
+        samples = noise.mul_(deviation).add_(mean).mul_(self.index.scale)
+        return samples, labels.to(device, non_blocking=True)
 
     def read(self, samples: Array, mirrored: Array, pin: bool) -> tuple[Tensor, Tensor]:
-        """Moments in fp16 [N, 2, C, h, w], and labels; `pin`: in memory that a GPU copies from by itself."""
+        """Reads moments in fp16 [N, 2, C, h, w], and labels [N].
+
+        pin: into memory that a GPU copies from by itself.
+        """
         rows = samples + np.searchsorted(self.gaps, samples, side="right")
         shard, row = np.divmod(rows, self.index.shard)
         places = list(zip(shard.tolist(), row.tolist(), mirrored.astype(int).tolist(), strict=True))
@@ -97,11 +113,17 @@ class Latents:
 
 
 def open_labels(folder: Path, index: Index) -> Array:
-    """
+    """Opens labels.npy, a class for each row.
+
     Raises:
-        ValueError: not a label for each row, or some that are no class.
+        UserError: it is damaged, has not a label for each row, or some that are no class.
     """
     path, classes = labels_path(folder), DATASETS[index.data].classes
+    if sha256(path) != index.labels["sha256"]:
+        raise UserError(
+            f"{path} is damaged, its SHA-256 is not the index's: delete it, and"
+            f" {remedy(folder, index)}"
+        )
     try:
         labels: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
@@ -111,22 +133,24 @@ def open_labels(folder: Path, index: Index) -> Array:
     if labels.shape != (index.rows,) or labels.min() < 0 or labels.max() >= classes:
         is_now = f"{labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}"
         raise UserError(
-            f"{path} holds {is_now}, not {index.rows} labels 0 … {classes - 1}: delete it, and {remedy(folder, index)}"
+            f"{path} holds {is_now}, not {index.rows} labels 0 … {classes - 1}: delete it, and"
+            f" {remedy(folder, index)}"
         )
     return labels
 
 
 def open_shards(folder: Path, index: Index) -> list[Shard]:
-    """
+    """Opens every shard.
+
     Raises:
-        ValueError: files that are no shards, all at once.
+        UserError: files that are no shards, all at once.
     """
-    shards, found = [], []
+    shards, problems = [], []
     for i in range(len(index.shards)):
         path, rows = shard_path(folder, i), min(index.shard, index.rows - i * index.shard)
         try:
             shards.append(Shard(path, (rows, *index.shape)))
-        except ValueError as error:
-            found.append(f"{path} is no shard ({error}): delete it, and {remedy(folder, index)}")
-    refuse(f"dataset {index.data}", found)
+        except UserError as error:
+            problems.append(f"{path} is no shard ({error}): delete it, and {remedy(folder, index)}")
+    refuse(f"dataset {index.data}", problems)
     return shards

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from harness.data.origin import Origin
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -12,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """What a model of this dataset sees: `channels` × `size` × `size`, `classes` labels; `pixels`: decoded side."""
+    """What a model of this dataset sees: [channels, size, size] of `classes` classes."""
 
     channels: int
     size: int
     classes: int
     images: int
-    pixels: int
+    pixels: int  # the side of a decoded image
 
     @property
     def latent(self) -> bool:
@@ -38,8 +40,8 @@ class Dataset(Protocol):
     """Training samples by index, the same for pixels and for latents."""
 
     @property
-    def digest(self) -> str:
-        """Of which images these are."""
+    def origin(self) -> Origin:
+        """Which images these are."""
         ...
 
     def __len__(self) -> int: ...
@@ -47,8 +49,9 @@ class Dataset(Protocol):
     def batch(
         self, index: Tensor, low: int, device: torch.device, *key: object
     ) -> tuple[Tensor, Tensor]:
-        """Samples `index`, for the slots from `low` on: fp32 [N, C, H, W] and labels [N] on the device.
+        """Returns the samples `index` and their labels: fp32 [N, C, H, W] and [N], on the device.
 
-        What is random in a sample is a function of its slot and of `key`.
+        They fill the slots of a batch from `low` on: what is random in a sample is a function of
+        its slot and of `key`.
         """
         ...

@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.base.distributed import Interrupted, Stop
 from harness.base.errors import UserError
 from harness.base.files import atomic_write, write_json
+from harness.base.precision import matmul_precision
 from harness.data import index as files
 from harness.encoding.images import Pixels
 
@@ -36,9 +37,9 @@ def encoder(
     vae: Any, device: torch.device, shape: list[int]
 ) -> Callable[[list[Pixels | str]], Batch]:
     """What makes a batch of images, or of words for those that could not be read; the VAE is on the device."""
-    torch.set_float32_matmul_precision("high")  # as the released training script encodes
 
     @torch.inference_mode()
+    @matmul_precision("tf32")  # as the released training script encodes
     def posterior(images: Array) -> Array:
         x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         found = vae.encode(torch.cat([x, x.flip(-1)])).latent_dist

@@ -1,4 +1,4 @@
-"""Networks: MODELS, every model by the paper's name; build() turns a row into a network."""
+"""Networks: MODELS, every model by the paper's name; build() makes a network of a row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CONDITIONINGS", "MODELS", "Model", "Shape", "build"]
 
 
 def build(model: Model, conditioning: str, shape: Shape) -> DiT:
-    """The network of a row, with the paper's initialisation drawn from torch's default generator."""
+    """Builds the network of a row, initialised from torch's default generator as in the paper."""
     from harness.models.dit import DiT  # torch only when a network is wanted: planning stays light
 
     return DiT(model, conditioning, shape.channels, shape.size, shape.classes)

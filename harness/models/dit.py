@@ -1,4 +1,4 @@
-"""The DiT network with the paper's four conditioning blocks, under the key names of the released checkpoints."""
+"""DiT with the paper's four conditioning blocks; weights are named as in the released files."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models.dit_rows import MLP_RATIO, TIME_FEATURES, Model
+from harness.models.dit_rows import MLP_RATIO, MODULATION, TIME_FEATURES, Model
 
 
 def sincos_2d(width: int, side: int) -> Tensor:
-    """Fixed positions [1, side², width]: the first half of the channels encodes the column, the second the row."""
+    """Returns fixed positions [1, side², width]: half the channels for the column, half the row."""
     frequency = 10_000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row, column = torch.meshgrid(*2 * [torch.arange(side, dtype=torch.float64)], indexing="ij")
-    angles = [
-        axis.reshape(-1, 1) * frequency for axis in (column, row)
-    ]  # the column first, as released
+    angles = [axis.reshape(-1, 1) * frequency for axis in (column, row)]  # in the released order
     return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1).float()[None]
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Scales and shifts tokens [N, T, width] by vectors [N, width]."""
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
 
 
 class TimestepEmbedder(nn.Module):
-    """Timesteps [N] → [N, width]: 256 sinusoids (cosines first, period 10,000), then a two-layer MLP."""
+    """Timesteps [N] → [N, width]: 256 sinusoids (cosines first, period 10,000), then an MLP."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class LabelEmbedder(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Images [N, C, H, W] → tokens [N, T, width]: a strided convolution, computed as one matrix product."""
+    """Images [N, C, H, W] → tokens [N, T, width]: a strided convolution as one matrix product."""
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
         super().__init__()
@@ -77,7 +76,7 @@ class PatchEmbed(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of [N, heads, T, width / heads], by the fastest kernel there is.
+    """Computes attention of [N, heads, T, width / heads] by the fastest kernel.
 
     In bf16 on a CPU that is three products: torch's fused one took 2 to 5 times as long (forward
     and backward).
@@ -102,7 +101,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Image tokens [N, T, width] attend to the conditioning tokens [N, 2, width] of timestep and label."""
+    """Attention of image tokens [N, T, width] to the tokens [N, 2, width] of timestep and label."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -139,7 +138,7 @@ class Block(nn.Module):
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=not adaptive, eps=1e-6)
         self.mlp = Mlp(width)
-        self.chunks = {"adaLN-Zero": 6, "adaLN": 4}.get(conditioning, 0)
+        self.chunks = MODULATION[conditioning]
         if self.chunks:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, self.chunks * width))
         self.cross = CrossAttention(width, heads) if conditioning == "cross-attention" else None
@@ -147,7 +146,7 @@ class Block(nn.Module):
             self.norm_cross = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x: tokens [N, T, width]; c: the conditioning, [N, width] for adaLN, [N, 2, width] else."""
+        """x: tokens [N, T, width]; c: the condition, [N, width] for adaLN, [N, 2, width] else."""
         if self.chunks == 6:
             shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
             x = torch.addcmul(x, gate1[:, None], self.attn(modulate(self.norm1(x), shift1, scale1)))
@@ -183,19 +182,19 @@ class FinalLayer(nn.Module):
 
 
 class DiT(nn.Module):
-    """The diffusion transformer: (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W], noise first, then variance."""
+    """The diffusion transformer: (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W].
+
+    The first C channels of its output are the noise, the others the variance.
+    """
 
     def __init__(
         self, model: Model, conditioning: str, channels: int, size: int, classes: int
     ) -> None:
         super().__init__()
         width, patch = model.width, model.patch
-        self.conditioning, self.channels, self.patch, self.side = (
-            conditioning,
-            channels,
-            patch,
-            size // patch,
-        )
+        self.conditioning = conditioning
+        self.patch = patch
+        self.side = size // patch
         self.x_embedder = PatchEmbed(channels, patch, width)
         self.t_embedder = TimestepEmbedder(width)
         self.y_embedder = LabelEmbedder(classes, width)
@@ -209,7 +208,10 @@ class DiT(nn.Module):
         self.initialize()
 
     def initialize(self) -> None:
-        """Xavier linears, zero biases, N(0, 0.02) embedders; zero where the paper wants identity at the start."""
+        """Draws the paper's weights: Xavier linears, zero biases, N(0, 0.02) embedders.
+
+        Zero where blocks begin as the identity.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
@@ -223,6 +225,7 @@ class DiT(nn.Module):
                 nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """x [N, C, H, W], t [N], y [N] → [N, 2C, H, W]."""
         tokens = self.x_embedder(x) + self.pos_embed
         t, y = self.t_embedder(t), self.y_embedder(y)
         c = t + y if self.final_layer.adaptive else torch.stack([t, y], dim=1)
@@ -233,6 +236,6 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer(tokens[:, : self.side**2], c))
 
     def unpatchify(self, x: Tensor) -> Tensor:
-        """[N, T, patch² · 2C] → [N, 2C, H, W]."""
+        """Puts patches together: [N, T, patch² · 2C] → [N, 2C, H, W]."""
         x = x.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (self.side, self.side))
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

@@ -1,4 +1,4 @@
-"""DiT's rows: the paper's sizes and the digits', and their counts in closed form. No torch."""
+"""Rows of DiT: the paper's sizes and the digits', with closed-form counts. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MLP_RATIO = 4
 
 
 class Shape(Protocol):
-    """What a network needs to know of a dataset: images [channels, size, size] of `classes` classes."""
+    """What a network has to know of a dataset: images [channels, size, size], `classes` classes."""
 
     @property
     def channels(self) -> int: ...
@@ -24,7 +24,7 @@ class Shape(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """One row: a transformer of `depth` blocks of `width` channels over patches of patch × patch."""
+    """One row: a transformer of `depth` blocks of `width` channels over patch × patch pixels."""
 
     size: str
     depth: int
@@ -55,80 +55,83 @@ MODELS = {
     for row in sizes
     for patch in PATCHES
 }
-# What a block keeps of each token and channel for its backward pass: values in fp32 whatever the precision (residual
-# stream, what norms read and give), and values that autocast halves (projections, attention, MLP).
+# Vectors of `width` by which a block modulates its tokens: shifts and scales, with Zero also gates.
+MODULATION = {"adaLN-Zero": 6, "adaLN": 4, "cross-attention": 0, "in-context": 0}
+# Values that a block keeps of each token and channel for its backward pass: in fp32 whatever the
+# precision (residual stream, inputs and outputs of norms), and such as autocast halves
+# (projections, attention, MLP).
 KEPT = {"adaLN-Zero": (4, 16), "adaLN": (4, 14), "cross-attention": (3, 17), "in-context": (2, 14)}
 LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block
 LOSS_VALUES = 18  # fp32 values of each latent number that the loss keeps
 
 
+def tokens(model: Model, shape: Shape) -> int:
+    """Patches of an image."""
+    return (shape.size // model.patch) ** 2
+
+
+def sequence(model: Model, conditioning: str, shape: Shape) -> int:
+    """Tokens that pass through the blocks: in-context adds timestep and label."""
+    return tokens(model, shape) + (2 if conditioning == "in-context" else 0)
+
+
 @functools.cache
 def multiply_adds(model: Model, conditioning: str, shape: Shape) -> int:
-    """Forward multiply-adds of one image, exactly as fvcore counts them."""
-    d, patch, tokens = model.width, model.patch, (shape.size // model.patch) ** 2
-    seen = tokens + 2 * (
-        conditioning == "in-context"
-    )  # the two extra tokens pass through every block
-    linear = (4 + 2 * MLP_RATIO) * d * d
+    """Counts the forward multiply-adds of one image, exactly as fvcore does."""
+    d, images = model.width, tokens(model, shape)
+    length = sequence(model, conditioning, shape)
     adaptive = conditioning.startswith("adaLN")
-    norm = (
-        4 if adaptive else 5
-    ) * d  # fvcore's count for a LayerNorm without and with affine, a token
-    block = seen * (linear + 2 * seen * d + 2 * norm)
-    if conditioning == "cross-attention":
-        block += (
-            tokens * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d
-        )  # q and out, attention to t and y; k and v
-    block += {"adaLN-Zero": 6, "adaLN": 4}.get(conditioning, 0) * d * d
-    ends = (
-        tokens * (3 * d * patch * patch * shape.channels + norm)
-        + TIME_FEATURES * d
-        + d * d
-        + 2 * d * d * adaptive
-    )
-    return model.depth * block + ends
+    norm = (4 if adaptive else 5) * d  # a token of a LayerNorm, without and with affine
+    linear = (4 + 2 * MLP_RATIO) * d * d
+    block = length * (linear + 2 * length * d + 2 * norm)
+    if conditioning == "cross-attention":  # q, out and attention to t and y; k and v of these two
+        block += images * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d
+    block += MODULATION[conditioning] * d * d
+    patches = images * (3 * d * model.patch**2 * shape.channels + norm)  # 1 in, 2 out
+    timestep = TIME_FEATURES * d + d * d
+    final = 2 * d * d if adaptive else 0
+    return model.depth * block + patches + timestep + final
 
 
 def parameters(model: Model, conditioning: str, shape: Shape) -> int:
-    """The number of parameters, exactly, fixed positions included as in the paper's counts."""
-    d, patch, tokens = model.width, model.patch, (shape.size // model.patch) ** 2
+    """Counts the parameters exactly, fixed positions included as in the paper."""
+    d, pixels = model.width, model.patch**2 * shape.channels
     adaptive = conditioning.startswith("adaLN")
     block = (4 + 2 * MLP_RATIO) * d * d + (5 + MLP_RATIO) * d
-    block += {"adaLN-Zero": 6, "adaLN": 4}.get(conditioning, 0) * (d * d + d) + (
-        0 if adaptive else 4 * d
-    )
+    block += MODULATION[conditioning] * (d * d + d)
+    if not adaptive:  # affine norms
+        block += 4 * d
     if conditioning == "cross-attention":
         block += 4 * d * d + 4 * d + 2 * d
-    pixels = patch * patch * shape.channels
-    embed = (
-        (pixels + 1) * d + (TIME_FEATURES + 1 + d + 1) * d + (shape.classes + 1) * d + tokens * d
-    )
+    patches = (pixels + 1) * d + tokens(model, shape) * d  # embedding and positions
+    timestep = (TIME_FEATURES + 1 + d + 1) * d
+    labels = (shape.classes + 1) * d
     final = (d + 1) * 2 * pixels + (2 * (d * d + d) if adaptive else 2 * d)
-    return model.depth * block + embed + final
+    return model.depth * block + patches + timestep + labels + final
 
 
 def narrow(precision: str) -> int:
+    """Bytes of a value that autocast may halve."""
     return 2 if precision == "bf16" else 4
 
 
 def activations(model: Model, conditioning: str, shape: Shape, precision: str, images: int) -> int:
-    """What a forward pass of `images` keeps for the backward pass, but for copies of weights.
+    """Bytes that a forward pass of `images` keeps for the backward pass, but for copies of weights.
 
-    The test measures the same on the CPU through torch.autograd.graph.saved_tensors_hooks. torch.compile keeps less.
+    The test measures the same on the CPU by torch.autograd.graph.saved_tensors_hooks; torch.compile
+    keeps less.
     """
-    short = narrow(precision)
-    d, tokens = model.width, (shape.size // model.patch) ** 2
-    seen = tokens + 2 * (conditioning == "in-context")
+    short, d = narrow(precision), model.width
     wide, rest = KEPT[conditioning]
-    block = seen * d * (4 * wide + short * rest)
+    block = sequence(model, conditioning, shape) * d * (4 * wide + short * rest)
     if conditioning.startswith("adaLN"):
         block += 9 * d * short  # shifts, scales and gates: once an image, not once a token
-    ends = tokens * d * (8 + short) + 4 * LOSS_VALUES * shape.channels * shape.size**2
+    ends = tokens(model, shape) * d * (8 + short) + 4 * LOSS_VALUES * shape.channels * shape.size**2
     return images * (model.depth * block + ends)
 
 
 def widest_moment(model: Model, shape: Shape, precision: str, images: int) -> int:
-    """Bytes of a forward pass of `images` at its widest moment, where nothing is kept for a backward pass."""
+    """Peak bytes of a forward pass of `images` that keeps nothing for a backward pass."""
     wide, rest = LIVE
-    tokens = (shape.size // model.patch) ** 2
-    return images * tokens * model.width * (4 * wide + narrow(precision) * rest)
+    values = images * tokens(model, shape) * model.width
+    return values * (4 * wide + narrow(precision) * rest)

@@ -1,4 +1,4 @@
-"""What is predicted, how it is trained and sampled. No torch."""
+"""Objectives: what a network predicts, how it is trained and sampled. No torch."""
 
 SAMPLERS = ("ddpm", "ddim", "dpm-solver++")
 TIMESTEPS = 1000  # the length of the training diffusion (paper, section 4)

@@ -1,4 +1,4 @@
-"""Schedule, respacing, hybrid loss, guidance, samplers: functions of tensors (paper, sections 3.1 and 4)."""
+"""DDPM: schedule, respacing, hybrid loss, guidance and samplers (paper, sections 3.1 and 4)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from torch import Tensor
 
 from harness.objectives import TIMESTEPS
 
-Denoiser = Callable[
-    [Tensor, Tensor, Tensor], Tensor
-]  # (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W]
+# (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W]
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 Noise = Callable[[int], Tensor]  # the normal noise of sampling step k, [N, C, H, W]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Betas in float64, and the original timesteps they belong to: float32 would cost the late steps digits."""
+    """Betas and the original timesteps they belong to.
+
+    In float64: float32 would cost the late steps digits.
+    """
 
     betas: np.ndarray
     timesteps: np.ndarray
@@ -37,20 +39,26 @@ class Schedule:
 
     @cached_property
     def posterior_log_variance(self) -> np.ndarray:
-        """log of the variance of q(x_{t-1} | x_t, x_0); at t = 0, where it is 0, that of t = 1 stands in."""
+        """log of the variance of q(x_{t-1} | x_t, x_0).
+
+        At t = 0, where the variance is 0, that of t = 1 stands in.
+        """
         variance = self.betas * (1 - self.before) / (1 - self.alphas_cumprod)
         variance[0] = variance[1] if len(variance) > 1 else self.betas[0]
         return np.log(variance)
 
     def posterior_mean(self) -> tuple[np.ndarray, np.ndarray]:
-        """The factors of x_0 and x_t in the mean of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equation 7)."""
+        """The factors of x_0 and x_t in the mean of q(x_{t-1} | x_t, x_0).
+
+        Ho et al. 2020, equation 7.
+        """
         rest = 1 - self.alphas_cumprod
-        return self.betas * np.sqrt(self.before) / rest, (1 - self.before) * np.sqrt(
-            1 - self.betas
-        ) / rest
+        of_x0 = self.betas * np.sqrt(self.before) / rest
+        of_xt = (1 - self.before) * np.sqrt(1 - self.betas) / rest
+        return of_x0, of_xt
 
     def table(self, device: torch.device | str) -> Tensor:
-        """What the loss reads per timestep, [T, 8] in fp32: one gather instead of eight."""
+        """Returns what the loss reads of each timestep, [T, 8] in fp32: one gather, not eight."""
         of_x0, of_xt = self.posterior_mean()
         a = self.alphas_cumprod
         columns = (a**0.5, (1 - a) ** 0.5, a**-0.5, (1 / a - 1) ** 0.5, of_x0, of_xt)
@@ -59,32 +67,36 @@ class Schedule:
 
 
 def linear_schedule() -> Schedule:
-    """The paper's: T = 1000 betas, evenly from 1e-4 to 0.02."""
+    """Returns the paper's schedule: T = 1000 betas, evenly from 1e-4 to 0.02."""
     return Schedule(np.linspace(1e-4, 0.02, TIMESTEPS), np.arange(TIMESTEPS))
 
 
 def respaced(schedule: Schedule, steps: int) -> Schedule:
-    """The schedule on `steps` of its timesteps, ends kept, betas recomputed (Nichol & Dhariwal 2021)."""
+    """Keeps `steps` of the timesteps, both ends among them, and recomputes the betas.
+
+    Nichol & Dhariwal 2021, section 4.
+    """
     total = len(schedule.betas)
     stride = (total - 1) / (steps - 1) if steps > 1 else 1.0
-    # The stride is added up, as in the released code: at exact halves, sums and products round
-    # apart.
+    # The stride is added up, as in the released code: at halves, products round the other way.
     kept = np.cumsum([0.0] + [stride] * (steps - 1)).round().astype(int)
     bars = schedule.alphas_cumprod[kept]
     return Schedule(1 - bars / np.append(1.0, bars[:-1]), schedule.timesteps[kept])
 
 
 def flat_mean(x: Tensor) -> Tensor:
+    """Averages [N, ...] to [N]."""
     return x.flatten(1).mean(dim=1)
 
 
 def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """-log of the Gaussian's mass in the 1/255-wide bin around x in [-1, 1] (Ho et al. 2020, equation 13)."""
+    """Returns -log of the Gaussian's mass in the bin of x, all [N, C, H, W].
+
+    Values in [-1, 1] stand for 256 levels; the end bins are open (Ho et al. 2020, equation 13).
+    """
     scale = torch.exp(-0.5 * log_variance)
 
-    def cdf(
-        v: Tensor,
-    ) -> Tensor:  # the tanh approximation of the released code, which the paper's losses hold
+    def cdf(v: Tensor) -> Tensor:  # by tanh, as in the released code and so the paper's losses
         return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
 
     above, below = cdf((x - mean + 1 / 255) * scale), cdf((x - mean - 1 / 255) * scale)
@@ -95,9 +107,9 @@ def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 def losses(
     denoiser: Denoiser, table: Tensor, x0: Tensor, t: Tensor, y: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(mse [N], vb [N] in bits per dimension): the hybrid loss is their sum (Nichol & Dhariwal 2021, equation 16).
+    """Returns mse [N] and vb [N], in bits per dimension; the hybrid loss is their sum.
 
-    The bound's gradient reaches the variance channels alone.
+    The gradient of vb reaches the variance channels alone (Nichol & Dhariwal 2021, equation 16).
     x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
     """
     root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (
@@ -113,15 +125,15 @@ def losses(
         log_variance - low - 1 + torch.exp(low - log_variance) + apart * torch.exp(-log_variance)
     )
     first = (t == 0).view(-1, 1, 1, 1)
-    return mse, flat_mean(
-        torch.where(first, discretized_nll(x0, mean, log_variance), kl)
-    ) / math.log(2)
+    bound = torch.where(first, discretized_nll(x0, mean, log_variance), kl)
+    return mse, flat_mean(bound) / math.log(2)
 
 
 def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denoiser:
-    """Classifier-free guidance on the first `channels` of the noise; both halves in one batch (paper, section 3.1).
+    """Adds classifier-free guidance on the first `channels` of the noise (paper, section 3.1).
 
-    The variance stays the conditional one, as in the released code.
+    Both halves go through in one batch. The variance stays the conditional one, as in the released
+    code. null: the label of no class.
     """
     if scale == 1.0:
         return denoiser
@@ -137,10 +149,10 @@ def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denois
 
 
 def ddpm(denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> Tensor:
-    """Ancestral sampling over `steps` respaced timesteps with the learned variance; samples are not clipped.
+    """Samples over `steps` respaced timesteps with the learned variance, without clipping.
 
     x: the starting noise [N, C, H, W]; y: labels [N]. Each step is one forward and two fused
-    multiply-adds: mean = p · x - q · noise predicted, with p and q worked out beforehand.
+    multiply-adds: mean = p · x - q · predicted noise, with p and q computed once.
     """
     schedule = respaced(linear_schedule(), steps)
     of_x0, of_xt = schedule.posterior_mean()
@@ -159,7 +171,7 @@ def ddpm(denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> 
 
 
 def with_scheduler(scheduler: Any, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int) -> Tensor:
-    """Sampling by a deterministic diffusers scheduler; it is given the noise channels alone."""
+    """Samples by a deterministic diffusers scheduler, which is given the noise channels alone."""
     scheduler.set_timesteps(steps, device=x.device)
     for t in scheduler.timesteps:
         predicted = denoiser(x, t.expand(len(x)), y).float().chunk(2, dim=1)[0]
@@ -168,7 +180,7 @@ def with_scheduler(scheduler: Any, denoiser: Denoiser, x: Tensor, y: Tensor, ste
 
 
 def diffusers_scheduler(sampler: str) -> Any:
-    """diffusers' scheduler of that name on the paper's betas."""
+    """Makes diffusers' scheduler of that name, on the paper's betas."""
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     shared = {
@@ -178,8 +190,8 @@ def diffusers_scheduler(sampler: str) -> Any:
         "beta_schedule": "linear",
     }
     if sampler == "ddim":
-        # It steps down by 1000 // steps whatever the spacing: only "trailing" ends where the next
-        # step begins.
+        # It steps down by 1000 // steps whatever the spacing: only with "trailing" a step ends
+        # where the next one begins.
         return DDIMScheduler(
             **shared, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
         )
@@ -191,7 +203,7 @@ def diffusers_scheduler(sampler: str) -> Any:
 def sample(
     sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise
 ) -> Tensor:
-    """Latents [N, C, H, W] from starting noise x by the sampler of a Protocol."""
+    """Samples latents [N, C, H, W] from starting noise x by the sampler of a Protocol."""
     if sampler == "ddpm":
         return ddpm(denoiser, x, y, steps, noise)
     return with_scheduler(diffusers_scheduler(sampler), denoiser, x, y, steps)

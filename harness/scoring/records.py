@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from harness.base.distributed import Rank
-from harness.base.files import atomic_write, read_json, write_json
+from harness.base.files import atomic_write, write_json
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
+from harness.data.origin import read_origin
 from harness.scoring import features, metrics
 from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.sample import labels
@@ -28,7 +29,7 @@ INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
 def few_images(run: Run, store: Store) -> list[str]:
     """A warning for a run that was trained on a part of its dataset."""
     path = store.data(run)
-    notice = incomplete(run.data, read_json(path)["images"]) if path.exists() else ""
+    notice = incomplete(run.data, read_origin(path).images) if path.exists() else ""
     return [f"trained on {notice}"] if notice else []
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from harness.base import rng
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
-from harness.base.files import append_lines, read_json, remove_leftovers, write_json
+from harness.base.files import append_lines, remove_leftovers, write_json
 from harness.base.prefetch import prefetch
 from harness.base.provenance import peak_speed, provenance
 from harness.data import DATASETS, Dataset, open_dataset
+from harness.data.origin import read_origin
 from harness.models import flops
 from harness.objectives import TIMESTEPS
 from harness.spec import Run, even_parts
@@ -82,9 +83,9 @@ def train(
         now = time.perf_counter()
         stopping = stop.asked(rank)
         speed = len(window) * run.batch_size / (now - looked)
-        span = f"between steps {step - len(window) + 1} and {step}"
+        where = f"between steps {step - len(window) + 1} and {step}"
         if not log_steps(run, step, rows, speed, now - began, rank, log):
-            raise diverged(run, store, f"the loss or the gradient is not finite {span}")
+            raise diverged(run, store, f"the loss or the gradient is not finite {where}")
         progress(
             f"{run.model} step {step}/{last}, {speed:.0f} images/s", (step - start) / (last - start)
         )
@@ -92,7 +93,7 @@ def train(
         overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
         if step in task.steps or overdue or stopping:
             if rank.any(not is_finite(tensors_of(state).values())):
-                raise diverged(run, store, f"a weight is not finite {span}")
+                raise diverged(run, store, f"a weight is not finite {where}")
             if rank.is_main:
                 save(run, store, step, task.weights if step in task.steps else (), state)
             rank.wait()
@@ -118,21 +119,23 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
     Raises:
         UserError: there are fewer images than in a batch, or the run was begun on others.
     """
-    path, found = store.data(run), {"images": len(dataset), "digest": dataset.digest}
+    path, found = store.data(run), dataset.origin
     if len(dataset) < run.batch_size:
         raise UserError(
             f"{run.id}: {run.data} has {len(dataset):,} images,"
             f" fewer than a batch of {run.batch_size}"
         )
-    if path.exists() and (begun := read_json(path)) != found:
+    if path.exists() and (differ := read_origin(path).differences(found)):
+        was, now = read_origin(path).to_json(), found.to_json()
         raise UserError(
-            f"{run.id} was begun on other images, {begun['images']:,} of digest"
-            f" {begun['digest'][:12]}, not {found['images']:,} of {dataset.digest[:12]}:"
-            f" set paths.{run.data} to them, or take another store"
+            f"{run.id} was begun on other images: {', '.join(differ)} ="
+            f" {', '.join(str(was[name]) for name in differ)} in {path},"
+            f" {', '.join(str(now[name]) for name in differ)} now:"
+            f" set paths.{run.data} to the first, or take another store"
         )
     rank.wait()  # all have looked
     if rank.is_main and not path.exists():
-        write_json(path, found)
+        write_json(path, found.to_json())
 
 
 def make_batch(

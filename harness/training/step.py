@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.base import rng
 from harness.base.distributed import Rank
+from harness.base.precision import autocast, matmul_precision
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
 from harness.study.cluster import Cluster
@@ -62,8 +63,6 @@ def stepper(
     It returns this rank's part of (mse, vb, gradient norm); the mean over ranks is the batch's.
     """
     net, ema, optimizer = state
-    torch.set_float32_matmul_precision("highest" if run.precision == "fp32" else "high")
-    autocast = torch.autocast(rank.device.type, torch.bfloat16, enabled=run.precision == "bf16")
     module = torch.compile(net) if cluster.compile else net
     forward: Any = DistributedDataParallel(module) if rank.world > 1 else module
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
@@ -73,13 +72,15 @@ def stepper(
     table = diffusion.linear_schedule().table(rank.device)
     count = len(microbatches(run, cluster, rank))
 
+    @matmul_precision(run.precision)
     def step(batches: Batches) -> Tensor:
         values = torch.zeros(3, device=rank.device)
         for k in range(count):
             x0, *rest = next(batches)
             # Gradients are exchanged once, with the last microbatch.
             exchange = rank.world == 1 or k == count - 1
-            with contextlib.nullcontext() if exchange else forward.no_sync(), autocast:
+            synced = contextlib.nullcontext() if exchange else forward.no_sync()
+            with synced, autocast(run.precision, rank.device):
                 losses = diffusion.losses(forward, table, x0, *rest)
             share = len(x0) * rank.world / run.batch_size  # times world: ranks are averaged
             mean = torch.stack(losses).mean(dim=1) * share

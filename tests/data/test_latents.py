@@ -1,4 +1,4 @@
-"""Training on latents: fresh posterior samples by position, in constant memory; and folders that do not fit."""
+"""Training on latents: posterior samples by position, and folders that do not fit."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ from helpers import (
 from safetensors.torch import load_file
 
 from harness.base import rng
-from harness.base.files import read_json, read_lines
+from harness.base.errors import UserError
+from harness.base.files import read_json, read_lines, sha256, write_json
 from harness.base.npz import image_shape
-from harness.data import DATASETS, open_dataset
+from harness.data import DATASETS, Data, open_dataset
 from harness.data.index import Index, index_path, labels_path, read_index, shard_path
 from harness.data.latents import Latents
+from harness.data.origin import read_origin
 from harness.scoring.records import few_images
 from harness.spec import Protocol, Run, Sweep
 from harness.study.store import Store
@@ -123,10 +125,24 @@ def changed(**fields: Any) -> Callable[[Path], None]:
     return change
 
 
+def mislabelled(folder: Path) -> None:
+    labels = np.load(labels_path(folder))
+    labels[5] = (labels[5] + 1) % 3
+    np.save(labels_path(folder), labels)
+
+
 def relabelled(folder: Path) -> None:
     labels = np.load(labels_path(folder))
     labels[5] = 3
     np.save(labels_path(folder), labels)
+    entry = read_index(folder).labels | {"sha256": sha256(labels_path(folder))}
+    changed(labels=entry)(folder)
+
+
+def headless(folder: Path) -> None:
+    data = bytearray(shard_path(folder, 1).read_bytes())
+    data[10:14] = b"(((("
+    shard_path(folder, 1).write_bytes(data)
 
 
 def transposed(folder: Path) -> None:
@@ -158,9 +174,17 @@ def both(folder: Path) -> None:
         (changed(classes=["ant", "bee", "cat", "dog"]), "it has 4 classes, tiny has 3"),
         (
             both,
-            r"00000.npy is not there: harness encode \S+ --out \S+ --data tiny .*; .*00002.npy has 1000 bytes, not",
+            r"00000.npy is not there: harness encode \S+ --out \S+ --data tiny .*; .*00002.npy has 10",
         ),
         (relabelled, r"labels.npy holds int32 \(14,\) from 0 to 3, not 14 labels 0 … 2: delete it"),
+        (
+            mislabelled,
+            r"labels.npy is damaged, its SHA-256 is not the index's: delete it, and harn",
+        ),
+        (
+            headless,
+            r"00001.npy is no shard \(its header is damaged: .*\): delete it, and harness en",
+        ),
         (
             transposed,
             r"00001.npy is no shard \(it holds float16 \(10, 1, 2, 4, 4, 4\), not float16 \(5, 2",
@@ -217,11 +241,58 @@ def test_a_part_of_a_dataset_says_so_and_is_not_mixed_with_the_whole(
         in told(capsys, "plan", written(sweep(4), tmp_path), "--cluster", file)[1]
     )
     changed(listing="f" * 64)(copy)
-    with pytest.raises(
-        ValueError,
-        match=r"was begun on other images, 14 of digest .* not 14 of ffffffffffff: set pat",
-    ):
+    said = r"was begun on other images: digest = \w{64} in .*data.json, f{64} now: set paths.tiny"
+    with pytest.raises(UserError, match=said):
         train_all(sweep(4), store, paths={"tiny": str(copy)})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"vae": {"name": "ft-mse", "encoder": "sd-v1", "digest": "f" * 64}},
+            r"vae = \w+ in .* f+ ",
+        ),
+        ({"scale": 0.13025}, "scale = 0.18215 in .*data.json, 0.13025 now: set paths.tiny"),
+    ],
+)
+def test_a_run_goes_on_with_latents_of_the_same_encoder_alone(
+    fields: dict[str, Any], said: str, folder: Path, copy: Path, tmp_path: Path
+) -> None:
+    store, (run,) = Store(tmp_path / "store"), sweep(2).runs
+    train_all(sweep(2), store, paths={"tiny": str(folder)})
+    whole = read_json(store.data(run))
+    assert whole.keys() == {"images", "digest", "vae", "scale", "crop"}
+    changed(**fields)(copy)
+    with pytest.raises(UserError, match=said):
+        train_all(sweep(4), store, paths={"tiny": str(copy)})
+    write_json(store.data(run), {key: whole[key] for key in ("images", "digest")})  # of before
+    train_all(sweep(4), store, paths={"tiny": str(copy)})
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ({"images": 14}, "the fields digest"),
+        ({"images": "14", "digest": "x"}, "images = '14' must be int, not str"),
+        ({"images": 14, "digest": "x", "scale": float("inf")}, "scale = inf must be finite"),
+        ({"images": 14, "digest": "x", "digets": "x"}, "the fields digets"),
+    ],
+)
+def test_a_damaged_data_json_is_named(spoilt: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(spoilt))
+    with pytest.raises(
+        UserError, match=rf"data\.json does not .* \({said}.*\): .* delete it and run"
+    ):
+        read_origin(path)
+
+
+def test_a_row_of_pixels_without_images_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Data(channels=1, size=16, classes=10, images=60_000, pixels=16)
+    monkeypatch.setitem(DATASETS, "mnist16", row)
+    with pytest.raises(UserError, match=r"dataset 'mnist16' has no images to open: .* 'digits'"):
+        open_dataset("mnist16")
 
 
 def sweep(*steps: int, **fields: Any) -> Sweep:
@@ -276,7 +347,8 @@ from drawings import register
 register()
 from helpers import *
 run = tiny_run(model="mini-DiT-S/4", data="tiny", batch_size=8)
-train_all(tiny_sweep(steps=(20,), runs=(run,), protocols=()), Store(Path(sys.argv[1])), paths={"tiny": sys.argv[2]})
+sweep = tiny_sweep(steps=(20,), runs=(run,), protocols=())
+train_all(sweep, Store(Path(sys.argv[1])), paths={"tiny": sys.argv[2]})
 """
 
 

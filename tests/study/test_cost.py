@@ -95,7 +95,7 @@ def empty(run: Run) -> DiT:
 @functools.cache
 def fvcore(run: Run) -> float:
     data = DATASETS[run.data]
-    return flops.gflops(empty(run).to_empty(device="cpu"), data.channels, data.size)
+    return flops.macs(empty(run).to_empty(device="cpu"), data.channels, data.size)["total"] / 1e9
 
 
 def by_depth(run: Run) -> float:
@@ -106,7 +106,7 @@ def by_depth(run: Run) -> float:
         with torch.device("meta"):
             shallow = Model(row.size, depth, row.width, row.heads, row.patch)
             net = DiT(shallow, run.conditioning, data.channels, data.size, data.classes)
-        return flops.gflops(net.to_empty(device="cpu"), data.channels, data.size)
+        return flops.macs(net.to_empty(device="cpu"), data.channels, data.size)["total"] / 1e9
 
     one, two = counted(1), counted(2)
     return one + (row.depth - 1) * (two - one)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import (
+    ROOT,
     curve,
     do,
     only_training,
@@ -23,7 +25,7 @@ from harness.base.errors import UserError
 from harness.base.files import is_whole, read_json, read_lines
 from harness.base.tensors import load_tensors, save_tensors
 from harness.data.digits import Digits
-from harness.spec import Run
+from harness.spec import Run, Sweep
 from harness.study.plan import missing
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
@@ -111,6 +113,16 @@ def test_a_state_of_before_there_were_digests_is_used(
     train_all(only_training((60,)), store)
     assert read_lines(store.logs(run)[-1])[0][0]["start"] == 40
     assert store.ema(run, 60).read_bytes() == undisturbed.ema(run, 60).read_bytes()
+
+
+def test_a_run_begun_by_3880366_goes_on(tmp_path: Path) -> None:
+    folder = shutil.copytree(ROOT / "tests/fixtures/store_3880366", tmp_path / "store")
+    (path,) = (p.parents[2] for p in folder.glob("runs/*/checkpoints/*/state.safetensors"))
+    store, run = Store(folder), Run(**read_json(path / "run.json"))
+    train_all(Sweep(name="longer", runs=(run,), steps=(10, 12), protocols=()), store)
+    assert store.run(run) == path
+    assert read_lines(store.logs(run)[-1])[0][0]["start"] == 10
+    assert [step for step, *_ in curve(store, run)] == list(range(1, 13))
 
 
 def test_scored_weights_with_a_flipped_bit_are_refused_by_name(begun: tuple[Store, Run]) -> None:

@@ -27,10 +27,10 @@ from helpers import (
 )
 from safetensors.torch import load_file
 
-from harness.base import rng
 from harness.base.distributed import Rank, Stop
 from harness.base.errors import Locked, UserError
 from harness.base.files import is_claimed, is_whole, read_json, read_lines
+from harness.base.tensors import load_tensors, save_tensors
 from harness.data.digits import Digits
 from harness.spec import Run, Sweep
 from harness.study.cluster import Cluster
@@ -157,30 +157,29 @@ def test_truncated_weights_are_reported_by_the_plan_and_repaired(tmp_path: Path)
     assert ema.read_bytes() == whole and missing(sweep, store) == []
 
 
-class Poisoned(Digits):
-    """Digits of which one is not a number: every epoch meets it once."""
+def first_drawn(run: Run, start: int) -> tuple[int, int]:
+    """The class that is drawn last after step `start`, and the step of its first draw."""
+    found: dict[int, int] = {}
+    for step in range(start + 1, start + 21):
+        for label in loop.make_batch(run, Digits(), torch.device("cpu"), step, 0, 8)[2].tolist():
+            found.setdefault(label, step)
+    return max(found.items(), key=lambda item: item[1])
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.images = self.images.clone()
-        self.images[rng.data_order(33, 0, 8, 8, len(self), 0)[0]] = torch.nan
 
-
-def test_a_loss_that_is_not_finite_stops_and_names_the_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "open_dataset", lambda *_: Poisoned())
+def test_a_loss_that_is_not_finite_stops_and_names_the_steps(tmp_path: Path) -> None:
+    """A weight so large that the first sample of its class overflows."""
     sweep, store = only_training((20, 60)), Store(tmp_path)
     (run,) = sweep.runs
-    with pytest.raises(
-        UserError,
-        match=rf"{run.id}: .* not finite between steps 21 and 40; .* that of step 20: try",
-    ):
+    train_all(only_training((20,)), store)
+    label, step = first_drawn(run, 20)
+    tensors = load_tensors(store.state(run, 20))
+    tensors["net.y_embedder.embedding_table.weight"][label] = 3e38
+    save_tensors(store.state(run, 20), tensors)
+    said = rf"{run.id}: .* not finite between steps 21 and 40; .* that of step 20: try a lower lr"
+    with pytest.raises(UserError, match=said):
         train_all(sweep, store)
-    assert newest(run, store) == 20 and is_whole(store.ema(run, 20)), (
-        "the last good checkpoint stays"
-    )
-    assert [step for step, *_ in curve(store, run)] == list(range(1, 33)), (
+    assert newest(run, store) == 20 and is_whole(store.ema(run, 20))
+    assert step > 21 and [done for done, *_ in curve(store, run)] == list(range(1, step)), (
         "no line from the first that is not finite"
     )
 
@@ -318,3 +317,21 @@ def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
     ):
         train_all(sweep, store)
     assert not store.logs(run)
+
+
+BROKEN = """
+from harness.models import MODELS, Model
+from harness.spec import Run, Sweep
+
+MODELS["broken"] = Model("S", depth=1, width=30, heads=4, patch=8)  # 30 is not divided by 4
+run = Run(model="broken", data="digits", batch_size=8)
+SWEEP = Sweep(name="broken", runs=[run], steps=[1], protocols=[])
+"""
+
+
+def test_a_shape_error_in_a_model_keeps_its_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(BROKEN)
+    status, _, err = finished(started("run", file, "--store", tmp_path / "store"))
+    assert status != 0 and "Traceback (most recent call last)" in err
+    assert re.search(r'models/dit\.py", line \d+, in forward', err) and "RuntimeError: " in err
