@@ -100,18 +100,18 @@ def load_reference(
         raise UserError(absent_reference(name, path))
     if path is not None and (side := image_side(path)) not in (0, pixels):
         raise UserError(wrong_side(name, side, pixels))
-    found = cached_reference(name, path, extractor)
-    if len(found.pool) <= NEIGHBOURS:
+    target = cached_reference(name, path, extractor)
+    if len(target.pool) <= NEIGHBOURS:
         raise UserError(
-            f"reference {name!r} holds {len(found.pool)} images, precision and recall"
+            f"reference {name!r} holds {len(target.pool)} images, precision and recall"
             f" need {NEIGHBOURS + 1}: take a file with statistics and images"
         )
-    if protocol.reference_digest and not found.digest.startswith(protocol.reference_digest):
+    if protocol.reference_digest and not target.digest.startswith(protocol.reference_digest):
         raise UserError(
-            f"reference {name!r} has digest {found.digest[:12]}, the protocol wants"
+            f"reference {name!r} has digest {target.digest[:12]}, the protocol wants"
             f" {protocol.reference_digest}: use that file, or another protocol"
         )
-    return found
+    return target
 
 
 def load_decoder(

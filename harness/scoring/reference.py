@@ -130,8 +130,9 @@ def read(path: Path, extractor: Extractor, batch: int = 64) -> Reference:
         if not stored:
             return from_features(path.stem, digest, features)
         pool = features["pool"]
-    statistics = (stored[key] for key in STATISTICS)
-    return Reference(path.stem, digest, stored.get("n_images", len(pool)), *statistics, pool)
+    mu, sigma, mu_s, sigma_s = (stored[key] for key in STATISTICS)
+    n = stored.get("n_images", len(pool))
+    return Reference(path.stem, digest, n, mu, sigma, mu_s, sigma_s, pool)
 
 
 @dataclass(frozen=True)
