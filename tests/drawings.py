@@ -1,4 +1,4 @@
-"""A small dataset of drawn images, a small VAE, and damage: shared by tests of latents and images."""
+"""Drawn images, a small VAE, and damaged files: shared by the tests of latents and of images."""
 
 from __future__ import annotations
 
