@@ -50,7 +50,7 @@ def weather(folder: Path, storm: Storm, rage: Callable[[Storm, Path], None]) -> 
 def finish(storm: Storm, sweep: Path, stormy: Path) -> None:
     """The commands go on to their end, and one more where they were hit."""
     for number in list(storm.living):
-        storm.reap(number, 120)
+        storm.reap(number, 300)
     if "nothing is missing" not in verb("plan", sweep, "--cluster", stormy).out:
         status, _, err = finished(started("run", sweep, "--cluster", stormy))
         assert status == 0, (err, storm.errors[-2:])
