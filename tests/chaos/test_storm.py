@@ -11,28 +11,30 @@ from helpers import cluster_file, finished, started, tiny_protocol, tiny_run, ti
 from storms import Storm, results, watched
 from trials import temporary_files, verb
 
-RUNS, STEPS = (tiny_run(), tiny_run(seed=1)), (100, 300)
+RUNS, STEPS = (tiny_run(), tiny_run(seed=1)), (40, 120)
 
 
-def cluster(folder: Path) -> Path:
-    """A cluster whose store is in `folder`: saves at every look, asks often, does not give up."""
+# Saves at every look, asks often, does not give up.
+OFTEN = {"checkpoint_minutes": 1e-9, "poll_seconds": 0.3, "retries": 10_000, "workers": 2}
+
+
+def cluster(folder: Path, **fields: object) -> Path:
     folder.mkdir()
-    fields = {"store": str(folder / "store"), "executor": "local", "device": "cpu", "workers": 2}
-    often = {"checkpoint_minutes": 1e-9, "poll_seconds": 0.3, "retries": 10_000}
-    return cluster_file(folder, **fields, **often)
+    store = str(folder / "store")
+    return cluster_file(folder, store=store, executor="local", device="cpu", **fields)
 
 
 def weather(folder: Path, storm: Storm, rage: Callable[[Storm, Path], None]) -> None:
     """Lets the storm rage, the study come to its end, and compares it with an undisturbed one."""
     sweep = tiny_sweep(runs=RUNS, steps=STEPS, protocols=(tiny_protocol(images=16),))
     path, store = written(sweep, folder), folder / "stormy" / "store"
-    quiet, stormy = (cluster(folder / name) for name in ("quiet", "stormy"))
-    oracle = started("run", path, "--cluster", quiet, "--workers", 1)
+    quiet, stormy = cluster(folder / "quiet"), cluster(folder / "stormy", **OFTEN)
+    oracle = started("run", path, "--cluster", quiet)
     storm.words = [str(path), "--cluster", str(stormy)]
     try:
         with watched(store) as versions:
             rage(storm, store)
-            status, _, err = finished(oracle)
+            status, _, err = finished(oracle, 300)
             assert status == 0, err
             finish(storm, path, stormy)
     finally:
@@ -48,7 +50,7 @@ def weather(folder: Path, storm: Storm, rage: Callable[[Storm, Path], None]) -> 
 def finish(storm: Storm, sweep: Path, stormy: Path) -> None:
     """The commands go on to their end, and one more where they were hit."""
     for number in list(storm.living):
-        storm.reap(number, 120)
+        storm.reap(number, 300)
     if "nothing is missing" not in verb("plan", sweep, "--cluster", stormy).out:
         status, _, err = finished(started("run", sweep, "--cluster", stormy))
         assert status == 0, (err, storm.errors[-2:])
