@@ -9,16 +9,20 @@ ROOT = Path(__file__).parents[1]
 ROOMS = "cli launch bench encoding training scoring study models objectives data base".split()
 HEAD = """# Architecture
 
-    sweep → missing(sweep, store) → tasks → [this machine | Slurm] → records → one tidy table → figures, laws, report
+    sweep → missing(sweep, store) → tasks → [this machine | Slurm] → records → table → report
 
-- Files are the only state. `missing(sweep, store)` compares a sweep with them; it is a pure function and imports no torch.
-- Identity is not execution: `Run`, `Protocol` and `Sweep` are hashed; `Cluster` says where and how, and enters no id.
-- Randomness is a function of position: world size, batch size and pre-emption change nothing that is measured.
+- Files are the only state. `missing(sweep, store)` compares a sweep with them: a pure
+  function that imports no torch.
+- Identity is not execution: `Run`, `Protocol` and `Sweep` are hashed; `Cluster` says where and how,
+  and enters no id.
+- Randomness is a function of position: world size, batch size and pre-emption change nothing
+  that is measured.
 - Planning imports no torch. `analysis` reads CSV tables and knows nothing of the harness.
 
 Imports only go down, which `tests/test_house.py` checks:
 
-    cli → launch, bench → encoding, training, scoring → study → spec → models, data, objectives → base
+    cli → launch, bench → encoding, training, scoring → study → spec
+        → models, data, objectives → base
 
 This page is written by `python docs/architecture.py` from the first line of each file.
 """

@@ -1,4 +1,4 @@
-"""The embedded study: twelve small models of digits, in the shape of the paper's grid, in minutes on a CPU."""
+"""The embedded study: the paper's grid with small models of digits, in minutes on a CPU."""
 
 from harness.spec import Protocol, Run, Sweep, grid
 

@@ -1,4 +1,4 @@
-"""The paper's grid: S, B, L, XL × patch 8, 4, 2 at 256 px, 400K steps, no guidance (Table 4, Figures 2, 6, 8, 9)."""
+"""The paper's grid: S, B, L, XL × patch 8, 4, 2 at 256 px, 400K steps (Table 4, Figures 2–9)."""
 
 from harness.spec import Protocol, Run, Sweep, grid
 

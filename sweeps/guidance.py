@@ -1,4 +1,4 @@
-"""Classifier-free guidance of DiT-XL/2 at 7M steps: the paper's 1.0, 1.25, 1.5 (Table 2) and a scan around them."""
+"""Guidance of DiT-XL/2 at 7M steps: the paper's 1.0, 1.25, 1.5 (Table 2) and a scan."""
 
 from harness.spec import Protocol, Run, Sweep
 

@@ -1,4 +1,4 @@
-"""More sampling steps against a larger model: FID-10K of the grid at 400K steps (paper, Figure 10)."""
+"""Sampling steps against model size: FID-10K of the grid at 400K steps (paper, Figure 10)."""
 
 from harness.spec import Protocol, Run, Sweep, grid
 

@@ -1,4 +1,4 @@
-"""What the tests of the spine share: the smallest run, ways to write sweeps, and the command line as a user has it."""
+"""What tests share: the smallest run, sweep files, and the command line as a user has it."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def tree(folder: Path) -> set[str]:
 
 
 def ranks(world: int, script: str, *words: object) -> list[str]:
-    """stdout of the script under `world` gloo processes, placed by the environment as torchrun does it."""
+    """stdout of the script under `world` gloo processes, with the environment of torchrun."""
     import socket
 
     with socket.socket() as free:

@@ -1,4 +1,4 @@
-"""Time and memory to draw and load a log of 5 million rows: `python tests/benchmarks/bench_analysis.py`."""
+"""Time and memory to load and draw a log of 5 million rows."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""What `harness encode` adds to the VAE's forwards: `python tests/benchmarks/bench_encode.py [images] [rounds]`."""
+"""What `harness encode` adds to the VAE's forwards: `bench_encode.py [images] [rounds]`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH = 2  # images, each with its mirror image
 
 
 def draw(folder: Path, images: int) -> None:
-    """JPEG files of ImageNet's usual size, 500 × 375, with as much detail as a photograph compresses to: 110 KB."""
+    """Writes JPEG files of ImageNet's usual size, 500 × 375, of a photograph's 110 KB."""
     random = np.random.default_rng(0)
     for i in range(images):
         path = folder / f"class{i % 2}" / f"{i}.JPEG"
@@ -100,7 +100,8 @@ def main(images: int, rounds: int) -> None:
     forwards, whole = zip(*pairs, strict=True)
     more = [100 * (mine / needed - 1) for needed, mine in pairs]
     print(
-        f"{images} images of 500 × 375, batches of {BATCH} with mirror images, {torch.get_num_threads()} threads;"
+        f"{images} images of 500 × 375, batches of {BATCH} with mirror images,"
+        f" {torch.get_num_threads()} threads;"
     )
     print(f"median (least … most) of {rounds} interleaved windows")
     rows = {

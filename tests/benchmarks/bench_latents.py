@@ -1,4 +1,4 @@
-"""How fast latents are read, and in what memory: `python tests/benchmarks/bench_latents.py [images]`."""
+"""How fast latents are read, and in what memory: `bench_latents.py [images]`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 
 
 def make(folder: Path, images: int, shards: int = 128) -> None:
-    """Latents of ImageNet's shape, in about as many shards, filled by a block of noise again and again."""
+    """Writes latents of ImageNet's shape, filled by a repeated block of noise."""
     DATASETS[NAME] = replace(DATASETS[NAME], images=images)
     shape, shard = files.shape(NAME), -(-images // shards)
     noise = np.random.default_rng(0).standard_normal((shard, *shape)).astype(np.float16)
@@ -119,7 +119,8 @@ def main(images: int, rounds: int = 7) -> None:
         data = Latents(NAME, folder)
         total = sum(x["bytes"] for x in data.index.shards) / 2**20
         print(
-            f"{images:,} images, {total:.0f} MB in {len(data.shards)} shards\n  {'read, cold':<18}{cold:>12,.0f}"
+            f"{images:,} images, {total:.0f} MB in {len(data.shards)} shards\n"
+            f"  {'read, cold':<18}{cold:>12,.0f}"
         )
         found: dict[str, list[float]] = {}
         for _ in range(rounds):
@@ -131,7 +132,8 @@ def main(images: int, rounds: int = 7) -> None:
             print(f"  {title:<18}{statistics.median(v):>12,.0f} ({min(v):,.0f} … {max(v):,.0f})")
         own, mapped = memory()
         print(
-            f"  memory of the process grew by {own - before:.0f} MB; {mapped:.0f} MB of files are mapped"
+            f"  memory of the process grew by {own - before:.0f} MB;"
+            f" {mapped:.0f} MB of files are mapped"
         )
 
 
@@ -140,7 +142,8 @@ if __name__ == "__main__":
         main(int(sys.argv[1]))
     else:  # each in a process of its own, for the memory
         print(
-            f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s: median (least … most), 2 threads"
+            f"latents 4 × 32 × 32, batches of {BATCH} in random order, images/s:"
+            " median (least … most), 2 threads"
         )
         for size in (5_000, 40_000):
             subprocess.run([sys.executable, __file__, str(size)], check=True)

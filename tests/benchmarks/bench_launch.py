@@ -1,4 +1,4 @@
-"""How long launching and looking take on a real Slurm: `python tests/benchmarks/bench_launch.py` prints wall seconds.
+"""How long launch and status take on a real Slurm, in wall seconds.
 
 Targets: 500 tasks launched in 30 s; status of 1,000 jobs in 2 s with one call of squeue; a
 follower, one call a round.
@@ -78,7 +78,8 @@ def main() -> None:
         lab.start()
         try:
             print(
-                f"{'tasks':>6}{'launch s':>10}{'status s':>10}{'most':>8}{'squeue calls':>14}{'follower':>10}"
+                f"{'tasks':>6}{'launch s':>10}{'status s':>10}{'most':>8}"
+                f"{'squeue calls':>14}{'follower':>10}"
             )
             for tasks in (500, 1000):
                 measure(lab, Path(name) / str(tasks), tasks)

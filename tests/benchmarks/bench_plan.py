@@ -1,4 +1,4 @@
-"""How long `harness plan` takes: `python tests/benchmarks/bench_plan.py` prints wall seconds of whole processes."""
+"""How long `harness plan` takes, in wall seconds of whole processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ GRID = (
     + """
 SWEEP = Sweep(
     name="grid",
-    runs=grid(Run, model=[f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)]),
+    runs=grid(
+        Run, model=[f"DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)]
+    ),
     steps=tuple(range(50_000, 400_001, 50_000)),
     protocols=(Protocol(name="fid50k"),),
 )
@@ -44,7 +46,7 @@ def seconds(sweep: Path, store: Path) -> float:
 
 
 def half_begun(folder: Path, sweep: Path) -> Path:
-    """A store that has a folder, a state and a record for every second run: the plan has something to read."""
+    """Writes a store with a folder, a state and a record for every second run."""
     from harness.base.files import write_json
     from harness.spec import Sweep
     from harness.study.store import Store

@@ -1,4 +1,4 @@
-"""DDPM sampling beside the released sampler and beside bare forwards: `bench_sampler.py [--dit DIR] [--help]`.
+"""DDPM sampling beside the released sampler and bare forwards: `bench_sampler.py [--dit DIR]`.
 
 The cost of a step does not depend on their number: a window has --steps of them, where the paper
 takes 250.

@@ -1,4 +1,4 @@
-"""One training step beside the peers': `python tests/benchmarks/bench_training.py --dit DIR [--help]`.
+"""One training step beside the peers': `bench_training.py --dit DIR [--help]`.
 
 The peers import timm: `pip install --no-deps -t SITE timm`, then PYTHONPATH=SITE. diffusers' DiT is
 installed already.
@@ -48,7 +48,7 @@ def update_ema(ema: nn.Module, net: nn.Module) -> None:
 
 
 def released(folder: Path, run: Run, device: torch.device) -> Step:
-    """The released loop body: its network, its losses, AdamW with its defaults, its EMA, and loss.item()."""
+    """The released loop body: network, losses, AdamW with defaults, EMA, and loss.item()."""
     with imported(folder) as module:
         net = (
             module("models")
@@ -73,7 +73,7 @@ def released(folder: Path, run: Run, device: torch.device) -> Step:
 
 
 def of_diffusers(run: Run, device: torch.device) -> Step:
-    """diffusers' DiTTransformer2DModel under a plain noise-prediction loss, fused AdamW and diffusers' own EMA."""
+    """diffusers' DiTTransformer2DModel, noise-prediction loss, fused AdamW, diffusers' EMA."""
     from diffusers import DiTTransformer2DModel
     from diffusers.training_utils import EMAModel
 

@@ -1,4 +1,4 @@
-"""What is compared runs in processes of its own, window by window in turns, so that a busy machine slows all alike."""
+"""Sides compared in processes of their own, window by window in turns."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def matmul(size: int, device: torch.device) -> Step:
 def serve(
     connection: Connection, make: Callable[[], Step], device: torch.device, window: float
 ) -> None:
-    """One side in a process of its own, since what we ask of the C library must not help the others."""
+    """One side in a process of its own: settings of the C library must not help the others."""
     torch.manual_seed(0)
     step = make()
     once = [clock(step, 1, device) for _ in range(3)][
@@ -59,7 +59,7 @@ def serve(
 
 
 def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Seconds of a step of every side, window by window in turns, so that a busy machine slows all alike."""
+    """Seconds of a step of every side, in turns: a busy machine slows all alike."""
     context = multiprocessing.get_context("spawn")
     sides: dict[str, Connection] = {}
     for name, make in makers.items():
@@ -77,7 +77,7 @@ def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> d
 
 
 def options(about: str | None) -> argparse.ArgumentParser:
-    """What every comparison with peers takes; their code is given by path and never part of this project."""
+    """Options of every comparison with peers; their code is given by path."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -102,7 +102,7 @@ def table(
     args: argparse.Namespace,
     device: torch.device,
 ) -> None:
-    """images/s, the ratio to the first side window by window, and the share of the fp32 matmul rate beside it.
+    """images/s, the ratio to the first side by window, and the share of the fp32 matmul rate.
 
     work: operations of one step, which makes `images` images.
     """
@@ -115,7 +115,8 @@ def table(
         share = statistics.median(work / s / p for s, p in zip(spent, peak, strict=True))
         print(
             f"{model:<9}{name:<24}{images / statistics.median(spent):>9.2f}"
-            f"{statistics.median(ratios):>8.2f}  ({min(ratios):.2f} … {max(ratios):.2f}){100 * share:>9.0f} %",
+            f"{statistics.median(ratios):>8.2f}  ({min(ratios):.2f} … {max(ratios):.2f})"
+            f"{100 * share:>9.0f} %",
             flush=True,
         )
 

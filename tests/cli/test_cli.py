@@ -1,4 +1,4 @@
-"""The verbs: help with an example, and one line that names thing, value and remedy for every mistake."""
+"""The verbs: help with an example, and one line with thing, value and remedy per mistake."""
 
 from __future__ import annotations
 

@@ -190,7 +190,8 @@ def both(folder: Path) -> None:
         (changed(classes=["ant", "bee", "cat", "dog"]), "it has 4 classes, tiny has 3"),
         (
             both,
-            r"00000.npy is not there: harness encode \S+ --out \S+ --data tiny .*; .*00002.npy has 10",
+            r"00000.npy is not there: harness encode \S+ --out \S+ --data tiny .*;"
+            r" .*00002.npy has 10",
         ),
         (relabelled, r"labels.npy holds int32 \(14,\) from 0 to 3, not 14 labels 0 … 2: delete it"),
         (

@@ -275,7 +275,8 @@ def test_gpus_must_divide_every_batch() -> None:
         executor="slurm", nodes=2, gpus_per_node=4, models={"mini-DiT-B/8": {"gpus_per_node": 2}}
     )
     assert batch_problems(tasks, cluster) == [
-        "nodes × gpus_per_node = 8 does not divide the batch of 12 of mini-DiT-B/4, mini-DiT-S/4: ask for 6"
+        "nodes × gpus_per_node = 8 does not divide the batch of 12 of"
+        " mini-DiT-B/4, mini-DiT-S/4: ask for 6"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The clusters of the tests in this folder; skipped, with the reason, where Slurm is not installed."""
+"""The clusters of these tests, skipped with the reason where Slurm is not installed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def running(lab: Lab) -> Iterator[Lab]:
 
 
 def port() -> int:
-    """The first of ten ports that are free: each process of pytest-xdist, and whoever else is here, has its own."""
+    """The first of ten free ports; each process of pytest-xdist has its own."""
     first = 26800 + 1000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     return next(
         p

@@ -1,4 +1,4 @@
-"""A real Slurm on one machine, for tests: install its Debian packages, start and stop several virtual nodes.
+"""A real Slurm on one machine: installs Debian's packages, starts and stops virtual nodes.
 
 python tests/slurm/lab.py install | start FOLDER | stop FOLDER
 """
@@ -63,7 +63,8 @@ ReturnToService=2
 MaxArraySize=101
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=node[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports} CPUs=4 RealMemory=4000 Gres=gpu:2
+NodeName=node[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports} \
+  CPUs=4 RealMemory=4000 Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 """

@@ -17,7 +17,7 @@ def environ(pid: int) -> list[bytes]:
 
 
 def runs(pid: int, program: str) -> bool:
-    """Whether that process is there and no zombie: where nobody reaps them, the dead stay listed."""
+    """Whether that process runs; a zombie does not."""
     try:
         _, rest = Path(f"/proc/{pid}/stat").read_text().split("(", 1)
     except OSError:

@@ -1,4 +1,4 @@
-"""A cluster, a store of its own, the verbs as a user has them there, and what the store says of attempts."""
+"""A cluster with a store of its own, the verbs as a user has them, and the attempts' logs."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Site:
         return [read_lines(path)[0][0]["start"] for path in self.store.logs(run)]
 
     def lost(self, run: Run) -> list[float]:
-        """The seconds of work that each attempt had to do again; every step of an attempt follows the one before."""
+        """Seconds of work that each attempt repeated; the steps of an attempt follow each other."""
         attempts = [read_lines(path)[0] for path in self.store.logs(run)]
         for begin, *lines in attempts:
             assert [line["step"] for line in lines] == list(
@@ -134,7 +134,7 @@ class Site:
         ]
 
     def finish(self, files: Files, runs: Sequence[Run], **fields: Any) -> None:
-        """Ends endless runs a little further on, by a shorter sweep: what it asks for beyond that is there."""
+        """Ends endless runs a little further on, by a shorter sweep."""
         self.cancel(files)
         self.empty()
         sweep = training(max(map(self.step, runs)) + 40, runs=tuple(runs))

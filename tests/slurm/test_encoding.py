@@ -1,4 +1,4 @@
-"""Encoding as a job on a real Slurm: submitted once, shared by ranks, requeued by a signal, and whole in the end."""
+"""Encoding on a real Slurm: submitted once, shared by ranks, requeued by a signal, whole."""
 
 from __future__ import annotations
 

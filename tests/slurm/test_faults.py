@@ -1,4 +1,4 @@
-"""What jobs survive: each fault costs at most a checkpoint interval, and status tells the truth meanwhile."""
+"""What jobs survive: each fault costs at most a checkpoint interval, and status is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Followers in a terminal and as jobs of their own: killed, requeued, cancelled, started twice; each task once."""
+"""Followers in a terminal and as jobs: killed, requeued, cancelled, started twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A grid on a real Slurm: its table is that of this machine; asked twice, submitted once; the lost, again."""
+"""A grid on a real Slurm: the table of this machine; asked twice, submitted once."""
 
 from __future__ import annotations
 

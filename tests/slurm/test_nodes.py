@@ -1,4 +1,4 @@
-"""What a node, a limit or a cleaned folder does to jobs on a real Slurm, and what status says of it."""
+"""Bad nodes, limits and cleaned folders on a real Slurm, and what status says of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several ranks on several nodes: stopped and resumed together, with the curve of one rank alone."""
+"""Ranks on several nodes: stopped and resumed together, with the curve of one rank."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ def test_gpus_that_do_not_divide_a_batch_are_refused(plain: Site) -> None:
     status, _, err = plain.harness("launch", plain.write(tiny_sweep(runs=runs), nodes=3), "--dirty")
     assert status == 1 and "Traceback" not in err and not plain.store.ledger().exists()
     assert err.splitlines()[-1] == (
-        "harness: tiny: nodes × gpus_per_node = 3 does not divide the batch of 8 of mini-DiT-S/8: ask for 2;"
+        "harness: tiny: nodes × gpus_per_node = 3 does not divide the batch of 8 of mini-DiT-S/8:"
+        " ask for 2;"
         " nodes × gpus_per_node = 3 does not divide the batch of 10 of mini-DiT-S/4: ask for 2"
     )
 
