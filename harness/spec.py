@@ -9,39 +9,30 @@ import itertools
 import json
 import typing
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from harness.base.validation import (
-    NAME,
-    Check,
-    Mistakes,
-    one_of,
-    problems,
-    refuse,
-    safe_name,
-    within,
-)
+from harness.base.validation import Mistakes, one_of, problems, refuse, safe_name, within
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS
 from harness.objectives import SAMPLERS, TIMESTEPS
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 FEATURES = ("inception", "digits-cnn-1")
-# Latent decoders and the encoder each belongs to; the three share one (paper, section 4 and Table
-# 5).
+# Latent decoders and the encoder of each; the three share one (paper, section 4 and Table 5).
 ENCODERS = {"ft-mse": "sd-v1", "ft-ema": "sd-v1", "original": "sd-v1"}
 DECODERS = (*ENCODERS, "identity")
 WEIGHTS = ("ema", "raw")
 LABELS = ("uniform", "balanced")
+ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
 
 class Identity:
     """What Run and Protocol share: a canonical form, and the id that is its digest."""
 
     def canonical(self) -> dict[str, Any]:
-        """The fields that bear identity; None is left out, so that a new optional field changes no old id."""
+        """The fields that bear identity, without None: a new optional field changes no old id."""
         fields: dict[str, Any] = {
             f.name: getattr(self, f.name) for f in dataclasses.fields(typing.cast(Any, self))
         }
@@ -52,105 +43,96 @@ class Identity:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-RUN_CHECKS: Mapping[str, Check] = {
-    "model": one_of(MODELS),
-    "data": one_of(DATASETS),
-    "conditioning": one_of(CONDITIONINGS),
-    "batch_size": within(1),
-    "lr": within(0, 1, above=True),
-    "weight_decay": within(0, 1),
-    "ema_decay": within(0, 1, below=True),
-    "label_dropout": within(0, 1, below=True),
-    "precision": one_of(PRECISIONS),
-    "seed": within(0),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run(Identity):
-    """A training trajectory. The defaults are the paper's recipe (section 4); how long to train is the sweep's.
+    """A training trajectory; how long it is trained is the sweep's.
 
+    The defaults are the paper's recipe (section 4).
     `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
     autocast.
 
     Raises:
-        ValueError: naming every field that is unknown, of another type or out of range.
+        UserError: naming every field that is unknown, of another type or out of range.
     """
 
-    model: str
-    data: str = "imagenet256"
-    conditioning: str = "adaLN-Zero"
-    batch_size: int = 256
-    lr: float = 1e-4
-    weight_decay: float = 0.0
-    ema_decay: float = 0.9999
-    label_dropout: float = 0.1
-    precision: str = "tf32"
-    seed: int = 0
+    model: Annotated[str, one_of(MODELS)]
+    data: Annotated[str, one_of(DATASETS)] = "imagenet256"
+    conditioning: Annotated[str, one_of(CONDITIONINGS)] = "adaLN-Zero"
+    batch_size: Annotated[int, within(1)] = 256
+    lr: Annotated[float, within(0, 1, above=True)] = 1e-4
+    weight_decay: Annotated[float, within(0, 1)] = 0.0
+    ema_decay: Annotated[float, within(0, 1, below=True)] = 0.9999
+    label_dropout: Annotated[float, within(0, 1, below=True)] = 0.1
+    precision: Annotated[str, one_of(PRECISIONS)] = "tf32"
+    seed: Annotated[int, within(0)] = 0
 
     def __post_init__(self) -> None:
-        found = problems(self, RUN_CHECKS)
-        if not found and DATASETS[self.data].size % MODELS[self.model].patch:
-            found = [
-                f"model = {self.model!r}: its patch does not divide the {DATASETS[self.data].size} of {self.data}"
-            ]
-        if not found and self.batch_size > DATASETS[self.data].images:
-            found = [
-                f"batch_size = {self.batch_size}: {self.data} has {DATASETS[self.data].images} images"
-            ]
-        refuse(f"Run({self.model})", found)
+        refuse(f"Run({self.model})", problems(self) or self.data_problems())
+
+    def data_problems(self) -> list[str]:
+        """The problems that only show when model and dataset meet."""
+        data, found = DATASETS[self.data], []
+        if data.size % MODELS[self.model].patch:
+            found.append(
+                f"model = {self.model!r}: its patch does not divide the {data.size} of {self.data}"
+            )
+        if self.batch_size > data.images:
+            found.append(f"batch_size = {self.batch_size}: {self.data} has {data.images} images")
+        return found
 
     @functools.cached_property
     def id(self) -> str:
         return f"{self.model.replace('/', '-')}_{self.digest()}"
 
 
-PROTOCOL_CHECKS: Mapping[str, Check] = {
-    "name": safe_name,
-    "images": within(2),
-    "sampler": one_of(SAMPLERS),
-    "sampling_steps": within(1, TIMESTEPS),
-    "guidance": within(0),
-    "guidance_channels": within(1),
-    "decoder": one_of(DECODERS),
-    "features": one_of(FEATURES),
-    "reference": safe_name,
-    "weights": one_of(WEIGHTS),
-    "labels": one_of(LABELS),
-    "precision": one_of(PRECISIONS),
-    "seed": within(0),
-}
+def enough_images(value: int) -> str | None:
+    """A problem for fewer images than precision and recall need: three neighbours and itself."""
+    return None if value >= 4 else "must be at least 4: recall looks at three neighbours of each"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol(Identity):
-    """A way to score a checkpoint: everything that changes a number. The defaults are the paper's (section 4).
+    """A way to score a checkpoint: everything that changes a number.
 
+    The defaults are the paper's (section 4).
     `guidance` 1.0 is none; `guidance_channels` 3 guides the first three latent channels, as the
     released code does; `reference` names the reference statistics and `reference_digest`, where
     given, pins their content.
 
     Raises:
-        ValueError: naming every field that is unknown, of another type or out of range.
+        UserError: naming every field that is unknown, of another type or out of range.
     """
 
-    name: str
-    images: int = 50_000
-    sampler: str = "ddpm"
-    sampling_steps: int = 250
-    guidance: float = 1.0
-    guidance_channels: int = 3
-    decoder: str = "ft-mse"
-    features: str = "inception"
-    reference: str = "imagenet256"
-    weights: str = "ema"
-    labels: str = "uniform"
-    precision: str = "fp32"
-    seed: int = 0
+    name: Annotated[str, safe_name]
+    images: Annotated[int, enough_images] = 50_000
+    sampler: Annotated[str, one_of(SAMPLERS)] = "ddpm"
+    sampling_steps: Annotated[int, within(1, TIMESTEPS)] = 250
+    guidance: Annotated[float, within(0)] = 1.0
+    guidance_channels: Annotated[int, within(1)] = 3
+    decoder: Annotated[str, one_of(DECODERS)] = "ft-mse"
+    features: Annotated[str, one_of(FEATURES)] = "inception"
+    reference: Annotated[str, safe_name] = "imagenet256"
+    weights: Annotated[str, one_of(WEIGHTS)] = "ema"
+    labels: Annotated[str, one_of(LABELS)] = "uniform"
+    precision: Annotated[str, one_of(PRECISIONS)] = "fp32"
+    seed: Annotated[int, within(0)] = 0
     reference_digest: str | None = None
 
     def __post_init__(self) -> None:
-        refuse(f"Protocol({self.name})", problems(self, PROTOCOL_CHECKS))
+        refuse(f"Protocol({self.name})", problems(self) or self.sampler_problems())
+
+    def sampler_problems(self) -> list[str]:
+        """DPM-Solver++ on all timesteps takes one of them twice, and divides by the distance: NaN."""
+        if self.sampler != "dpm-solver++" or self.sampling_steps < TIMESTEPS:
+            return []
+        return [
+            f"sampling_steps = {self.sampling_steps}: dpm-solver++ takes at most {TIMESTEPS - 1}"
+        ]
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of the network for a step of the sampler: guidance takes two."""
+        return 1 if self.guidance == 1.0 else 2
 
     @functools.cached_property
     def id(self) -> str:
@@ -162,7 +144,7 @@ class Sweep:
     """What is wanted: these runs, each scored at these steps under each of these protocols.
 
     Raises:
-        ValueError: naming every mistake, also those that only show when a run and a protocol meet.
+        UserError: naming every mistake, also those that only show when a run and a protocol meet.
     """
 
     name: str
@@ -173,71 +155,75 @@ class Sweep:
     def __post_init__(self) -> None:
         for field in ("runs", "steps", "protocols"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        faults = (
-            []
-            if isinstance(self.name, str) and NAME.fullmatch(self.name)
-            else [f"name = {self.name!r} {safe_name('')}"]
+        refuse(
+            f"Sweep({self.name})",
+            self.name_problems() + self.step_problems() + self.part_problems(),
         )
-        refuse(f"Sweep({self.name})", faults + self.step_faults() + self.part_faults())
 
-    def step_faults(self) -> list[str]:
+    def name_problems(self) -> list[str]:
+        """The problems of the name, which becomes that of <name>.csv and <name>_log.csv."""
+        if not isinstance(self.name, str) or safe_name(self.name):
+            return [f"name = {self.name!r} {safe_name('')}"]
+        return [
+            f"name = {self.name!r} ends in {end}, as a file of the sweep {self.name[: -len(end)]!r}"
+            " does: choose another name"
+            for end in ENDINGS
+            if self.name.endswith(end)
+        ]
+
+    def step_problems(self) -> list[str]:
         if not self.steps:
             return ["steps is empty: name at least one step to score"]
         if any(type(step) is not int for step in self.steps):
             return [f"steps = {self.steps} must be int"]
-        faults = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
-        if list(self.steps) != sorted(set(self.steps)):
-            faults.append(
-                f"steps = {self.steps} must rise without repeats: {tuple(sorted(set(self.steps)))}"
-            )
-        return faults
+        found = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
+        if self.steps != (rising := tuple(sorted(set(self.steps)))):
+            found.append(f"steps = {self.steps} must rise without repeats: {rising}")
+        return found
 
-    def part_faults(self) -> list[str]:
-        faults = []
+    def part_problems(self) -> list[str]:
+        found = []
         for name, cls in (("runs", Run), ("protocols", Protocol)):
             parts = getattr(self, name)
-            if strange := {type(part).__name__ for part in parts if not isinstance(part, cls)}:
-                return [f"{name} must be {cls.__name__}, not {', '.join(sorted(strange))}"]
+            if others := {type(part).__name__ for part in parts if not isinstance(part, cls)}:
+                return [f"{name} must be {cls.__name__}, not {', '.join(sorted(others))}"]
             if twice := sorted(i for i, n in Counter(part.id for part in parts).items() if n > 1):
-                faults.append(f"{name} names {', '.join(twice)} twice")
+                found.append(f"{name} names {', '.join(twice)} twice")
         if not self.runs:
-            faults.append("runs is empty: name at least one Run")
-        return faults + sorted({fault for fault in self.meetings() if fault})
+            found.append("runs is empty: name at least one Run")
+        return found + sorted(set(self.pair_problems()))
 
-    def meetings(self) -> Iterable[str | None]:
-        """What only shows when a dataset and a protocol meet."""
-        for data, protocol in itertools.product(
-            sorted({run.data for run in self.runs}), self.protocols
-        ):
-            shape, latent = DATASETS[data], DATASETS[data].latent
-            if protocol.guidance != 1.0 and protocol.guidance_channels > shape.channels:
-                yield f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of {data}'s {shape.channels}"
-            if latent == (protocol.decoder == "identity"):
+    def pair_problems(self) -> Iterator[str]:
+        """The problems that only show when a dataset and a protocol meet."""
+        datasets = sorted({run.data for run in self.runs})
+        for data, protocol in itertools.product(datasets, self.protocols):
+            row = DATASETS[data]
+            if protocol.forwards > 1 and protocol.guidance_channels > row.channels:
+                channels = f"guidance_channels = {protocol.guidance_channels}"
+                yield f"{protocol.name}: {channels} of {data}'s {row.channels}"
+            if row.latent == (protocol.decoder == "identity"):
                 yield f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}"
-            if latent == (protocol.features != "inception"):
+            if row.latent == (protocol.features != "inception"):
                 yield f"{protocol.name}: features = {protocol.features!r} do not see {data}"
-
-    @property
-    def cells(self) -> Iterable[tuple[Run, int, Protocol]]:
-        """Every score that is wanted."""
-        return itertools.product(self.runs, self.steps, self.protocols)
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
-    """The product of the axes: grid(model=["DiT-S/2", "DiT-B/2"], lr=1e-4) is two runs; a list or tuple is an axis.
+    """The product of the axes: grid(model=["DiT-S/2", "DiT-B/2"], lr=1e-4) is two runs.
+
+    A list or a tuple is an axis.
 
     Raises:
-        ValueError: with the mistakes of every member at once.
+        UserError: with the mistakes of every member at once.
     """
     lists = [values if isinstance(values, list | tuple) else [values] for values in axes.values()]
     members: list[Any] = []
-    faults: dict[str, None] = {}
+    found: dict[str, None] = {}
     for values in itertools.product(*lists):
         try:
             members.append(cls(**dict(zip(axes, values, strict=True))))
         except Mistakes as error:
-            faults |= dict.fromkeys(error.problems)
-    refuse("grid", list(faults))
+            found |= dict.fromkeys(error.problems)
+    refuse("grid", list(found))
     return tuple(members)
 
 

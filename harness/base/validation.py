@@ -9,7 +9,8 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from harness.base.errors import UserError
@@ -20,6 +21,8 @@ Check = Callable[[Any], str | None]
 
 
 def one_of(known: Collection[str]) -> Check:
+    """A check that the value is known; names the nearest one."""
+
     def check(value: str) -> str | None:
         if value in known:
             return None
@@ -46,6 +49,7 @@ def within(
 
 
 def safe_name(value: str) -> str | None:
+    """A check that the value can be the name of a file."""
     return (
         None
         if NAME.fullmatch(value)
@@ -53,48 +57,101 @@ def safe_name(value: str) -> str | None:
     )
 
 
+@dataclass(frozen=True)
+class Rule:
+    """What a field accepts: exact types, types of entries, and the checks of its annotation."""
+
+    types: tuple[type, ...]
+    entries: tuple[type, ...]  # of a list or a tuple, values of a dict; () of any, and of tables
+    checks: tuple[Check, ...]
+    tags: tuple[str, ...]
+
+
 @functools.cache
-def field_types(cls: Any) -> Mapping[str, tuple[type, ...]]:
-    """The exact types each field accepts; typing's resolution is slow, and a sweep may hold 10,000 runs."""
-    hints = typing.get_type_hints(cls)
-    kinds = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-    return {
-        name: typing.get_args(kind)
-        if isinstance(kind, types.UnionType)
-        else (typing.get_origin(kind) or kind,)
-        for name, kind in kinds.items()
-    }
+def rules(cls: Any) -> Mapping[str, Rule]:
+    """The rule of each field: `lr: Annotated[float, within(0, 1)]`; strings there are tags.
+
+    Cached: typing's resolution is slow, and a sweep may hold 10,000 runs.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: rule(hints[field.name]) for field in dataclasses.fields(cls)}
 
 
-def problems(spec: Any, checks: Mapping[str, Check]) -> list[str]:
-    """Every field of `spec` that is not canonical (exact type, finite) or out of range, in words."""
+def rule(hint: Any) -> Rule:
+    notes = hint.__metadata__ if typing.get_origin(hint) is typing.Annotated else ()
+    kind = hint.__origin__ if notes else hint
+    args = () if isinstance(kind, types.UnionType) else typing.get_args(kind)
+    entries = members(tuple(arg for arg in args if arg is not Ellipsis)[-1:])
+    return Rule(
+        types=members((kind,)),
+        entries=() if {typing.Any, dict} & set(entries) else entries,
+        checks=tuple(note for note in notes if callable(note)),
+        tags=tuple(note for note in notes if isinstance(note, str)),
+    )
+
+
+def members(kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    """int | None → (int, NoneType); dict[str, str] → (dict,)."""
+    return tuple(
+        typing.get_origin(kind) or kind
+        for union in kinds
+        for kind in (typing.get_args(union) if isinstance(union, types.UnionType) else (union,))
+    )
+
+
+def tagged(cls: Any, *tags: str) -> tuple[str, ...]:
+    """The fields of `cls` whose annotation has one of these tags."""
+    return tuple(name for name, rule in rules(cls).items() if set(tags) & set(rule.tags))
+
+
+def problems(spec: Any) -> list[str]:
+    """Every field of `spec` that is of another type, not finite or out of range, in words."""
     found = []
-    for name, allowed in field_types(spec.__class__).items():
-        value, fault = getattr(spec, name), None
-        if (
-            type(value) not in allowed
-        ):  # exact: True is not an int, and 1 is not 1.0, where an id is at stake
-            wanted = " or ".join(
-                "None" if kind is types.NoneType else kind.__name__ for kind in allowed
-            )
-            fault = f"must be {wanted}, not {type(value).__name__}"
-        elif isinstance(value, float) and not math.isfinite(value):
-            fault = "must be finite"
-        elif name in checks and value is not None:
-            fault = checks[name](value)
-        if fault:
-            found.append(f"{name} = {value!r} {fault}")
+    for name, rule in rules(spec.__class__).items():
+        if here := value_problems(getattr(spec, name), rule):
+            found += [name + problem for problem in here]
     return found
+
+
+def value_problems(value: Any, rule: Rule) -> list[str]:
+    """The problems of a field's value, as they go on after the field's name."""
+    # exact: True is not an int, and 1 is not 1.0, where an id is at stake
+    if type(value) not in rule.types:
+        return [f" = {value!r} must be {names(rule.types)}, not {type(value).__name__}"]
+    if isinstance(value, float) and not math.isfinite(value):
+        return [f" = {value!r} must be finite"]
+    if value is None:
+        return []
+    faults = [fault for check in rule.checks if (fault := check(value))]
+    found = [f" = {value!r} {fault}" for fault in faults] if faults else []
+    return found + entry_problems(value, rule) if rule.entries else found
+
+
+def entry_problems(value: Any, rule: Rule) -> list[str]:
+    """The entries of a list or a dict that are of another type."""
+    wanted = f"must be {names(rule.entries)}"
+    if isinstance(value, dict):
+        bad = {key: entry for key, entry in value.items() if type(entry) not in rule.entries}
+        return [f".{key} = {entry!r} {wanted}" for key, entry in bad.items()]
+    return [f" holds {entry!r}: {wanted}" for entry in value if type(entry) not in rule.entries]
+
+
+def names(kinds: Iterable[type]) -> str:
+    return " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
 
 
 class Mistakes(UserError):
     """Everything that is wrong with `what`, in one line."""
 
-    def __init__(self, what: str, found: list[str]) -> None:
-        super().__init__(f"{what}: " + "; ".join(found))
-        self.problems = found
+    def __init__(self, what: str, problems: list[str]) -> None:
+        super().__init__(f"{what}: " + "; ".join(problems))
+        self.problems = problems
 
 
-def refuse(what: str, found: list[str]) -> None:
-    if found:
-        raise Mistakes(what, found)
+def refuse(what: str, problems: list[str]) -> None:
+    """
+    Raises:
+        Mistakes: there are problems.
+    """
+    if problems:
+        raise Mistakes(what, problems)

@@ -151,7 +151,9 @@ def keep(row: Row, key: str, store: Store, device: torch.device) -> None:
             raise UserError(f"{path} is held by another harness bench: run the same command again")
         rows = measured(path)["rows"] if path.exists() else {}
         write_json(
-            path, {"device": device_name(device), "kind": device.type, "rows": rows | {key: row}}
+            path,
+            {"device": device_name(device), "kind": device.type, "rows": rows | {key: row}},
+            checksum=True,
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.base.distributed import Rank
 from harness.base.prefetch import prefetch
 from harness.data import DATASETS
-from harness.models.autoencoder import decoder_of, load_vae
+from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import features
 from harness.scoring.features import ADMInception, Extractor
 from harness.scoring.sample import sample
@@ -141,7 +141,7 @@ def sampling(run: Run, protocol: Protocol, cluster: Cluster, device: torch.devic
             net = cast(nn.Module, torch.compile(net))
         return lambda: [sample(net, run, short, a, b, device) for a, b in cut(batch, part)]
 
-    forwards = short.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
+    forwards = short.sampling_steps * protocol.forwards
     work, batch = cost.sampling(run, protocol), cluster.sampling_batch
     return Item(work, batch, batch, make, forwards, compile=cluster.compile)
 
@@ -157,9 +157,11 @@ def decoding(run: Run, device: torch.device) -> Item:
     def make(batch: int, part: int) -> Call:
         with tempfile.TemporaryDirectory() as folder:
             autoencoder().save_pretrained(folder)
-            decode = decoder_of(load_vae("ft-mse", Path(folder)), device, batch=part)
+            decode = decoder_of(load_vae("ft-mse", Path(folder)), device)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
-        return torch.inference_mode()(lambda: decode(latents))
+        return torch.inference_mode()(
+            lambda: [to_uint8(decode(x)) for x in latents.split(part)]
+        )
 
     return Item(cost.autoencoder("decoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
 

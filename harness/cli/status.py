@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import time
 from collections import Counter
@@ -11,8 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.base.errors import UserError
-from harness.base.files import is_claimed, read_json
+from harness.base.files import is_claimed
 from harness.base.text import aligned, duration
 from harness.cli.plan import whole_costs
 from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
@@ -28,9 +26,10 @@ from harness.launch.tickets import Line, Ticket
 from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
+from harness.study.logs import merged
 from harness.study.plan import Cell, survey
 from harness.study.speed import known_speed
-from harness.study.store import Store, merged
+from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Task
 
@@ -233,9 +232,7 @@ def task_error(task: Task, store: Store, known: Known, failed: Collection[str]) 
 def scored_records(cell: Cell, sweep: Sweep, store: Store) -> Iterator[dict[str, Any]]:
     """The records of a run's scores; one that cannot be read is for collect to name."""
     for protocol in sweep.protocols if cell.scores else ():
-        for step in store.scored(cell.run, protocol):
-            with contextlib.suppress(UserError, OSError):
-                yield read_json(store.record(cell.run, step, protocol))
+        yield from store.read_records(cell.run, protocol)
 
 
 def queue_text(jobs: dict[str, dict[str, str]]) -> str:

@@ -14,6 +14,7 @@ from harness.launch.tickets import Line, SchedulerUnavailable, Ticket
 from harness.study.store import Store
 
 QUICK_S = 60  # a job that fails sooner after its start may have met a broken node
+NODE_FAULTS = ("FAILED", "NODE_FAIL", "BOOT_FAIL")  # and none that a person or a limit ended
 EXCLUDED = 8  # nodes at most: beyond that the fault is not the nodes'
 EXCLUDED_S = 24 * 3600
 LONGEST_WAIT_S = 3600
@@ -145,7 +146,7 @@ def ending(
         seconds=seconds,
         error=error,
         environment=error.startswith(ENVIRONMENT),
-        suspect=bool(ticket) and state != "COMPLETED" and is_suspect(node, seconds, tickets),
+        suspect=state in NODE_FAULTS and is_suspect(node, seconds, tickets),
     )
 
 

@@ -79,7 +79,7 @@ def launch_of(marks: str) -> str:
     """The launch of a job with this "comment|command"."""
     comment, _, command = marks.rpartition("|")
     script = Path(command.split(" ")[0])
-    return script.parent.name if script.name.startswith("submission") else comment
+    return script.parent.name if "submission_file" in script.name else comment
 
 
 def last_known(lines: Collection[Line]) -> list[Ticket]:

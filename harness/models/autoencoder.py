@@ -1,4 +1,4 @@
-"""The VAE: pixels to latents and back through diffusers' AutoencoderKL; the identity for pixel-space data."""
+"""The VAE: pixels to latents and back through AutoencoderKL; the identity for pixel-space data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import UserError
+from harness.models.decoders import PUBLISHED_DECODERS
 
-Decoder = Callable[[Tensor], Tensor]  # fp32 latents [N, C, h, w] → uint8 pixels [N, 1 or 3, H, W]
-
-# Where each named decoder is published; the three share one encoder (paper, section 4 and Table 5).
-HUB = {
-    "ft-mse": "stabilityai/sd-vae-ft-mse",
-    "ft-ema": "stabilityai/sd-vae-ft-ema",
-    "original": "CompVis/stable-diffusion-v1-4",
-}
+# fp32 latents [N, C, h, w] → fp32 pixels [N, 1 or 3, H, W] in [-1, 1], or a little beyond
+Decoder = Callable[[Tensor], Tensor]
 ENCODING = ("encoder.", "quant_conv.")  # the tensors that latents depend on
 
 
@@ -28,23 +23,27 @@ def to_uint8(x: Tensor) -> Tensor:
     return (127.5 * x + 128).clamp(0, 255).to(torch.uint8)
 
 
+def identity(x: Tensor) -> Tensor:
+    """The decoder of data that are pixels already."""
+    return x
+
+
 def load_vae(name: str, path: Path | None = None) -> Any:
     """The AutoencoderKL `name` in fp32, from the folder `path` or else from the hub.
 
     Raises:
-        ValueError: no such weights here, with where they are looked for.
+        UserError: no such weights here, with where they are looked for.
     """
-    import harness.base.torchvision_ops  # noqa: F401, I001  # diffusers' autoencoder imports torchvision
+    import harness.base.torchvision_ops  # noqa: F401, I001  # diffusers imports torchvision
     from diffusers import AutoencoderKL
 
-    source = str(path or HUB[name])
+    published = PUBLISHED_DECODERS[name]
+    source = str(path or published.repo)
     given: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True}
-    if name == "original" and not path:
-        given["subfolder"] = "vae"
-    try:
-        vae = AutoencoderKL.from_pretrained(
-            source, low_cpu_mem_usage=False, **given
-        )  # True wants accelerate
+    if published.subfolder and not path:
+        given["subfolder"] = published.subfolder
+    try:  # low_cpu_mem_usage = True wants accelerate
+        vae = AutoencoderKL.from_pretrained(source, low_cpu_mem_usage=False, **given)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -54,20 +53,29 @@ def load_vae(name: str, path: Path | None = None) -> Any:
 
 
 def encoder_digest(vae: Any) -> str:
-    """SHA-256 of the encoder's weights by name: decoders that were trained with one encoder share it."""
+    """SHA-256 of the encoder's weights by name: decoders trained with one encoder share it."""
+    return weights_digest(vae, lambda name: name.startswith(ENCODING))
+
+
+def decoder_digest(vae: Any) -> str:
+    """SHA-256 of the decoder's weights by name: what the pixels of an image depend on."""
+    return weights_digest(vae, lambda name: not name.startswith(ENCODING))
+
+
+def weights_digest(vae: Any, chosen: Callable[[str], bool]) -> str:
     digest = hashlib.sha256()
     for name, x in sorted(vae.state_dict().items()):
-        if name.startswith(ENCODING):
+        if chosen(name):
             digest.update(name.encode() + x.float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def decoder_of(vae: Any, device: torch.device, batch: int = 16) -> Decoder:
-    """Decodes fp32 latents with the VAE on `device`, `batch` images at a time."""
+def decoder_of(vae: Any, device: torch.device) -> Decoder:
+    """The decoder of a VAE on `device`. It takes much memory an image: give it a few at a time."""
     vae = vae.to(device)
 
     def decode(latents: Tensor) -> Tensor:
-        scaled = latents.float() / vae.config.scaling_factor
-        return torch.cat([to_uint8(vae.decode(part).sample) for part in scaled.split(batch)])
+        pixels: Tensor = vae.decode(latents.float() / vae.config.scaling_factor).sample
+        return pixels
 
     return decode

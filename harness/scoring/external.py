@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
+from harness.base.npz import image_shape, image_side
 from harness.scoring import features, metrics, reference
+from harness.scoring.arrays import read_array
 
 BATCH = 64  # images read at a time
 SCORES = (*metrics.DEFAULT_METRICS, "precision_fp16", "recall_fp16")
@@ -49,9 +51,9 @@ def score(
     """
     network = features.load(extractor, inception, device, allow_other_digest=inception is not None)
     n, side, images = open_images(samples, network.channels, batch)
-    if side != reference.side(against) != 0:
+    if side != image_side(against) != 0:
         raise UserError(
-            f"{samples} is {side} pixels wide, {against} {reference.side(against)}: take one of that size"
+            f"{samples} is {side} pixels wide, {against} {image_side(against)}: take one of that size"
         )
     target = reference.read(against, network, batch)
     found = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
@@ -77,10 +79,10 @@ def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int
         files = _files(path)
         side = _checked(path, files, channels)
         return len(files), side, _decoded(files, batch)
-    n, side, found = reference.array_shape(path)
+    n, side, found = image_shape(path)
     if found != channels:
         raise UserError(f"images of {path} have {found} channels, not {channels}: convert them")
-    return n, side, reference.read_array(path, batch)
+    return n, side, read_array(path, batch)
 
 
 def make_reference(images: Path, out: Path, network: features.Extractor, rank: Rank) -> int:

@@ -1,4 +1,4 @@
-"""Seeds to latents by index: image i depends on (seed, i) alone, whatever the batch or the number of ranks."""
+"""Seeds to images by index: image i depends on (seed, i) alone, never on batch or ranks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ from torch import Tensor, nn
 
 from harness.base import rng
 from harness.base.errors import UserError
+from harness.base.files import sha256
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
+from harness.models.autoencoder import Decoder, to_uint8
 from harness.objectives import ddpm as diffusion
 from harness.spec import Protocol, Run
 from harness.study.compute import network
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
+
+DECODED = 16  # images decoded at a time: the VAE takes far more memory an image than the sampler
 
 
 def labels(
     protocol: Protocol, classes: int, low: int, high: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The labels [high - low] of images low … high; balanced ones take turns, so that no split of the IS is sorted."""
+    """The labels [high - low] of images low … high.
+
+    Balanced ones take turns, so that no split of the Inception score is sorted by class.
+    """
     if protocol.labels == "balanced":
         return torch.arange(low, high, device=device) % classes
     return rng.integers(low, high, classes, device, "labels", protocol.seed)
@@ -47,30 +55,67 @@ def sample(
         )
 
 
-def load_network(
-    store: Store, run: Run, step: int, weights: str, device: torch.device, compiled: bool = False
-) -> nn.Module:
-    """The trained network in eval mode: its EMA, or its raw weights while the state is still there.
+def sample_images(
+    net: nn.Module, decode: Decoder, task: Evaluate, low: int, high: int, device: torch.device
+) -> Tensor:
+    """Images low … high of an evaluation, uint8 [N, 1 or 3, H, W] on the device.
 
     Raises:
-        ValueError: no such weights, or those of another model.
+        UserError: latents or pixels are not finite; as bytes they would be black, and score.
     """
-    path, part = (
+    latents = sample(net, task.run, task.protocol, low, high, device)
+    refuse_not_finite(latents, f"latents of {task.id}")
+    images = []
+    for part in latents.split(DECODED):
+        pixels = decode(part)
+        refuse_not_finite(pixels, f"decoded images of {task.id}")
+        images.append(to_uint8(pixels))
+    return torch.cat(images)
+
+
+def refuse_not_finite(x: Tensor, name: str) -> None:
+    """Refuses x [N, ...], called `name`, where numbers in it are NaN or infinite.
+
+    Raises:
+        UserError: with how many of the rows of x [N, ...] are not finite.
+    """
+    if bad := int((~x.isfinite().flatten(1).all(1)).sum()):
+        raise UserError(
+            f"{bad} of {len(x)} {name} are not finite: if the run diverged, train it with a"
+            " smaller lr; else use less guidance, or precision fp32"
+        )
+
+
+def load_network(
+    store: Store, run: Run, step: int, weights: str, device: torch.device, compiled: bool = False
+) -> tuple[nn.Module, str]:
+    """The trained network in eval mode, and the SHA-256 of the file it was read from.
+
+    `weights` is "ema", or "raw" while the training state is still there.
+
+    Raises:
+        UserError: no such weights, those of another model, or a file replaced while it was read.
+    """
+    path, prefix = (
         (store.ema(run, step), "") if weights == "ema" else (store.state(run, step), "net.")
     )
     if not path.exists():
         raise UserError(
             f"{run.id} has no {weights} weights at step {step}: {path} is not there; train it again"
         )
+    before = path.stat()
+    digest, tensors = sha256(path), load_tensors(path, str(device), prefix)
+    after = path.stat()
+    if (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns):
+        raise UserError(f"{path} was replaced while it was read: run the same command again")
     with torch.device("meta"):
         net = network(run)
-    wanted = net.state_dict()
-    found = {name[len(part) :]: x for name, x in load_tensors(path, str(device), part).items()}
-    if {name: x.shape for name, x in found.items()} != {
-        name: x.shape for name, x in wanted.items()
-    }:
+    expected = {name: x.shape for name, x in net.state_dict().items()}
+    tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    if {name: x.shape for name, x in tensors.items()} != expected:
         raise UserError(
             f"{path} holds another model than {run.model}: move it away and train again"
         )
-    net.load_state_dict(found, assign=True)
-    return cast(nn.Module, torch.compile(net.eval())) if compiled else net.eval()
+    net.load_state_dict(tensors, assign=True)
+    net.eval()
+    return (cast(nn.Module, torch.compile(net)) if compiled else net), digest

@@ -7,72 +7,28 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from harness.base.errors import UserError
-from harness.base.validation import Check, Mistakes, one_of, problems, refuse, within
+from harness.base.validation import Mistakes, one_of, problems, refuse, tagged, within
 from harness.models import MODELS
 
-CHECKS: Mapping[str, Check] = {
-    "executor": one_of(("local", "debug", "slurm")),
-    "device": one_of(("auto", "cpu", "cuda")),
-    "workers": within(1),
-    "threads": within(1),
-    "microbatch": within(1),
-    "sampling_batch": within(1),
-    "checkpoint_minutes": within(0, above=True),
-    "nodes": within(1),
-    "gpus_per_node": within(0),
-    "cpus_per_task": within(1),
-    "memory_gb": within(0, above=True),
-    "gpu_memory_gb": within(0, above=True),
-    "hours": within(0, above=True),
-    "throttle": within(1),
-    "retries": within(1),
-    "poll_seconds": within(0, above=True),
-    "max_jobs": within(1),
-    "hang_minutes": within(0, above=True),
-    "latency_seconds": within(0),
-    "memory_growth": within(1),
-}
-# What a task asks the scheduler for.
-RESOURCES = (
-    "partition",
-    "account",
-    "qos",
-    "constraint",
-    "nodes",
-    "gpus_per_node",
-    "cpus_per_task",
-    "memory_gb",
-    "hours",
-    "exclude",
-    "sbatch",
-)
-# What may differ by model, and for evaluations.
-OVERRIDES = (
-    *RESOURCES,
-    "threads",
-    "microbatch",
-    "sampling_batch",
-    "compile",
-    "gpu_memory_gb",
-    "retries",
-    "memory_growth",
-)
+POSITIVE = within(0, above=True)
+# Tags of fields: what a task asks the scheduler for, what a follower's table may hold, and what may
+# differ by model and for evaluations.
+RESOURCE, FOLLOWER, OVERRIDE = "resource", "follower", "override"
 # What a follower asks for where its table does not say: it has nothing to compute.
-FOLLOWER: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
-OF_FOLLOWER = (
-    "partition",
-    "account",
-    "qos",
-    "constraint",
-    "cpus_per_task",
-    "memory_gb",
-    "hours",
-    "exclude",
-    "sbatch",
-)
+SMALL: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
+
+
+def known_home(paths: dict[str, str]) -> str | None:
+    """A check that ~ and ~user can be resolved."""
+    for name, path in paths.items():
+        try:
+            Path(path if isinstance(path, str) else "").expanduser()
+        except RuntimeError:
+            return f"names a home that is not there in {name}: give the whole path"
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,40 +49,42 @@ class Cluster:
     name, and for evaluations; follower: the table of what the job of launch --detach asks for.
 
     Raises:
-        ValueError: naming every field that is of another type or out of range.
+        UserError: naming every field that is of another type or out of range.
     """
 
-    executor: str = "local"
+    executor: Annotated[str, one_of(("local", "debug", "slurm"))] = "local"
     store: str = "store"
-    device: str = "auto"
-    workers: int = 1
-    threads: int = 1
-    checkpoint_minutes: int | float = 10
-    compile: bool = False
-    microbatch: int = 256
-    sampling_batch: int = 256
-    gpu_memory_gb: int | float | None = None
-    paths: dict[str, str] = field(default_factory=dict)
-    retries: int = 3
-    poll_seconds: int | float = 60
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    nodes: int = 1
-    gpus_per_node: int = 0
-    cpus_per_task: int | None = None
-    memory_gb: int | float | None = None
-    hours: int | float = 24
+    device: Annotated[str, one_of(("auto", "cpu", "cuda"))] = "auto"
+    workers: Annotated[int, within(1)] = 1
+    threads: Annotated[int, within(1), OVERRIDE] = 1
+    checkpoint_minutes: Annotated[int | float, POSITIVE] = 10
+    compile: Annotated[bool, OVERRIDE] = False
+    microbatch: Annotated[int, within(1), OVERRIDE] = 256
+    sampling_batch: Annotated[int, within(1), OVERRIDE] = 256
+    gpu_memory_gb: Annotated[int | float | None, POSITIVE, OVERRIDE] = None
+    paths: Annotated[dict[str, str], known_home] = field(default_factory=dict)
+    retries: Annotated[int, within(1), OVERRIDE] = 3
+    poll_seconds: Annotated[int | float, POSITIVE] = 60
+    partition: Annotated[str | None, RESOURCE, FOLLOWER] = None
+    account: Annotated[str | None, RESOURCE, FOLLOWER] = None
+    qos: Annotated[str | None, RESOURCE, FOLLOWER] = None
+    constraint: Annotated[str | None, RESOURCE, FOLLOWER] = None
+    nodes: Annotated[int, within(1), RESOURCE] = 1
+    gpus_per_node: Annotated[int, within(0), RESOURCE] = 0
+    cpus_per_task: Annotated[int | None, within(1), RESOURCE, FOLLOWER] = None
+    memory_gb: Annotated[int | float | None, POSITIVE, RESOURCE, FOLLOWER] = None
+    hours: Annotated[int | float, POSITIVE, RESOURCE, FOLLOWER] = 24
     setup: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    throttle: int = 256
-    exclude: list[str] = field(default_factory=list)
-    sbatch: dict[str, Any] = field(default_factory=dict)
-    max_jobs: int | None = None
-    hang_minutes: int | float | None = None
-    latency_seconds: int | float = 30
-    memory_growth: int | float = 1
+    throttle: Annotated[int, within(1)] = 256
+    exclude: Annotated[list[str], RESOURCE, FOLLOWER] = field(default_factory=list)
+    sbatch: Annotated[dict[str, str | int | float | bool], RESOURCE, FOLLOWER] = field(
+        default_factory=dict
+    )
+    max_jobs: Annotated[int | None, within(1)] = None
+    hang_minutes: Annotated[int | float | None, POSITIVE] = None
+    latency_seconds: Annotated[int | float, within(0)] = 30
+    memory_growth: Annotated[int | float, within(1), OVERRIDE] = 1
     on_failure: str | None = None
     on_done: str | None = None
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -134,7 +92,7 @@ class Cluster:
     follower: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        refuse("Cluster", problems(self, CHECKS) + wrong_entries(self))
+        refuse("Cluster", problems(self) + table_problems(self))
 
     @property
     def ranks(self) -> int:
@@ -151,55 +109,41 @@ class Cluster:
 
     def for_follower(self) -> Cluster:
         return dataclasses.replace(
-            self, **{**FOLLOWER, **self.follower, "models": {}, "evaluate": {}, "follower": {}}
+            self, **{**SMALL, **self.follower, "models": {}, "evaluate": {}, "follower": {}}
         )
 
 
-def wrong_entries(cluster: Cluster) -> list[str]:
-    """The problems within the lists and tables that are lists and tables."""
-    tables = {
-        f.name: value
-        for f in dataclasses.fields(cluster)
-        if isinstance(value := getattr(cluster, f.name), dict)
-    }
-    found = [
-        f"{name}.{key} = {value!r} must be str"
-        for name in ("environment", "paths")
-        for key, value in tables.get(name, {}).items()
-        if not isinstance(value, str)
-    ]
-    found += [
-        f"{name} holds {line!r}: must be str"
-        for name in ("setup", "exclude")
-        for line in (getattr(cluster, name) if isinstance(getattr(cluster, name), list) else ())
-        if not isinstance(line, str)
-    ]
-    found += [
-        f"sbatch.{key} = {value!r} must be str, int, float or bool"
-        for key, value in tables.get("sbatch", {}).items()
-        if not isinstance(value, str | int | float | bool)
-    ]
-    models = tables.get("models", {})
-    found += [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
-    for name, table, fields in (
-        *((f'models."{model}"', table, OVERRIDES) for model, table in models.items()),
-        ("evaluate", tables.get("evaluate"), OVERRIDES),
-        ("follower", tables.get("follower"), OF_FOLLOWER),
-    ):
-        found += [f"{name}{mistake}" for mistake in wrong_table(table, fields)] if table else []
-    return found
+RESOURCES = tagged(Cluster, RESOURCE)
 
 
-def wrong_table(table: Any, fields: Sequence[str]) -> list[str]:
+def table_problems(cluster: Cluster) -> list[str]:
+    """The problems within the tables that override fields, where they are tables."""
+    overrides = tagged(Cluster, RESOURCE, OVERRIDE)
+    models = cluster.models if isinstance(cluster.models, dict) else {}
+    unknown = [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
+    tables = {f'models."{model}"': (table, overrides) for model, table in models.items()}
+    if isinstance(cluster.evaluate, dict):
+        tables["evaluate"] = cluster.evaluate, overrides
+    if isinstance(cluster.follower, dict):
+        tables["follower"] = cluster.follower, tagged(Cluster, FOLLOWER)
+    return unknown + [
+        f"{name}{problem}"
+        for name, (table, fields) in tables.items()
+        if table != {}
+        for problem in override_problems(table, fields)
+    ]
+
+
+def override_problems(table: Any, fields: Sequence[str]) -> list[str]:
     """The problems in a table that overrides these fields."""
     if not isinstance(table, dict):
         return [f" = {table!r} must be a table"]
-    strange = [f".{key} {one_of(fields)(key)}" for key in table if key not in fields]
+    unknown = [f".{key} {one_of(fields)(key)}" for key in table if key not in fields]
     try:
         Cluster(**{key: value for key, value in table.items() if key in fields})
     except Mistakes as error:
-        strange += [f".{mistake}" for mistake in error.problems]
-    return strange
+        return unknown + [f".{problem}" for problem in error.problems]
+    return unknown
 
 
 def read_cluster(name: str) -> Cluster:
@@ -219,10 +163,10 @@ def read_cluster(name: str) -> Cluster:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not TOML: {error}") from None
     known = [f.name for f in dataclasses.fields(Cluster)]
-    strange = [f"{key} {one_of(known)(key)}" for key in fields if key not in known]
+    unknown = [f"{key} {one_of(known)(key)}" for key in fields if key not in known]
     try:
         cluster = Cluster(**{key: value for key, value in fields.items() if key in known})
     except Mistakes as error:
-        strange += error.problems
-    refuse(name, strange)
+        unknown += error.problems
+    refuse(name, unknown)
     return cluster

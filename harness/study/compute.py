@@ -29,13 +29,7 @@ def training_flop(run: Run, steps: int) -> float:
 
 def sampling_flop(run: Run, protocol: Protocol) -> float:
     """Operations of the network alone; guidance runs it twice."""
-    return (
-        2e9
-        * gflops(run)
-        * protocol.images
-        * protocol.sampling_steps
-        * (1 if protocol.guidance == 1.0 else 2)
-    )
+    return 2e9 * gflops(run) * protocol.images * protocol.sampling_steps * protocol.forwards
 
 
 def network(run: Run) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a run will cost before it starts: closed-form multiply-adds, device-hours and disk. No torch."""
+"""What a run costs before it starts: multiply-adds, device-hours and disk. No torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from harness.data import DATASETS
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, parameters
+from harness.study.logs import is_finite
 from harness.study.plan import Cell
 from harness.study.speed import Speed, Work, hours
 from harness.study.store import STATES_KEPT
@@ -46,7 +47,7 @@ def sampling(run: Run, protocol: Protocol) -> Work:
 
 
 def autoencoder(what: str, data: str) -> Work:
-    """diffusers' AutoencoderKL in fp32, one image; its attention grows with the square of the pixels."""
+    """diffusers' AutoencoderKL in fp32, one image; attention grows as the square of its pixels."""
     area = (DATASETS[data].pixels / 256) ** 2
     gmacs = (AUTOENCODER_GMACS[what] - ATTENTION_GMACS) * area + ATTENTION_GMACS * area**2
     return Work(what, f"AutoencoderKL {DATASETS[data].pixels}px", "fp32", gmacs)
@@ -59,7 +60,7 @@ def features(protocol: Protocol) -> Work:
 def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
-    if run.data != "digits":
+    if DATASETS[run.data].latent:
         yield autoencoder("encoding", run.data)
     for protocol in protocols:
         yield sampling(run, protocol)
@@ -94,9 +95,9 @@ class Cost:
 
 
 def evaluation(run: Run, protocol: Protocol, speed: Speed, count: int = 1) -> Cost:
-    """The device-hours of `count` evaluations; the metrics themselves take minutes and are not in it."""
+    """The device-hours of `count` evaluations, without the metrics, which take minutes."""
     images = count * protocol.images
-    forwards = images * protocol.sampling_steps * (1 if protocol.guidance == 1.0 else 2)
+    forwards = images * protocol.sampling_steps * protocol.forwards
     decode = (
         0.0
         if protocol.decoder == "identity"
@@ -130,14 +131,16 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
 
 
 def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str, Cost]:
-    """What encoding takes of each dataset that is still to be trained on and that has no latents yet.
+    """The cost of encoding each dataset that has a missing training and no latents.
 
     Latents are the fp16 mean and standard deviation of both mirror images.
     """
-    wanted = sorted(
-        {t.run.data for cell in cells for t in cell.tasks if isinstance(t, Train)} - {"digits"}
-    )
-    return {name: encoding(name, speed) for name in wanted if not encoded(cluster.path(name))}
+    trained = {t.run.data for cell in cells for t in cell.tasks if isinstance(t, Train)}
+    return {
+        name: encoding(name, speed)
+        for name in sorted(trained)
+        if DATASETS[name].latent and not encoded(cluster.path(name))
+    }
 
 
 def encoded(path: Path | None) -> bool:
@@ -155,11 +158,13 @@ def encoding(name: str, speed: Speed) -> Cost:
 def used_hours(
     attempts: Iterable[Sequence[Mapping[str, Any]]], records: Iterable[Mapping[str, Any]]
 ) -> float:
-    """Device-hours spent: of every attempt as far as its log goes, and of the last attempt at each evaluation."""
+    """Device-hours spent: of every attempt as far as its log goes, and of each score's last one."""
     seconds = 0.0
     for lines in attempts:
         world = next((line["world"] for line in lines if "world" in line), 1)
-        seconds += world * max((line.get("seconds", 0.0) for line in lines[-1:]), default=0.0)
-    return (
-        seconds + sum(record.get("seconds", 0.0) * record.get("world", 1) for record in records)
-    ) / 3600
+        seconds += world * sum(line.get("seconds", 0.0) for line in lines[-1:])
+    for record in records:
+        spent, world = record.get("seconds", 0.0), record.get("world", 1)
+        if is_finite(spent) and is_finite(world):  # collect names a record that is damaged
+            seconds += spent * world
+    return seconds / 3600

@@ -62,25 +62,29 @@ def untouched(run: Run, sweep: Sweep) -> Cell:
 
 
 def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
-    store.registered(run)  # another run's folder under this id ends the plan
-    found = store.steps(run)
-    whole = {step for step in found if step in sweep.steps and is_whole(store.ema(run, step))}
-    damaged = {
-        step for step in found if step in sweep.steps and store.ema(run, step).exists()
-    } - whole
-    scored = {protocol.id: store.scored(run, protocol) for protocol in sweep.protocols}
-    unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if s not in scored[p.id]]
+    """The Cell of a run that has a folder.
+
+    Raises:
+        UserError: another run lies under its id.
+    """
+    store.registered(run)
+    steps = store.steps(run)
+    there = [step for step in steps if step in sweep.steps]
+    whole = {step for step in there if is_whole(store.ema(run, step))}
+    damaged = {step for step in there if store.ema(run, step).exists()} - whole
+    records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
+    unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if not records[p.id].get(s)]
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
     needless = set(sweep.steps) - {s for s, _ in unscored} if sweep.protocols else set()
     absent = [s for s in sweep.steps if s not in whole and (s in damaged or s not in needless)]
     tasks: list[Task] = []
     if absent:
         resume = newest(run, store, absent[0])
-        tasks.append(Train(run, tuple(absent), resume, why(absent, damaged, resume, found)))
-    for s, p in unscored:
-        tasks.append(
-            Evaluate(run, s, p, s in whole, "not scored" if s in whole else "no checkpoint yet")
-        )
+        reason = train_reason(absent, damaged, resume, bool(steps))
+        tasks.append(Train(run, tuple(absent), resume, reason))
+    for step, protocol in unscored:
+        reason = evaluate_reason(step in whole, step in records[protocol.id])
+        tasks.append(Evaluate(run, step, protocol, step in whole, reason))
     scores = len(sweep.steps) * len(sweep.protocols) - len(unscored)
     return Cell(run, True, newest(run, store), tuple(sorted(whole)), scores, tuple(tasks))
 
@@ -91,18 +95,18 @@ def newest(run: Run, store: Store, limit: int | None = None) -> int:
     return next((step for step in steps if is_whole(store.state(run, step))), 0)
 
 
-def why(absent: list[int], damaged: set[int], resume: int, found: list[int]) -> str:
+def train_reason(absent: list[int], damaged: set[int], resume: int, begun: bool) -> str:
+    """Why these steps are trained, and from where."""
     torn = [step for step in absent if step in damaged]
-    first = (
-        f"checkpoint {torn[0]} is truncated"
-        if torn
-        else f"no checkpoint at {', '.join(map(str, absent))}"
-    )
-    begin = (
-        f"goes on from {resume}"
-        if resume
-        else "starts over"
-        if found
-        else "no checkpoint to go on from"
-    )
-    return f"{first}; {begin}"
+    steps = ", ".join(map(str, absent))
+    first = f"checkpoint {torn[0]} is truncated" if torn else f"no checkpoint at {steps}"
+    if resume:
+        return f"{first}; goes on from {resume}"
+    return f"{first}; {'starts over' if begun else 'no checkpoint to go on from'}"
+
+
+def evaluate_reason(ready: bool, recorded: bool) -> str:
+    """Why a checkpoint is scored."""
+    if recorded:
+        return "its record is damaged"
+    return "not scored" if ready else "no checkpoint yet"

@@ -1,34 +1,32 @@
-"""How fast a device works: as `harness bench` measured it, scaled where it did not, or as published. No torch."""
+"""How fast a device works: as measured by `harness bench`, scaled, or as published. No torch."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from harness.base.errors import UserError
 from harness.base.files import read_json
+from harness.base.validation import problems, within
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 
 PUBLISHED_SPEED = Path(__file__).parents[2] / "results" / "published" / "speed.csv"
-ROW = {
-    "what": str,
-    "precision": str,
-    "gmacs": float,
-    "images_per_second": float,
-    "date": str,
-}  # what plan reads of one
-MODELS_DO = ("training", "sampling")  # the rest is done by convolutional networks
+BY_MODELS = ("training", "sampling")  # the rest is done by convolutional networks
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done to an image: `gmacs` multiply-adds of it / 1e9, three forwards where a model is trained on it."""
+    """What is done to an image.
+
+    `gmacs` are its multiply-adds / 1e9, of three forwards where a model is trained on it.
+    """
 
     what: str  # training, sampling (one forward), decoding, features, encoding
     subject: str
@@ -47,7 +45,7 @@ class Rate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Speed:
-    """One device: its measured rows by key, or, where there are none, the published operations a second."""
+    """One device: its measured rows by key, or else the published operations a second."""
 
     device: str
     source: str
@@ -57,13 +55,13 @@ class Speed:
 
 @functools.lru_cache(maxsize=4096)
 def rate(work: Work, speed: Speed) -> Rate:
-    """Images a second of that work: as measured, or scaled by multiply-adds from the nearest work that was."""
+    """Images a second of that work: as measured, or scaled from the nearest by multiply-adds."""
     if not speed.rows:
         return Rate(speed.tflops * 1e12 / (2e9 * work.gmacs), "")
 
     def distance(key: str) -> tuple[bool, bool, bool, bool, float]:
         row = (speed.rows or {})[key]
-        other = (row["what"] in MODELS_DO) != (work.what in MODELS_DO)
+        other = (row["what"] in BY_MODELS) != (work.what in BY_MODELS)
         apart = abs(math.log(row["gmacs"] / work.gmacs))
         return (
             key != work.key,
@@ -87,7 +85,7 @@ def published_speed() -> Speed:
     """The figure that stands in until a device is measured: named in every plan that uses it.
 
     Raises:
-        ValueError: the table is not there.
+        UserError: the table is not there.
     """
     try:
         with PUBLISHED_SPEED.open(newline="") as file:
@@ -99,33 +97,45 @@ def published_speed() -> Speed:
     return Speed(row["device"], row["source"], float(row["tflops"]))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What plan reads of a measured work; more stands in its row."""
+
+    what: str
+    precision: str
+    gmacs: Annotated[float, within(0, above=True)]
+    images_per_second: Annotated[float, within(0, above=True)]
+    date: str
+    compile: bool = False
+    part: int = 0
+
+
+def is_row(row: object) -> bool:
+    names = {field.name for field in dataclasses.fields(Row)}
+    if not isinstance(row, dict) or names - {"compile", "part"} - row.keys():
+        return False
+    return not problems(Row(**{name: row[name] for name in names & row.keys()}))
+
+
 def measured(path: Path) -> dict[str, Any]:
     """What `harness bench` stored of a device.
 
     Raises:
-        ValueError: it is damaged.
+        UserError: it is damaged.
     """
     file = read_json(path)
-    rows = file.get("rows")
-    whole = (
-        isinstance(rows, dict)
-        and bool(rows)
-        and all(
-            isinstance(row, dict)
-            and all(isinstance(row.get(name), kind) for name, kind in ROW.items())
-            and min(row["gmacs"], row["images_per_second"]) > 0
-            for row in rows.values()
-        )
-    )
+    rows, kind = file.get("rows"), file.get("kind")
     if (
-        not whole
-        or not isinstance(file.get("device"), str)
-        or file.get("kind") not in ("cpu", "cuda")
+        isinstance(rows, dict)
+        and rows
+        and all(map(is_row, rows.values()))
+        and isinstance(file.get("device"), str)
+        and kind in ("cpu", "cuda")
     ):
-        raise UserError(
-            f"{path} is no measurement of a device: move it away and run harness bench again"
-        )
-    return file
+        return file
+    raise UserError(
+        f"{path} is no measurement of a device: move it away and run harness bench again"
+    )
 
 
 def kind_of(cluster: Cluster) -> str | None:
@@ -136,10 +146,10 @@ def kind_of(cluster: Cluster) -> str | None:
 
 
 def known_speed(store: Store, cluster: Cluster, on: str = "") -> Speed:
-    """The device measured last, of the cluster's kind and with `on` in its name; else the published figure.
+    """The device measured last, of the cluster's kind and with `on` in its name; else as published.
 
     Raises:
-        ValueError: a measurement is damaged, or `on` names none.
+        UserError: a measurement is damaged, or `on` names none.
     """
     files = [measured(path) for path in store.speeds()]
     fits = [
@@ -150,7 +160,8 @@ def known_speed(store: Store, cluster: Cluster, on: str = "") -> Speed:
     if on and not fits:
         known = "; ".join(f["device"] for f in files) or "none"
         raise UserError(
-            f"--on {on!r}: no such device was measured for this cluster ({known}): run harness bench there"
+            f"--on {on!r}: no such device was measured for this cluster ({known}):"
+            " run harness bench there"
         )
     if not fits:
         return published_speed()
@@ -163,7 +174,7 @@ def known_speed(store: Store, cluster: Cluster, on: str = "") -> Speed:
 
 
 def basis(works: Iterable[Work], speed: Speed) -> list[str]:
-    """What the times of these works rest on, in lines."""
+    """Describes what the times of these works rest on, in lines."""
     if not speed.rows:
         figure = f"{speed.tflops:g} TFLOP/s on {speed.device}, published ({speed.source})"
         return [f"Time: {figure}; not measured here: harness bench does it."]
@@ -172,9 +183,8 @@ def basis(works: Iterable[Work], speed: Speed) -> list[str]:
         taken.setdefault(rate(work, speed).row, []).append(work)
     days = sorted({speed.rows[key]["date"][:10] for key in taken})
     when = " … ".join(dict.fromkeys((days[0], days[-1])))
-    lines = [
-        f"Time: measured on {speed.device}, {when}, {setting([speed.rows[key] for key in taken])}; {speed.source}."
-    ]
+    how = setting([speed.rows[key] for key in taken])
+    lines = [f"Time: measured on {speed.device}, {when}, {how}; {speed.source}."]
     for key, wanted in taken.items():
         if scaled := [work.key for work in wanted if work.key != key]:
             more = f" and {len(scaled) - 1} more" * (len(scaled) > 1)

@@ -1,18 +1,19 @@
-"""The store: the only module that builds a path. Files are the only state, and appear whole or not at all."""
+"""The store: where everything about runs lies. Files are the only state."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
-from harness.base.files import read_json, read_lines, write_json
+from harness.base.files import is_intact, read_json, read_lines, write_json
 from harness.spec import Protocol, Run
+from harness.study.logs import is_log_line, merged
 
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
 SCHEMA = 1  # of records; a reader refuses newer ones
@@ -89,8 +90,22 @@ class Store:
         """The folder of feature shards, there while an evaluation is in progress."""
         return self.record(run, step, protocol).with_suffix("")
 
-    def scored(self, run: Run, protocol: Protocol) -> set[int]:
-        return set(steps_in(self.evals(run, protocol), ".json"))
+    def recorded(self, run: Run, protocol: Protocol) -> dict[int, bool]:
+        """The steps that have a record, and whether it is as it was written."""
+        folder = self.evals(run, protocol)
+        steps = steps_in(folder, ".json")
+        return {step: is_intact(folder / f"{step:07d}.json") for step in steps}
+
+    def read_records(self, run: Run, protocol: Protocol) -> Iterator[dict[str, Any]]:
+        """Every record that can be read; collect names the others."""
+        folder = self.evals(run, protocol)
+        for step in steps_in(folder, ".json"):
+            with contextlib.suppress(UserError, OSError):
+                yield read_json(folder / f"{step:07d}.json")
+
+    def records(self) -> Iterator[Path]:
+        """Every record of the store."""
+        return self.root.glob("runs/*/evals/*/[0-9]*.json")
 
     def train_claim(self, run: Run) -> Path:
         return self.run(run) / "train.lock"
@@ -99,11 +114,14 @@ class Store:
         return self.record(run, step, protocol).with_suffix(".lock")
 
     def logs(self, run: Run) -> list[Path]:
-        return sorted(self.run(run).glob("log.[0-9]*.jsonl"))
+        """The logs of all attempts, the first one first."""
+        paths = self.run(run).glob("log.[0-9]*.jsonl")
+        return sorted((path for path in paths if log_number(path) >= 0), key=log_number)
 
     def next_log(self, run: Run) -> Path:
-        """The log of a new attempt."""
-        return self.run(run) / f"log.{len(self.logs(run)):03d}.jsonl"
+        """The log of a new attempt: a file that is not there."""
+        number = max(map(log_number, self.logs(run)), default=-1) + 1
+        return self.run(run) / f"log.{number:03d}.jsonl"
 
     def ledger(self) -> Path:
         return self.root / "jobs.jsonl"
@@ -138,10 +156,9 @@ class Store:
         path, fields = self.run(run) / "run.json", run.canonical()
         if not path.exists():
             return False
-        if (found := read_json(path)) != fields:
-            differ = ", ".join(
-                sorted(k for k in found.keys() | fields.keys() if found.get(k) != fields.get(k))
-            )
+        if (written := read_json(path)) != fields:
+            names = sorted(written.keys() | fields.keys())
+            differ = ", ".join(name for name in names if written.get(name) != fields.get(name))
             raise UserError(
                 f"{path} is another run than {run.id} (they differ in {differ}): move that folder away"
             )
@@ -153,17 +170,23 @@ class Store:
             write_json(self.run(run) / "run.json", run.canonical())
 
     def read_attempts(self, run: Run) -> tuple[list[list[dict[str, Any]]], list[str]]:
-        """The lines of every attempt's log, and what was skipped."""
-        read = [read_lines(path) for path in self.logs(run)]
-        return [lines for lines, _ in read], [line for _, torn in read for line in torn]
+        """The lines of every attempt's log. Returns (attempts, warnings)."""
+        attempts, warnings = [], []
+        for path in self.logs(run):
+            lines, damaged = read_lines(path)
+            attempts.append([line for line in lines if is_log_line(line)])
+            warnings += damaged
+            if strange := len(lines) - len(attempts[-1]):
+                warnings.append(f"{path}: {strange} lines that are no log of a training skipped")
+        return attempts, warnings
 
     def read_log(self, run: Run) -> tuple[list[dict[str, Any]], list[str]]:
-        """One line a step over all attempts, the latest attempt's where two overlap; and what was skipped."""
-        attempts, said = self.read_attempts(run)
-        return merged(attempts), said
+        """One line a step over all attempts, the latest one's. Returns (lines, warnings)."""
+        attempts, warnings = self.read_attempts(run)
+        return merged(attempts), warnings
 
 
-def merged(attempts: Iterable[Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One line a step, the latest attempt's where two overlap."""
-    by_step = {line["step"]: line for lines in attempts for line in lines if "loss" in line}
-    return [by_step[step] for step in sorted(by_step)]
+def log_number(path: Path) -> int:
+    """log.012.jsonl → 12; -1 of another file."""
+    number = path.name.split(".")[1]
+    return int(number) if number.isdecimal() else -1

@@ -1,13 +1,16 @@
-"""Tasks: what a store still lacks. Each answers for itself: id, size, lock, result, resources. No torch."""
+"""Tasks: what a store still lacks. Each knows its id, size, lock, result and resources. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.base.files import is_whole
+from harness.base.errors import UserError
+from harness.base.files import is_intact, is_whole
+from harness.base.validation import problems, refuse
 from harness.data import index as latents
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
@@ -76,7 +79,7 @@ class Evaluate:
         return store.evaluate_claim(self.run, self.step, self.protocol)
 
     def is_done(self, store: Store) -> bool:
-        return store.record(self.run, self.step, self.protocol).exists()
+        return is_intact(store.record(self.run, self.step, self.protocol))
 
     def position(self, store: Store) -> int:
         """Where the next attempt begins: the number of feature shards that are there."""
@@ -136,17 +139,30 @@ KINDS: dict[str, type[Task]] = {kind.__name__: kind for kind in (Train, Evaluate
 
 
 def to_json(task: Task) -> dict[str, Any]:
+    """A task as JSON."""
     return {"kind": type(task).__name__, **asdict(task)}
 
 
-def from_json(fields: dict[str, Any]) -> Task:
-    """The task that to_json() wrote."""
+def from_json(fields: Mapping[str, Any]) -> Task:
+    """The task that to_json() wrote.
+
+    Raises:
+        UserError: it did not write this.
+    """
     given = dict(fields)
-    kind = KINDS[given.pop("kind")]
-    if "run" in given:
-        given["run"] = Run(**given["run"])
-    if "protocol" in given:
-        given["protocol"] = Protocol(**given["protocol"])
-    if "steps" in given:
-        given["steps"] = tuple(given["steps"])
-    return kind(**given)
+    kind = KINDS.get(given.pop("kind", ""))
+    try:
+        for name, part in (("run", Run), ("protocol", Protocol)):
+            if name in given:
+                given[name] = part(**given[name])
+        if isinstance(given.get("steps"), list):
+            given["steps"] = tuple(given["steps"])
+        task = kind(**given) if kind else None
+    except TypeError as error:  # of a constructor: a field it lacks or does not know
+        raise UserError(
+            f"{json.dumps(fields)[:200]} is no task ({error}): launch it again"
+        ) from None
+    if task is None:
+        raise UserError(f"{json.dumps(fields)[:200]} is no task: launch it again")
+    refuse(f"task {task.id}", problems(task))
+    return task

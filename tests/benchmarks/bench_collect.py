@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 from harness.base.files import write_json
@@ -20,7 +21,7 @@ def fill(store: Store, count: int) -> Sweep:
     sweep = Sweep(
         name="many", runs=runs, steps=tuple(range(1, 11)), protocols=(Protocol(name="fid50k"),)
     )
-    for run, step, protocol in sweep.cells:
+    for run, step, protocol in product(sweep.runs, sweep.steps, sweep.protocols):
         store.register(run)
         write_json(store.record(run, step, protocol), record(run, step, protocol))
     return sweep

@@ -25,8 +25,8 @@ from helpers import (
 from torch import Tensor
 
 from harness.base.files import is_whole, read_json, write_json
+from harness.base.npz import image_shape
 from harness.cli import main as cli
-from harness.scoring import reference
 from harness.spec import Run, Sweep
 from harness.study.store import Store
 from harness.study.sweep_file import SWEEPS, load_sweep
@@ -271,7 +271,7 @@ def test_samples_of_a_run_are_written_as_adm_reads_them(
     at, out = (*words, tmp_path / "store"), tmp_path / "samples.npz"
     assert told(capsys, "run", *at)[0] == 0
     assert told(capsys, "sample", *at, "--run", "mini-DiT-S/8", "--out", out)[0] == 0
-    assert reference.array_shape(out) == (64, 16, 1)
+    assert image_shape(out) == (64, 16, 1)
     assert "must name one run" in refused(capsys, "sample", *at, "--run", "DiT-S/8", "--out", out)
     absent = tmp_path / "absent.npz"
     status, _, err = told(

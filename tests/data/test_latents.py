@@ -31,11 +31,11 @@ from safetensors.torch import load_file
 
 from harness.base import rng
 from harness.base.files import read_json, read_lines
+from harness.base.npz import image_shape
 from harness.data import DATASETS, open_dataset
 from harness.data.index import Index, index_path, labels_path, read_index, shard_path
 from harness.data.latents import Latents
-from harness.scoring.evaluate import few_images
-from harness.scoring.reference import array_shape
+from harness.scoring.records import few_images
 from harness.spec import Protocol, Run, Sweep
 from harness.study.store import Store
 from harness.study.tasks import Encode
@@ -304,7 +304,7 @@ def test_from_images_to_decoded_samples(
     assert status == 0 and "1 of 1 tasks done" in text, err
     study = written(tiny_sweep(steps=(20,), runs=(latent_run(),), protocols=(PROTOCOL,)), tmp_path)
     assert told(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)[0] == 0
-    assert array_shape(npz) == (5, 32, 3)
+    assert image_shape(npz) == (5, 32, 3)
     cluster.write_text(
         cluster.read_text().replace(str(vae), str(autoencoder(tmp_path / "other", seed=1)))
     )

@@ -12,13 +12,10 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
 
-from harness.base.errors import UserError
-from harness.launch import follow as module
 from harness.launch.follow import follow
 from harness.launch.follower import REQUEUE_TRAP, from_json, prefix
 from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
-from harness.launch.submit import Reconciled
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -40,36 +37,6 @@ def test_a_sweep_survives_the_way_through_json() -> None:
         protocols=(tiny_protocol(), tiny_protocol(name="other", reference_digest="ab"))
     )
     assert from_json(json.loads(json.dumps(asdict(sweep)))) == sweep
-
-
-def test_errors_are_said_and_tried_again_after_the_first_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, cluster, said = Store(tmp_path), Cluster(poll_seconds=0.01), list[str]()
-    ends: list[Exception | None] = [
-        UserError("refused"),
-        None,
-        UserError("too many jobs"),
-        OSError(28, "full"),
-        None,
-    ]
-    left = {task.id for task in missing(SWEEP, store)}
-
-    def submit(*_: object) -> Reconciled:
-        if error := ends.pop(0):
-            raise error
-        return Reconciled([], left if ends else set(), set() if ends else left)
-
-    monkeypatch.setattr(module, "submit", submit)
-    with pytest.raises(ValueError, match="refused"):
-        follow(SWEEP, store, cluster, ROOT, said.append)
-    assert follow(SWEEP, store, cluster, ROOT, said.append) == sorted(left) and not ends
-    assert [line.split(":")[0] for line in said] == ["too many jobs", "the system"]
-    ends[:] = [UserError("the scheduler does not answer"), None]
-    assert follow(SWEEP, store, cluster, ROOT, said.append, asked=False) == sorted(left), (
-        "a job asks nobody"
-    )
-    assert follow(SWEEP, store, cluster, ROOT, said.append, stopped=[15]) == []
 
 
 def test_a_detached_follower_of_this_machine(

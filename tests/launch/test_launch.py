@@ -35,7 +35,7 @@ LINE = {
     "at": 0,
     "user": "root",
 }
-SCRIPT = "/store/jobs/L1/submission_file_1.sh"
+SCRIPT = "/store/jobs/L1/.submission_file_1.sh"  # as submitit names it
 
 
 def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> Path:

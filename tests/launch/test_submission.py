@@ -149,6 +149,15 @@ def test_a_node_that_fails_every_job_is_excluded_and_eats_no_tries(
     assert len(last.exhausted) == 4
 
 
+def test_what_a_person_cancels_is_no_fault_of_the_node(slurm: FakeSlurm, store: Store) -> None:
+    launched(SWEEP, store)
+    for job, state in zip(slurm.jobs, 5 * ["CANCELLED"] + ["RUNNING"], strict=True):
+        slurm.set(job, state, "node1" if state == "RUNNING" else "node4", "0:30")
+    slurm.set(list(slurm.jobs)[0], "CANCELLED", "node4", "0:03")
+    launched(SWEEP, store)
+    assert "exclude" not in flags(slurm.scripts[-1])
+
+
 def test_where_everything_fails_no_node_is_to_blame(slurm: FakeSlurm, store: Store) -> None:
     for _ in range(2):
         launched(SWEEP, store, retries=2)

@@ -97,6 +97,14 @@ def test_every_sampler_finds_the_data_behind_a_perfect_denoiser(sampler: str) ->
     assert apart(out, c.expand(SHAPE)) < 0.02
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 500, 998, 999])
+def test_dpm_solver_visits_no_timestep_twice(steps: int) -> None:
+    """DPM-Solver++ divides by the distance of two: 1,000 steps visit one twice, and are refused."""
+    scheduler = diffusion.diffusers_scheduler("dpm-solver++")
+    scheduler.set_timesteps(steps)
+    assert (scheduler.timesteps.diff() < 0).all() and len(scheduler.timesteps) == steps
+
+
 def test_ddim_is_the_formula() -> None:
     """Each step lands on the noise level that the next one asks the network about."""
     steps, x, y = 10, draw(*SHAPE), torch.arange(3)

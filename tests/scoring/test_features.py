@@ -17,7 +17,7 @@ from harness.base.files import sha256
 from harness.data import digits
 from harness.scoring import features
 from harness.scoring.features import EXTRACTORS, FROZEN, LAYERS, Extractor
-from harness.scoring.make_digits import train
+from harness.scoring.make_digits import DIGITS, train
 
 # isort: split
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -165,7 +165,7 @@ def test_digits_extractor_is_registered_with_torch_fidelity(numbers: Tensor) -> 
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
-    ours, theirs = np.load(Path(digits.__file__).with_name("digits.npz")), load_digits()
+    ours, theirs = np.load(DIGITS), load_digits()
     np.testing.assert_array_equal(ours["images"], theirs.images)
     np.testing.assert_array_equal(ours["labels"], theirs.target)
 

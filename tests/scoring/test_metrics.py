@@ -31,7 +31,7 @@ def statistics(x: Tensor) -> tuple[Array, Array]:
 
 def reference_of(x: Tensor) -> Reference:
     mu, sigma = statistics(x)
-    return Reference("test", "0" * 64, len(x), 16, 1, mu, sigma, mu, sigma, x)
+    return Reference("test", "0" * 64, len(x), mu, sigma, mu, sigma, x)
 
 
 def features_of(x: Tensor) -> Features:

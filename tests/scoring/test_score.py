@@ -13,13 +13,14 @@ from torch import Tensor
 
 from harness.scoring import external as score
 from harness.scoring import features, metrics, reference
+from harness.scoring.arrays import write_array
 
 DIGITS: dict[str, Any] = {"extractor": "digits-cnn-1"}
 
 
 @pytest.fixture
 def against(tmp_path: Path, numbers: Tensor) -> Path:
-    reference.write_array(tmp_path / "reference.npz", [numbers[:900]], 900)
+    write_array(tmp_path / "reference.npz", [numbers[:900]], 900)
     return tmp_path / "reference.npz"
 
 
@@ -36,7 +37,7 @@ def test_a_folder_scores_as_its_npz_and_as_its_features(
     tmp_path: Path, numbers: Tensor, against: Path
 ) -> None:
     samples = numbers[900:1100]
-    reference.write_array(tmp_path / "samples.npz", samples.split(64), 200)
+    write_array(tmp_path / "samples.npz", samples.split(64), 200)
     from_array = score.score(tmp_path / "samples.npz", against, **DIGITS)
     assert score.score(folder_of(samples, tmp_path / "images"), against, **DIGITS) == from_array
     network = features.load("digits-cnn-1")
@@ -76,7 +77,7 @@ def test_jpeg_is_warned_of(tmp_path: Path, numbers: Tensor, against: Path) -> No
 def test_a_reference_of_another_resolution_is_refused(
     tmp_path: Path, numbers: Tensor, against: Path
 ) -> None:
-    reference.write_array(tmp_path / "samples.npz", [numbers[:20, :, :8, :8]], 20)
+    write_array(tmp_path / "samples.npz", [numbers[:20, :, :8, :8]], 20)
     with pytest.raises(ValueError, match=r"samples.npz is 8 pixels wide, .*reference.npz 16"):
         score.score(tmp_path / "samples.npz", against, **DIGITS)
 
@@ -84,7 +85,7 @@ def test_a_reference_of_another_resolution_is_refused(
 def test_a_wrong_number_of_channels_is_refused(
     tmp_path: Path, numbers: Tensor, against: Path
 ) -> None:
-    reference.write_array(tmp_path / "samples.npz", [numbers[:20].expand(-1, 3, -1, -1)], 20)
+    write_array(tmp_path / "samples.npz", [numbers[:20].expand(-1, 3, -1, -1)], 20)
     with pytest.raises(ValueError, match="have 3 channels, not 1"):
         score.score(tmp_path / "samples.npz", against, **DIGITS)
 

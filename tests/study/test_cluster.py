@@ -92,8 +92,14 @@ hours = 0
 def test_a_table_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="models = 3 must be dict"):
         read_cluster(written(tmp_path, "models = 3"))
-    with pytest.raises(ValueError, match=r'models\."DiT-S/8" = 3 must be a table'):
-        read_cluster(written(tmp_path, 'models = {"DiT-S/8" = 3}'))
+    for value in ("3", "0", "false", '""', "[]"):
+        with pytest.raises(ValueError, match=r'models\."DiT-S/8" = .* must be a table'):
+            read_cluster(written(tmp_path, f'models = {{"DiT-S/8" = {value}}}'))
+
+
+def test_a_home_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="paths = .* a home that is not there in digits"):
+        read_cluster(written(tmp_path, 'paths = {digits = "~nosuchuser/x"}'))
 
 
 def test_the_example_is_right() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import tiny_protocol, tiny_run, tree
 
-from harness.base.files import append_lines, read_json, read_lines, write_json
+from harness.base.files import append_lines, read_json, write_json
 from harness.study import store as files
 from harness.study.store import Store
 
@@ -19,21 +19,43 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> Store:
     return Store(tmp_path / request.param)
 
 
-def test_a_torn_line_is_skipped_and_said(store: Store) -> None:
+def test_a_torn_line_is_skipped_and_reported(store: Store) -> None:
     run = tiny_run()
     first, second = store.run(run) / "log.000.jsonl", store.run(run) / "log.001.jsonl"
     append_lines(first, [{"start": 0}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}])
     with first.open("a") as file:
         file.write('{"step": 3, "lo')
     append_lines(second, [{"start": 1}, {"step": 2, "loss": 2.5}])
-    assert store.next_log(run).name == "log.002.jsonl"
-    lines, said = store.read_log(run)
-    assert [(line["step"], line["loss"]) for line in lines] == [
-        (1, 3.0),
-        (2, 2.5),
-    ]  # the latest attempt's
-    assert said == [f"{first}:5: damaged line skipped"]
-    assert read_lines(second)[1] == []
+    lines, warnings = store.read_log(run)
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 3.0), (2, 2.5)]
+    assert warnings == [f"{first}:5: damaged line skipped"]
+
+
+def test_lines_that_are_no_log_are_skipped_and_reported(store: Store) -> None:
+    path = store.next_log(tiny_run())
+    foreign: list[dict[str, object]] = [
+        {"note": "hello"},
+        {"start": "0"},
+        {"loss": 1.0},
+        {"step": "1", "loss": 1.0},
+        {"step": 1, "loss": [1.0]},
+        {"step": 1, "loss": None},
+        {"step": 1, "loss": 1.0, "1oss": 2.0},
+    ]
+    append_lines(path, [*foreign, {"step": 2, "loss": 1}, {"step": 3, "loss": 1.0, "mfu": None}])
+    lines, warnings = store.read_log(tiny_run())
+    assert [line["step"] for line in lines] == [2, 3]
+    assert warnings == [f"{path}: 7 lines that are no log of a training skipped"]
+
+
+def test_the_latest_attempt_counts_and_a_new_one_has_a_file_of_its_own(store: Store) -> None:
+    run = tiny_run()
+    for number in (998, 999, 1000):
+        append_lines(store.run(run) / f"log.{number}.jsonl", [{"step": 1, "loss": float(number)}])
+    (store.run(run) / "log.1.old.jsonl").touch()
+    assert store.read_log(run)[0] == [{"step": 1, "loss": 1000.0}]
+    store.logs(run)[0].unlink()
+    assert store.next_log(run).name == "log.1001.jsonl"
 
 
 def test_a_run_is_registered_once_and_another_under_its_id_is_refused(store: Store) -> None:

@@ -1,0 +1,189 @@
+"""What an evaluation needs, loaded and checked before anything is sampled."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from harness.base.errors import UserError
+from harness.base.files import read_json
+from harness.base.npz import image_side
+from harness.data import DATASETS
+from harness.data.index import read_index
+from harness.models.autoencoder import (
+    Decoder,
+    decoder_digest,
+    decoder_of,
+    encoder_digest,
+    identity,
+    load_vae,
+    to_uint8,
+)
+from harness.models.decoders import PUBLISHED_DECODERS, Published
+from harness.scoring import features, reference
+from harness.scoring.features import Extractor
+from harness.scoring.metrics import NEIGHBOURS
+from harness.scoring.reference import Reference
+from harness.scoring.sample import load_network
+from harness.spec import Protocol, Run
+from harness.study.cluster import Cluster
+from harness.study.store import Store
+from harness.study.tasks import Evaluate
+
+BATCH = 512  # images of the embedded digits in one forward of the extractor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the score of a checkpoint is made from; the digests say which files these were."""
+
+    net: nn.Module
+    checkpoint: str  # SHA-256 of the file of weights
+    decode: Decoder
+    decoder_digest: str  # "" for the identity
+    extractor: Extractor
+    reference: Reference
+
+
+def load_inputs(task: Evaluate, store: Store, cluster: Cluster, device: torch.device) -> Inputs:
+    """Everything that scoring needs, before anything is sampled.
+
+    Raises:
+        UserError: reference, extractor, decoder or weights are absent or do not fit.
+    """
+    run, protocol = task.run, task.protocol
+    extractor = load_extractor(protocol, cluster, device)
+    pixels = DATASETS[run.data].pixels
+    reference = load_reference(protocol, cluster, store, extractor, pixels)
+    decode, decoder = load_decoder(run, protocol, cluster, device)
+    refuse_mixed_decoders(protocol.decoder, decoder, store)
+    net, checkpoint = load_network(store, run, task.step, protocol.weights, device, cluster.compile)
+    return Inputs(net, checkpoint, decode, decoder, extractor, reference)
+
+
+@functools.lru_cache(maxsize=2)
+def cached_extractor(name: str, path: Path | None, device: str) -> Extractor:
+    return features.load(name, path, device)
+
+
+def load_extractor(protocol: Protocol, cluster: Cluster, device: torch.device) -> Extractor:
+    return cached_extractor(protocol.features, cluster.path(protocol.features), str(device))
+
+
+@functools.lru_cache(maxsize=2)
+def cached_reference(name: str, path: Path | None, extractor: Extractor) -> Reference:
+    if path is None:
+        from harness.data.digits import load
+
+        return reference.from_images(name, to_uint8(load()[0]).split(BATCH), extractor)
+    return reference.read(path, extractor)
+
+
+def load_reference(
+    protocol: Protocol, cluster: Cluster, store: Store, extractor: Extractor, pixels: int
+) -> Reference:
+    """The reference by name: from the cluster's paths, the store, or the embedded digits.
+
+    Raises:
+        UserError: there is none, its images are not `pixels` wide, or it is not the one the
+        protocol pins.
+    """
+    path = cluster.path(protocol.reference) or store.references() / f"{protocol.reference}.npz"
+    embedded = protocol.reference == "digits" and not path.exists()
+    if not embedded and not path.exists():
+        raise UserError(
+            f"reference {protocol.reference!r} is not at {path}: put ADM's npz there, set"
+            f" paths.{protocol.reference} in the cluster file, or make one with harness reference"
+        )
+    side = pixels if embedded else image_side(path)
+    if side not in (0, pixels):
+        raise UserError(
+            f"reference {protocol.reference!r} has {side} pixels a side, the samples {pixels}:"
+            " use one of that size"
+        )
+    found = cached_reference(protocol.reference, None if embedded else path, extractor)
+    if len(found.pool) <= NEIGHBOURS:
+        raise UserError(
+            f"reference {protocol.reference!r} holds {len(found.pool)} images, precision and recall"
+            f" need {NEIGHBOURS + 1}: take a file with statistics and images"
+        )
+    if protocol.reference_digest and not found.digest.startswith(protocol.reference_digest):
+        raise UserError(
+            f"reference {protocol.reference!r} has digest {found.digest[:12]}, the protocol wants"
+            f" {protocol.reference_digest}: use that file, or another protocol"
+        )
+    return found
+
+
+def load_decoder(
+    run: Run, protocol: Protocol, cluster: Cluster, device: torch.device
+) -> tuple[Decoder, str]:
+    """The decoder that a protocol names, on `device`, and its digest; "" for the identity.
+
+    Raises:
+        UserError: no such weights, or the latents were made by another encoder than this decoder's.
+    """
+    name, latents = protocol.decoder, cluster.path(run.data)
+    if name == "identity":
+        return identity, ""
+    vae = load_vae(name, cluster.path(name))
+    if latents is not None:
+        made, own = read_index(latents).vae, encoder_digest(vae)
+        if made["digest"] != own:
+            raise UserError(
+                f"decoder {name!r} has encoder {own[:12]}, the latents in {latents} were made by"
+                f" {made['digest'][:12]} ({made['name']}): set paths.{name} to its weights"
+            )
+    return decoder_of(vae, device), decoder_digest(vae)
+
+
+def refuse_mixed_decoders(name: str, digest: str, store: Store) -> None:
+    """Refuses a decoder that the scores of this store contradict; `digest` is "" for the identity.
+
+    Decoders share an encoder: latents do not show a path that leads to another one.
+
+    Raises:
+        UserError: they were decoded by other weights of this name, or by these under another name.
+    """
+    for other, seen in recorded_decoders(store).items() if digest else ():
+        if other == name and seen != digest:
+            raise UserError(
+                f"decoder {name!r} has digest {digest[:12]}, scores in {store.root} were decoded by"
+                f" {seen[:12]}: set paths.{name} to those weights, or score in another store"
+            )
+        if other != name and seen == digest:
+            raise UserError(
+                f"decoder {name!r} has digest {digest[:12]}, which is {other!r} in {store.root}:"
+                f" set paths.{name} to its own weights"
+            )
+
+
+def recorded_decoders(store: Store) -> dict[str, str]:
+    """Digests of decoders by name. One record of a protocol tells: each was compared when scored."""
+    found: dict[str, str] = {}
+    protocols: set[str] = set()
+    for path in sorted(store.records()):
+        if path.parent.name in protocols:
+            continue
+        with contextlib.suppress(UserError):  # a damaged record is collect's to report
+            record = read_json(path)
+            if isinstance(digest := record.get("decoder_digest"), str):
+                protocols.add(path.parent.name)
+                found.setdefault(str(record.get("protocol_fields", {}).get("decoder")), digest)
+    return found
+
+
+def decoder_warnings(
+    name: str, digest: str, published: Mapping[str, Published] = PUBLISHED_DECODERS
+) -> list[str]:
+    """A warning for a decoder that is not the published one, as far as that is known."""
+    known = published[name].digest if name in published else None
+    if known in (None, digest):
+        return []
+    return [f"decoder {name!r} has digest {digest[:12]}, the published one {str(known)[:12]}"]

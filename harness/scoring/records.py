@@ -1,0 +1,90 @@
+"""The record of an evaluation: the values of all shards, and where they come from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness.base.distributed import Rank
+from harness.base.files import atomic_write, read_json, write_json
+from harness.base.provenance import provenance
+from harness.base.tensors import load_tensors
+from harness.data import DATASETS
+from harness.data.index import incomplete
+from harness.scoring import features, metrics
+from harness.scoring.inputs import Inputs, decoder_warnings
+from harness.scoring.sample import labels
+from harness.spec import Protocol, Run
+from harness.study.store import SCHEMA, Store
+from harness.study.tasks import Evaluate
+
+# Beside digits these would take longer than sampling does, and nobody compares them across papers.
+INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
+
+
+def few_images(run: Run, store: Store) -> list[str]:
+    """A warning for a run that was trained on a part of its dataset."""
+    path = store.data(run)
+    notice = incomplete(run.data, read_json(path)["images"]) if path.exists() else ""
+    return [f"trained on {notice}"] if notice else []
+
+
+def metric_names(protocol: Protocol) -> list[str]:
+    """The metrics that a record of this protocol holds."""
+    every = protocol.features == "inception"
+    return [name for name in metrics.METRICS if every or name not in INCEPTION_ONLY]
+
+
+def write_record(
+    task: Evaluate,
+    store: Store,
+    shards: list[Path],
+    inputs: Inputs,
+    rank: Rank,
+    seconds: float,
+) -> None:
+    """Writes the preview and the record of a finished evaluation, then removes its shards."""
+    run, protocol = task.run, task.protocol
+    # Layer by layer: 50,000 images have 1 GB of features, and would have two for a moment.
+    gathered = {
+        n: torch.cat([load_tensors(shard, prefix=n)[n] for shard in shards])
+        for n in features.LAYERS
+    }
+    extractor, reference = inputs.extractor, inputs.reference
+    decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
+    record = {
+        "schema": SCHEMA,
+        "run": run.id,
+        "step": task.step,
+        "protocol": protocol.id,
+        "protocol_fields": protocol.canonical(),
+        "n": len(gathered["pool"]),
+        "values": metrics.values(gathered, reference, metric_names(protocol)),
+        "extractor": {"name": extractor.name, "digest": extractor.digest},
+        "reference": {"name": reference.name, "digest": reference.digest, "n": reference.n},
+        "checkpoint": inputs.checkpoint,
+        **decoder,
+        "warnings": [
+            *extractor.warnings,
+            *metrics.warnings(protocol.images, gathered["pool"].shape[1]),
+            *few_images(run, store),
+            *decoder_warnings(protocol.decoder, inputs.decoder_digest),
+        ],
+        "seconds": round(seconds, 3),
+        "world": rank.world,
+        **provenance(rank.device),
+    }
+    write_preview(store.preview(run, task.step, protocol), task, shards[0])
+    write_json(store.record(run, task.step, protocol), record, checksum=True)
+    shutil.rmtree(shards[0].parent)
+
+
+def write_preview(path: Path, task: Evaluate, shard: Path) -> None:
+    """Writes the first images of an evaluation, uint8 [N, H, W, C], and their labels [N]."""
+    images = load_tensors(shard, prefix="preview")["preview"].permute(0, 2, 3, 1).numpy()
+    shown = labels(task.protocol, DATASETS[task.run.data].classes, 0, len(images)).numpy()
+    with atomic_write(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, images=images, labels=shown)

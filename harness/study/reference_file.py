@@ -1,0 +1,91 @@
+"""What a reference npz holds, checked before it is used or a run is trained for it. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.base import npz
+from harness.base.errors import UserError
+from harness.base.npz import Array, Header
+
+# ADM's keys: mean and covariance of the pooled layer, and of the spatial one.
+STATISTICS = ("mu", "sigma", "mu_s", "sigma_s")
+# Numbers of the pooled and the spatial layer of each extractor.
+WIDTHS = {"inception": (2048, 2023), "digits-cnn-1": (64, 256)}
+ROUNDING = 1e-4  # of the largest variance: how far fp32 sums may leave a covariance from symmetric
+
+
+def read_statistics(path: Path, features: str) -> dict[str, Any]:
+    """The float64 STATISTICS of a file, with n_images and extractor_digest where it has them.
+
+    {} for a file without statistics: they are computed from its images.
+
+    Raises:
+        UserError: the file is damaged, or these are no statistics of the extractor `features`.
+    """
+    present = npz.keys(path)
+    absent = [key for key in STATISTICS if key not in present]
+    if len(absent) == len(STATISTICS):
+        return {}
+    if absent:
+        raise UserError(
+            f"{path} has no {', '.join(absent)}: take a whole file, or one without statistics"
+        )
+    pool, spatial = WIDTHS[features]
+    shapes = {"mu": (pool,), "sigma": (pool,) * 2, "mu_s": (spatial,), "sigma_s": (spatial,) * 2}
+    for key, shape in shapes.items():
+        check_header(path, key, npz.header(path, key), shape, features)
+    stored = npz.read_arrays(path, (*STATISTICS, "n_images", "extractor_digest"))
+    found: dict[str, Any] = {key: stored[key].astype(np.float64) for key in STATISTICS}
+    for key in STATISTICS:
+        if problem := array_problem(found[key]):
+            raise UserError(f"{key} of {path} {problem}: fetch or make it again")
+    if "n_images" in stored:
+        found["n_images"] = read_count(path, stored["n_images"])
+    if "extractor_digest" in stored:
+        found["extractor_digest"] = str(stored["extractor_digest"])
+    return found
+
+
+def check_header(path: Path, key: str, head: Header, shape: tuple[int, ...], features: str) -> None:
+    """Checks an array by its header: one of the wrong size is never read.
+
+    Raises:
+        UserError: it is no real number, or of another shape than the extractor gives.
+    """
+    npz.refuse_objects(path, key, head)
+    if head.dtype.kind != "f":
+        raise UserError(f"{key} of {path} is {head.dtype}, not float32 or float64: make it again")
+    if head.shape != shape:
+        raise UserError(
+            f"{key} of {path} has shape {head.shape}, {features} gives {shape}:"
+            " take statistics of that extractor"
+        )
+
+
+def array_problem(x: Array) -> str:
+    """What keeps a mean [D] or a covariance [D, D] from being one, or ""."""
+    if bad := int((~np.isfinite(x)).sum()):
+        return f"has {bad} numbers that are not finite"
+    if x.ndim == 1:
+        return ""
+    if (variance := float(np.diagonal(x).min())) < 0:
+        return f"has a variance of {variance:.3g}"
+    if (apart := float(np.abs(x - x.T).max())) > ROUNDING * float(np.diagonal(x).max()):
+        return f"is not symmetric, by {apart:.3g}"
+    return ""
+
+
+def read_count(path: Path, n: Array) -> int:
+    """The number of images behind the statistics.
+
+    Raises:
+        UserError: it is no positive whole number.
+    """
+    if n.shape != () or n.dtype.kind not in "iu" or n < 1:
+        value = " ".join(str(n).split())[:40]
+        raise UserError(f"n_images of {path} is {value}, not a number of images: make it again")
+    return int(n)
