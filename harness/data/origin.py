@@ -40,7 +40,7 @@ def read_origin(path: Path) -> Origin:
     fields = read_json(path)
     known = {field.name for field in dataclasses.fields(Origin)}
     wrong = sorted(fields.keys() - known) + sorted({"images", "digest"} - fields.keys())
-    wrong = [f"the fields {', '.join(wrong)}"] if wrong else problems(Origin(**fields), {})
+    wrong = [f"the fields {', '.join(wrong)}"] if wrong else problems(Origin(**fields))
     if wrong:
         raise UserError(
             f"{path} does not say which images the run is trained on ({'; '.join(wrong)}): if they"

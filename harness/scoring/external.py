@@ -18,7 +18,7 @@ from tqdm import tqdm
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
 from harness.base.images import JPEG, SUFFIXES, Unreadable, decode, inspect, read_file
-from harness.base.npz import image_shape, image_side
+from harness.base.npz import Array, image_shape, image_side
 from harness.base.text import aligned
 from harness.scoring import features, metrics, reference
 from harness.scoring.arrays import read_array
@@ -156,7 +156,7 @@ def decoded(files: list[Path], batch: int) -> Iterator[Tensor]:
         yield torch.from_numpy(images.reshape(*images.shape[:3], -1)).permute(0, 3, 1, 2)
 
 
-def pixels(file: Path) -> reference.Array:
+def pixels(file: Path) -> Array:
     try:
         return np.asarray(decode(read_file(file)))
     except Unreadable as fault:
