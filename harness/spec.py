@@ -122,7 +122,7 @@ class Protocol(Identity):
         refuse(f"Protocol({self.name})", problems(self) or self.sampler_problems())
 
     def sampler_problems(self) -> list[str]:
-        """DPM-Solver++ on all timesteps takes one of them twice, and divides by the distance: NaN."""
+        """DPM-Solver++ on all timesteps takes one of them twice and divides by the distance."""
         if self.sampler != "dpm-solver++" or self.sampling_steps < TIMESTEPS:
             return []
         return [

@@ -1,8 +1,7 @@
-"""What several test files share: Inception with random weights, and the digits as the extractor sees them."""
+"""What several test files share: Inception with random weights, and the digits as pixels."""
 
 from __future__ import annotations
 
-import io
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,26 +12,16 @@ from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from torch import Tensor, nn
 
 from harness.data import digits
-from harness.scoring.features import ADMInception
+from harness.scoring import features
 
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
-
-
-class Unloaded(ADMInception):
-    """The network before any weights are read."""
-
-    def load_state_dict(self, *_: object, **__: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state dict of Inception drawn so that activations keep their size through the layers."""
     torch.manual_seed(0)
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    network = Unloaded("inception", ["2048"], feature_extractor_weights_path=empty)
+    network = features.random_inception()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
@@ -53,7 +42,7 @@ def numbers() -> Tensor:
 
 @pytest.fixture
 def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Gives a disk of its own with these options of tmpfs; who may not mount has the test skipped."""
+    """Gives a disk of its own with these options of tmpfs; skips the test where none may mount."""
     folder = tmp_path / "mount"
 
     def made(options: str) -> Path:

@@ -62,6 +62,11 @@ def tiny_sweep(**fields: Any) -> Sweep:
     return Sweep(**given | fields)
 
 
+def only_training(steps: tuple[int, ...], **fields: Any) -> Sweep:
+    """The cheapest sweep without a score; `fields` are the run's."""
+    return tiny_sweep(steps=steps, runs=(tiny_run(**fields),), protocols=())
+
+
 def written(sweep: Sweep, folder: Path) -> Path:
     """The sweep as a file a user could have written: the repr of a dataclass is its constructor."""
     path = folder / "tiny.py"

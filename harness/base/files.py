@@ -51,17 +51,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes what killed writers left below `folder`: temporary files, and then empty folders.
+def remove_leftovers(folder: Path, pattern: str = ".*") -> None:
+    """Removes the temporary files that killed writers left in `folder`; an empty folder goes too.
 
-    Only for whoever holds the lock of the folder: the temporary file of a writer at work goes too.
+    Only for the holder of the lock over these files: those of a writer at work match as well.
     """
-    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds, then the folder
-        if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):  # it is not empty
-                path.rmdir()
-        elif path.name.startswith(".") and not path.name.startswith(".nfs"):  # NFS's own
+    for path in folder.glob(pattern):
+        if not path.is_dir() and not path.name.startswith(".nfs"):  # the file system's own
             path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is not empty, or not there
+        folder.rmdir()
 
 
 def write_json(path: Path, value: Mapping[str, Any], checksum: bool = False) -> None:

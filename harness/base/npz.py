@@ -19,7 +19,7 @@ import numpy as np
 from harness.base.errors import UserError
 
 Array = np.ndarray[Any, Any]
-# What zipfile and numpy raise on bytes that are no npz; RuntimeError: encrypted, ValueError: header.
+# What zipfile and numpy raise on bytes that are no npz. RuntimeError: encrypted members.
 DAMAGE = (
     OSError,
     EOFError,

@@ -10,6 +10,8 @@ import torch
 
 from harness.base.commit import commit
 
+# Dense bf16 operations a second, by the vendor's data sheets.
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 PACKAGES = ("torch", "diffusers", "torch-fidelity", "numpy")
 
 
@@ -18,6 +20,12 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def peak_speed(device: torch.device) -> float | None:
+    """Operations a second by the device's data sheet, where it is known."""
+    name = device_name(device)
+    return next((peak for chip, peak in PEAKS.items() if chip in name), None)
 
 
 def provenance(device: torch.device) -> dict[str, object]:

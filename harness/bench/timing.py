@@ -16,7 +16,7 @@ import torch
 
 from harness.base.errors import UserError
 from harness.base.files import claim, write_json
-from harness.base.provenance import device_name, provenance
+from harness.base.provenance import device_name, peak_speed, provenance
 from harness.base.text import aligned, duration, in_units, pace
 from harness.bench.workloads import Call, Item, works
 from harness.spec import Sweep
@@ -24,7 +24,6 @@ from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.speed import Speed, basis, measured
 from harness.study.store import Store
-from harness.training.loop import PEAKS
 
 WINDOWS = 5  # stretches of time whose median counts
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square product whose speed is called the matmul peak
@@ -97,7 +96,7 @@ def measure(
     times = timed(item.make(batch, part), device, seconds)
     speeds = [batch * item.forwards / t for t in times]
     rate = statistics.median(speeds)
-    sheet = next((top for chip, top in PEAKS.items() if chip in device_name(device)), None)
+    sheet = peak_speed(device)
     return {
         **dataclasses.asdict(item.work),
         "images_per_second": rate,

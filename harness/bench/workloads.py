@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,15 +17,15 @@ from harness.base.prefetch import prefetch
 from harness.data import DATASETS
 from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import features
-from harness.scoring.features import ADMInception, Extractor
+from harness.scoring.features import Extractor
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.study import cost, memory
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 from harness.study.speed import Work
-from harness.training.loop import draw
-from harness.training.step import new_learner, parts, stepper
+from harness.training.loop import make_batch
+from harness.training.step import microbatches, new_state, stepper
 
 SAMPLER_STEPS = 4  # that are timed; a protocol's time follows from its number of forwards
 AUTOENCODER_BATCH, IMAGES = (
@@ -102,11 +101,11 @@ def training(run: Run, cluster: Cluster, device: torch.device) -> Item:
 
     def make(batch: int, part: int) -> Call:
         mine, alone = settings(batch, part)
-        optimise = stepper(mine, new_learner(mine, device), alone, Rank(0, 1, device))
-        dataset, cuts = RandomLatents(run, device), parts(mine, alone, Rank(0, 1, device))
+        optimise = stepper(mine, new_state(mine, device), alone, Rank(0, 1, device))
+        dataset, cuts = RandomLatents(run, device), microbatches(mine, alone, Rank(0, 1, device))
         drawn = prefetch(
             (
-                draw(mine, dataset, device, step, *cut)
+                make_batch(mine, dataset, device, step, *cut)
                 for step in itertools.count(1)
                 for cut in cuts
             ),
@@ -159,9 +158,7 @@ def decoding(run: Run, device: torch.device) -> Item:
             autoencoder().save_pretrained(folder)
             decode = decoder_of(load_vae("ft-mse", Path(folder)), device)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
-        return torch.inference_mode()(
-            lambda: [to_uint8(decode(x)) for x in latents.split(part)]
-        )
+        return torch.inference_mode()(lambda: [to_uint8(decode(x)) for x in latents.split(part)])
 
     return Item(cost.autoencoder("decoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
 
@@ -203,12 +200,5 @@ def extractor_of(name: str, device: str) -> Extractor:
     if name != "inception":
         return features.load(name, device=device)
 
-    class Unloaded(ADMInception):
-        def load_state_dict(self, *_: object, **__: object) -> None:
-            pass
-
-    file = io.BytesIO()
-    torch.save({}, file)
-    file.seek(0)
-    network = Unloaded(name, ["2048", "logits_unbiased"], feature_extractor_weights_path=file)
-    return Extractor(name, "random", 3, 1008, device, network.to(device).eval())
+    network = features.random_inception().to(device).eval()
+    return Extractor(name, "random", 3, device, network)

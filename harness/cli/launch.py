@@ -30,7 +30,7 @@ from harness.launch.snapshot import snapshot
 from harness.launch.submit import Reconciled, submit
 from harness.launch.tickets import Line
 from harness.spec import Sweep
-from harness.study.checks import faults
+from harness.study.checks import problems
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -70,7 +70,7 @@ def launch(args: argparse.Namespace) -> int:
             " use --cluster local"
         )
     require_writable(store)
-    refuse(sweep.name, faults(sweep, missing(sweep, store), cluster))
+    refuse(sweep.name, problems(sweep, missing(sweep, store), cluster))
     remote = executor(cluster).REMOTE
     if remote and (kind := file_system(store.root)) in OF_ONE_MACHINE:
         print(

@@ -12,7 +12,7 @@ from harness.base.text import aligned, duration, in_units
 from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
 from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
-from harness.study.checks import faults, notices
+from harness.study.checks import problems, warnings
 from harness.study.cluster import Cluster
 from harness.study.plan import Cell, missing, orphans, survey, untouched
 from harness.study.speed import Speed, basis, known_speed
@@ -34,11 +34,11 @@ def plan(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     store = Store(Path(cluster.store))
     found = plan_json(sweep, store, cluster, args.on)
-    found["unfit"] = faults(sweep, missing(sweep, store), cluster)
-    found["notices"] = notices({run.data for run in sweep.runs}, cluster.path)
+    found["unfit"] = problems(sweep, missing(sweep, store), cluster)
+    found["notices"] = warnings({run.data for run in sweep.runs}, cluster.path)
     lines = [
         plan_text(found),
-        *(f"Before it can run: {fault}" for fault in found["unfit"]),
+        *(f"Before it can run: {problem}" for problem in found["unfit"]),
         *found["notices"],
     ]
     print(json.dumps(found, indent=1) if args.json else "\n".join(lines))

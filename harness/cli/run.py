@@ -37,7 +37,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from harness.launch.run import run_all
-    from harness.study.checks import faults
+    from harness.study.checks import problems
     from harness.study.plan import missing
 
     cluster, sweep = cluster_from(args), load_sweep(args.sweep)
@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     require_writable(store)
     tasks = missing(sweep, store)
     count = len(tasks)
-    refuse(sweep.name, faults(sweep, tasks, dataclasses.replace(cluster, nodes=1, gpus_per_node=0)))
+    alone = dataclasses.replace(cluster, nodes=1, gpus_per_node=0)
+    refuse(sweep.name, problems(sweep, tasks, alone))
     if not count:
         print(f"{sweep.name}: nothing is missing in {store.root}: nothing to do")
         return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.base.errors import Locked
-from harness.base.files import claim, is_whole
+from harness.base.files import claim
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Progress, Task, Train
@@ -49,7 +49,7 @@ def perform(
 
 def remaining(task: Train, store: Store) -> Train:
     """The steps that an earlier attempt did not reach: training goes on from the newest state."""
-    steps = (step for step in task.steps if not is_whole(store.ema(task.run, step)))
+    steps = (step for step in task.steps if not task.is_saved(store, step))
     return replace(task, steps=tuple(steps))
 
 

@@ -1,4 +1,4 @@
-"""Where each named VAE is published, and the digest of its decoder where that is known. No torch."""
+"""Where each named VAE is published, and the digest of its decoder where known. No torch."""
 
 from __future__ import annotations
 

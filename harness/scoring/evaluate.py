@@ -1,4 +1,4 @@
-"""One evaluation: images → features, shard by shard → a record. A finished shard is never repeated."""
+"""One evaluation: images → features, shard by shard → a record. Finished shards are kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images to features in one pass: Inception as ADM uses it, and a small CNN for the embedded digits."""
+"""Images to features in one pass: Inception as ADM uses it, a small CNN for the digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harness.base import torchvision_ops  # noqa: F401  # before torch-fidelity, which imports torchvision
+from harness.base import torchvision_ops  # noqa: F401  # before torch-fidelity imports torchvision
 from harness.base.errors import UserError
 from harness.base.files import sha256
 
@@ -24,15 +24,19 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import register_feature_extractor
 
+from harness.study.requirements import INCEPTION_SHA256, inception_path
+
 Features = dict[str, Tensor]
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"  # github.com/toshas/torch-fidelity/releases/tag/v0.2.0
 FROZEN = Path(__file__).with_name("digits_cnn_1.safetensors")
 DIGITS = "9ba98e60cc3b09b01ddb6c1c2bfa36518204616fe530adbb6dfdebcba0a0f2d3"
 LAYERS = ("pool", "spatial", "logits")  # FID, KID, precision and recall; sFID; Inception score
+INCEPTION_LAYERS = ["2048", "logits_unbiased"]  # torch-fidelity's names
 
 
 class ADMInception(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-fidelity has no types
-    """Inception of 2015-12-05 with the 7 x 17 x 17 numbers of sFID, which ADM reads off `mixed_6/conv` in NHWC order.
+    """Inception of 2015-12-05 with the 7 × 17 × 17 numbers of sFID.
+
+    ADM reads them off `mixed_6/conv` in NHWC order.
 
     Source: openai/guided-diffusion, evaluations/evaluator.py.
     """
@@ -50,7 +54,7 @@ class ADMInception(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-
 
 
 class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
-    """Features of 16 x 16 grey digits: 64 wide, 4 x 8 x 8 spatial (NHWC, as for sFID), 10 logits without bias."""
+    """Features of 16 × 16 grey digits: 64 wide, 4 × 8 × 8 spatial in NHWC, 10 logits, no bias."""
 
     def __init__(
         self, name: str, features_list: list[str], weights: Path | None = FROZEN, **_: object
@@ -59,7 +63,7 @@ class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
         self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.conv3 = nn.Conv2d(32, 32, 3, stride=2, padding=1)
-        self.pool = nn.Linear(32 * 4 * 4, 64)  # a mean over places told fewer digits apart
+        self.pool = nn.Linear(32 * 4 * 4, 64)  # a mean over positions separates fewer digits
         self.fc = nn.Linear(64, 10, bias=False)
         if weights is not None:
             self.load_state_dict(load_file(weights))
@@ -86,17 +90,34 @@ class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
 register_feature_extractor("digits-cnn-1", DigitsCNN)
 
 
-def _inception(path: Path) -> nn.Module:
-    """torch-fidelity would unpickle the file: give it bytes that we wrote ourselves after a weights-only load."""
+def inception(path: Path) -> ADMInception:
+    """Inception with the weights of a file.
+
+    torch-fidelity would unpickle the file: it gets bytes written here after a weights-only load.
+    """
     buffer = io.BytesIO()
     torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
     buffer.seek(0)
-    return ADMInception(
-        "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer
-    )
+    return ADMInception("inception", INCEPTION_LAYERS, feature_extractor_weights_path=buffer)
 
 
-def _digits(path: Path) -> nn.Module:
+class Unloaded(ADMInception):
+    """The network before any weights are read."""
+
+    def load_state_dict(self, *_: object, **__: object) -> None:
+        """Keeps the initial weights."""
+
+
+def random_inception() -> ADMInception:
+    """Inception with random weights, which nobody has to fetch to measure its speed."""
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    return Unloaded("inception", INCEPTION_LAYERS, feature_extractor_weights_path=empty)
+
+
+def digits_cnn(path: Path) -> DigitsCNN:
+    """The CNN of the digits with the weights of a file."""
     return DigitsCNN("digits-cnn-1", list(LAYERS), path)
 
 
@@ -108,25 +129,21 @@ class Row:
     file: Path
     digest: str
     channels: int
-    classes: int
 
 
 EXTRACTORS = {
-    "inception": Row(
-        _inception, Path(torch.hub.get_dir()) / f"checkpoints/{INCEPTION}", "6726825d", 3, 1008
-    ),
-    "digits-cnn-1": Row(_digits, FROZEN, DIGITS, 1, 10),
+    "inception": Row(inception, inception_path(), INCEPTION_SHA256, 3),
+    "digits-cnn-1": Row(digits_cnn, FROZEN, DIGITS, 1),
 }
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """uint8 images [N, channels, H, W] -> {"pool", "spatial", "logits"}: fp32 [N, ...] on the CPU."""
+    """uint8 images [N, channels, H, W] → {"pool", "spatial", "logits"}: fp32 [N, …] on the CPU."""
 
     name: str
     digest: str
     channels: int
-    classes: int
     device: str
     network: nn.Module
     warnings: tuple[str, ...] = ()
@@ -134,24 +151,20 @@ class Extractor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
-            wanted, got = (
-                f"uint8 images [N, {self.channels}, H, W]",
-                f"{images.dtype} {list(images.shape)}",
-            )
             raise UserError(
-                f"{self.name} reads {wanted}, not {got}: convert with clamp(127.5 x + 128, 0, 255)"
+                f"{self.name} reads uint8 images [N, {self.channels}, H, W], not {images.dtype}"
+                f" {list(images.shape)}: convert with clamp(127.5 x + 128, 0, 255)"
             )
-        with _full_precision(self.device):
-            plain = images.to(self.device).clone(
-                memory_format=torch.contiguous_format
-            )  # strides change the rounding
+        with full_precision(self.device):
+            moved = images.to(self.device)
+            plain = moved.clone(memory_format=torch.contiguous_format)  # strides change rounding
             features = self.network(plain)
         return {name: layer.float().cpu() for name, layer in zip(LAYERS, features, strict=True)}
 
 
 @contextmanager
-def _full_precision(device: str) -> Iterator[None]:
-    """cuDNN convolutions round to TF32 by default, and a caller may have asked for more of it or for autocast."""
+def full_precision(device: str) -> Iterator[None]:
+    """Turns TF32 and autocast off: cuDNN's convolutions round to TF32 by default."""
     backends: Any = torch.backends
     switches = (
         backends.cudnn.conv,
@@ -175,9 +188,11 @@ def load(
 ) -> Extractor:
     """The extractor `name`, its weights read from `weights` or from where they usually lie.
 
-    Raises ValueError before any work when the name is unknown, the file is absent or broken, or its
-    SHA-256 is not the published one; with `allow_other_digest` the latter becomes a warning kept in
+    With `allow_other_digest` weights that are not the published ones give a warning, kept in
     `Extractor.warnings`.
+
+    Raises:
+        UserError: an unknown name, an absent or broken file, or another SHA-256 than the published.
     """
     if name not in EXTRACTORS:
         raise UserError(f"extractor {name!r} is not one of {', '.join(EXTRACTORS)}")
@@ -188,10 +203,13 @@ def load(
             f"no weights of {name} at {path}: put {row.file.name} (SHA-256 {row.digest}...) there"
         )
     digest = sha256(path)
-    said = f"weights of {name} in {path.name} have SHA-256 {digest[:8]}..., not the published {row.digest[:8]}..."
+    problem = (
+        f"weights of {name} in {path.name} have SHA-256 {digest[:8]}..., not the published"
+        f" {row.digest[:8]}..."
+    )
     other = not digest.startswith(row.digest)
     if other and not allow_other_digest:
-        raise UserError(f"{said}: fetch the published file, or name another one on purpose")
+        raise UserError(f"{problem}: fetch the published file, or name another one on purpose")
     try:
         network = row.build(path).to(device).eval()
     except (
@@ -206,12 +224,18 @@ def load(
         raise UserError(
             f"{path} does not hold the weights of {name} ({reason}): fetch it again"
         ) from error
-    warnings = (f"{said}: values compare only with others from the same weights",) if other else ()
-    return Extractor(name, digest, row.channels, row.classes, device, network, warnings)
+    warnings = (
+        (f"{problem}: values compare only with others from the same weights",) if other else ()
+    )
+    return Extractor(name, digest, row.channels, device, network, warnings)
 
 
 def extract(images: Iterable[Tensor], extractor: Extractor) -> Features:
-    """All features of a stream of uint8 batches [N, C, H, W]: the images are dropped as they go."""
+    """All features of a stream of uint8 batches [N, C, H, W]; the images are not kept.
+
+    Raises:
+        UserError: there are none.
+    """
     parts = [extractor(batch) for batch in images]
     if not parts:
         raise UserError(f"{extractor.name}: no images to take features of")

@@ -28,11 +28,12 @@ from harness.models.autoencoder import (
 from harness.models.decoders import PUBLISHED_DECODERS, Published
 from harness.scoring import features, reference
 from harness.scoring.features import Extractor
-from harness.scoring.metrics import NEIGHBOURS
+from harness.scoring.neighbours import NEIGHBOURS
 from harness.scoring.reference import Reference
 from harness.scoring.sample import load_network
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
+from harness.study.requirements import absent_reference, reference_path, wrong_side
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
@@ -94,28 +95,20 @@ def load_reference(
         UserError: there is none, its images are not `pixels` wide, or it is not the one the
         protocol pins.
     """
-    path = cluster.path(protocol.reference) or store.references() / f"{protocol.reference}.npz"
-    embedded = protocol.reference == "digits" and not path.exists()
-    if not embedded and not path.exists():
-        raise UserError(
-            f"reference {protocol.reference!r} is not at {path}: put ADM's npz there, set"
-            f" paths.{protocol.reference} in the cluster file, or make one with harness reference"
-        )
-    side = pixels if embedded else image_side(path)
-    if side not in (0, pixels):
-        raise UserError(
-            f"reference {protocol.reference!r} has {side} pixels a side, the samples {pixels}:"
-            " use one of that size"
-        )
-    found = cached_reference(protocol.reference, None if embedded else path, extractor)
+    name, path = protocol.reference, reference_path(protocol.reference, cluster, store)
+    if path is not None and not path.exists():
+        raise UserError(absent_reference(name, path))
+    if path is not None and (side := image_side(path)) not in (0, pixels):
+        raise UserError(wrong_side(name, side, pixels))
+    found = cached_reference(name, path, extractor)
     if len(found.pool) <= NEIGHBOURS:
         raise UserError(
-            f"reference {protocol.reference!r} holds {len(found.pool)} images, precision and recall"
+            f"reference {name!r} holds {len(found.pool)} images, precision and recall"
             f" need {NEIGHBOURS + 1}: take a file with statistics and images"
         )
     if protocol.reference_digest and not found.digest.startswith(protocol.reference_digest):
         raise UserError(
-            f"reference {protocol.reference!r} has digest {found.digest[:12]}, the protocol wants"
+            f"reference {name!r} has digest {found.digest[:12]}, the protocol wants"
             f" {protocol.reference_digest}: use that file, or another protocol"
         )
     return found
@@ -165,7 +158,7 @@ def refuse_mixed_decoders(name: str, digest: str, store: Store) -> None:
 
 
 def recorded_decoders(store: Store) -> dict[str, str]:
-    """Digests of decoders by name. One record of a protocol tells: each was compared when scored."""
+    """Digests of decoders by name, from one record of each protocol: all were compared before."""
     found: dict[str, str] = {}
     protocols: set[str] = set()
     for path in sorted(store.records()):

@@ -1,4 +1,6 @@
-"""Makes digits.npz and the frozen weights of the digits extractor: `python -m harness.scoring.make_digits`."""
+"""Makes digits.npz and the frozen weights: `python -m harness.scoring.make_digits`."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -16,14 +18,17 @@ DIGITS = Path(digits.__file__).with_name("digits.npz")
 
 
 def write_digits() -> None:
-    """scikit-learn's 1,797 digits (UCI, optdigits): uint8 images [1797, 8, 8] in 0 ... 16, and uint8 labels."""
+    """Writes scikit-learn's 1,797 digits (UCI, optdigits).
+
+    uint8 images [1797, 8, 8] in 0 … 16, and uint8 labels.
+    """
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8).astype(np.uint8)
     np.savez_compressed(DIGITS, images=images, labels=labels.astype(np.uint8))
 
 
 def train(images: Tensor, labels: Tensor, epochs: int = 30, batch: int = 64) -> DigitsCNN:
-    """uint8 images [N, 1, 16, 16] and labels [N] -> the network, the same every time on one machine.
+    """Trains the network on uint8 images [N, 1, 16, 16] and labels [N]; repeatable on one machine.
 
     Shifts by a pixel teach it strokes rather than places: 98 % of unseen writers' digits instead of
     93.

@@ -54,7 +54,7 @@ class Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """Moments of [N, D], by blocks: 50,000 rows of Inception in float64, twice over, would be 1.6 GB."""
+    """Moments of [N, D], by blocks: two copies of 50,000 rows of Inception would be 1.6 GB."""
     return reduce(Moments.__add__, map(block_moments, torch.split(features, 4096)))
 
 
@@ -187,7 +187,7 @@ def reservoir(
 
 
 def write(path: Path, part: Part, extractor: Extractor) -> None:
-    """Writes ADM's npz, uncompressed; `n_images` and `extractor_digest` are added, and ADM ignores them."""
+    """Writes ADM's npz, uncompressed, with `n_images` and `extractor_digest`, which ADM ignores."""
     statistics = (part.pool.mean, part.pool.sigma, part.spatial.mean, part.spatial.sigma)
     named: dict[str, Any] = dict(zip(STATISTICS, statistics, strict=True))
     with atomic_write(path) as beside, beside.open("wb") as file:

@@ -91,14 +91,13 @@ def load_network(
 ) -> tuple[nn.Module, str]:
     """The trained network in eval mode, and the SHA-256 of the file it was read from.
 
-    `weights` is "ema", or "raw" while the training state is still there.
+    `weights` is "ema" or "raw".
 
     Raises:
         UserError: no such weights, those of another model, or a file replaced while it was read.
     """
-    path, prefix = (
-        (store.ema(run, step), "") if weights == "ema" else (store.state(run, step), "net.")
-    )
+    path = store.weights(run, step, weights)
+    prefix = "net." if path == store.state(run, step) else ""
     if not path.exists():
         raise UserError(
             f"{run.id} has no {weights} weights at step {step}: {path} is not there; train it again"

@@ -21,7 +21,7 @@ from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
-# The code between a seed and its features: a change there changes them, a change elsewhere does not.
+# The code between a seed and its features.
 CODE: tuple[ModuleType, ...] = (rng, dit, ddpm, autoencoder, sample, features)
 
 
@@ -71,5 +71,4 @@ def remove_temporary(task: Evaluate, store: Store) -> None:
     """Removes what killed writers of this evaluation left; its lock must be held."""
     record = store.record(task.run, task.step, task.protocol)
     remove_leftovers(store.shards(task.run, task.step, task.protocol))
-    for path in record.parent.glob(f".{record.stem}.*"):  # those of other steps are not ours
-        path.unlink(missing_ok=True)
+    remove_leftovers(record.parent, f".{record.stem}.*")  # those of other steps are not ours

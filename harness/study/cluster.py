@@ -1,4 +1,4 @@
-"""Cluster: where and how tasks run. It comes from a TOML file or flags, and enters no id. No torch."""
+"""Cluster: where and how tasks run, from a TOML file or flags. It enters no id. No torch."""
 
 from __future__ import annotations
 
@@ -103,11 +103,12 @@ class Cluster:
         return Path(self.paths[name]).expanduser() if name in self.paths else None
 
     def of(self, model: str, evaluates: bool) -> Cluster:
-        """The cluster as a task of this model has it: the table of evaluations has the last word."""
+        """The cluster as a task of this model has it; the table of evaluations comes last."""
         fields = self.models.get(model, {}) | (self.evaluate if evaluates else {})
         return dataclasses.replace(self, **fields, models={}, evaluate={}, follower={})
 
     def for_follower(self) -> Cluster:
+        """The cluster as the job of a follower has it."""
         return dataclasses.replace(
             self, **{**SMALL, **self.follower, "models": {}, "evaluate": {}, "follower": {}}
         )

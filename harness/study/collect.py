@@ -100,7 +100,7 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
         UserError: a record is whole and yet not that of its cell, or of a newer schema.
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
-    count, warnings = 0, []
+    count, warnings = 0, list[str]()
     with (
         csv_file(table, COLUMNS) as add_score,
         csv_file(out / f"{sweep.name}_log.csv", LOG_COLUMNS) as add_line,
@@ -145,7 +145,7 @@ def collect_run(
                 count += 1
     lines = merged(attempts)
     for line in lines:
-        add_line(shared | line)
+        add_line({**shared, **line})
     absent = gaps(lines, max([scored, *store.steps(run)[-1:]]))
     return count, [
         *warnings,

@@ -120,7 +120,8 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
     shards = max(
         (FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0
     )  # of one in progress
-    disk = BYTES * parameters(run) * (scored_steps + STATE_COPIES * STATES_KEPT) + shards
+    copies = scored_steps * len(cell.weights) + STATE_COPIES * STATES_KEPT
+    disk = BYTES * parameters(run) * copies + shards
     return Cost(
         hours(images, training(run), speed) if images else 0.0,
         sum(part.sample_hours for part in parts),

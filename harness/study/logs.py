@@ -1,4 +1,4 @@
-"""Training logs: the lines of all attempts as one, what is absent from them, and what changed. No torch."""
+"""Training logs: the lines of all attempts merged, their gaps, and versions that changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes on one device before a launch, in closed form: what training and sampling hold at their peak. No torch."""
+"""Peak bytes of training and sampling on one device, in closed form. No torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def training(run: Run, cluster: Cluster) -> float:
     Every rank holds all weights: with EMA, moments and gradients that is 20 bytes a parameter, 13.5
     GB for the paper's largest model. So DDP is enough, and sharding the state (FSDP) would save
     little. What does not fit is activations, 0.67 GB an image of XL/2 in fp32: a smaller microbatch
-    mends it at no cost, recomputing them costs a third forward.
+    fixes it at no cost, recomputing them costs a third forward.
     """
     share = -(-run.batch_size // cluster.ranks)
     part = min(share, cluster.microbatch)
@@ -77,9 +77,9 @@ def estimate(run: Run, protocols: Iterable[Protocol], cluster: Cluster) -> Memor
     return Memory(training(run, cluster.of(run.model, False)), scored)
 
 
-def unfit(sweep: Sweep, cluster: Cluster) -> list[str]:
+def problems(sweep: Sweep, cluster: Cluster) -> list[str]:
     """Every run that does not fit into `cluster.gpu_memory_gb`, and the microbatch that does."""
-    found = []
+    found: list[str | None] = []
     for run in {kind(run): run for run in sweep.runs}.values():
         trains, scores = (cluster.of(run.model, evaluates) for evaluates in (False, True))
         found.append(too_large(run.id, "training", "microbatch", trains, partial(training, run)))
@@ -87,13 +87,13 @@ def unfit(sweep: Sweep, cluster: Cluster) -> list[str]:
             found.append(
                 too_large(run.id, p.name, "sampling_batch", scores, partial(sampling, run, p))
             )
-    return [fault for fault in found if fault]
+    return [problem for problem in found if problem]
 
 
 def too_large(
     run: str, task: str, field: str, cluster: Cluster, peak: Callable[[Cluster], float]
 ) -> str | None:
-    """The fault in words where the peak is more than the device has; halves `field` until it is not."""
+    """The problem of a peak beyond the device, with the half, quarter … of `field` that fits."""
     size, batch = cluster.gpu_memory_gb, getattr(cluster, field)
     if size is None or (needed := gigabytes(peak(cluster))) <= size:
         return None
@@ -104,7 +104,8 @@ def too_large(
     remedy = (
         f"set {field} = {first}" if (first := next(fits, 0)) else "it needs a GPU with more memory"
     )
-    return f"{task} of {run} takes about {needed:.0f} GB at {field} = {batch}, a GPU has {size:g} GB: {remedy}"
+    takes = f"{task} of {run} takes about {needed:.0f} GB at {field} = {batch}"
+    return f"{takes}, a GPU has {size:g} GB: {remedy}"
 
 
 def gigabytes(peak: float) -> float:

@@ -1,4 +1,4 @@
-"""The heart: missing(sweep, store) compares the wish with the files and names every task and why. No torch."""
+"""missing(sweep, store): the tasks a sweep lacks in a store, each with its reason. No torch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Cell:
     checkpoints: tuple[int, ...]  # wanted steps whose weights are there and whole
     scores: int  # wanted scores that are there
     tasks: tuple[Task, ...]
+    weights: tuple[str, ...]  # kinds that a wanted step keeps
 
     @property
     def state(self) -> str:
@@ -47,18 +48,24 @@ def missing(sweep: Sweep, store: Store) -> list[Task]:
 
 
 def orphans(sweep: Sweep, store: Store) -> list[str]:
-    """Runs of the store that the sweep does not ask for: another sweep's, or left by an earlier version of this one."""
+    """Runs of the store that the sweep does not ask for, such as another sweep's."""
     return sorted(store.run_ids() - {run.id for run in sweep.runs})
 
 
+def weights_scored(sweep: Sweep) -> tuple[str, ...]:
+    """Which weights a checkpoint of the sweep has: the EMA, and the raw ones if a protocol asks."""
+    raw = any(protocol.weights == "raw" for protocol in sweep.protocols)
+    return ("ema", "raw") if raw else ("ema",)
+
+
 def untouched(run: Run, sweep: Sweep) -> Cell:
-    train = Train(run, sweep.steps, 0, "never trained")
+    train = Train(run, sweep.steps, 0, "never trained", weights_scored(sweep))
     waiting = [
         Evaluate(run, s, p, False, "no checkpoint yet")
         for s in sweep.steps
         for p in sweep.protocols
     ]
-    return Cell(run, False, 0, (), 0, (train, *waiting))
+    return Cell(run, False, 0, (), 0, (train, *waiting), train.weights)
 
 
 def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
@@ -68,25 +75,30 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
         UserError: another run lies under its id.
     """
     store.registered(run)
-    steps = store.steps(run)
-    there = [step for step in steps if step in sweep.steps]
-    whole = {step for step in there if is_whole(store.ema(run, step))}
-    damaged = {step for step in there if store.ema(run, step).exists()} - whole
+    steps, kinds = store.steps(run), weights_scored(sweep)
+    wanted = [step for step in steps if step in sweep.steps]
+    whole = {k: {s for s in wanted if is_whole(store.weights(run, s, k))} for k in kinds}
+    damaged = {s for s in wanted if store.ema(run, s).exists()} - whole["ema"]
     records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
     unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if not records[p.id].get(s)]
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    needless = set(sweep.steps) - {s for s, _ in unscored} if sweep.protocols else set()
-    absent = [s for s in sweep.steps if s not in whole and (s in damaged or s not in needless)]
+    needed: dict[int, set[str]] = {s: set() if sweep.protocols else {"ema"} for s in sweep.steps}
+    for s in damaged:
+        needed[s].add("ema")
+    for s, p in unscored:
+        needed[s] |= {"ema", p.weights}
+    absent = [s for s in sweep.steps if any(s not in whole[kind] for kind in needed[s])]
     tasks: list[Task] = []
     if absent:
         resume = newest(run, store, absent[0])
-        reason = train_reason(absent, damaged, resume, bool(steps))
-        tasks.append(Train(run, tuple(absent), resume, reason))
-    for step, protocol in unscored:
-        reason = evaluate_reason(step in whole, step in records[protocol.id])
-        tasks.append(Evaluate(run, step, protocol, step in whole, reason))
+        reason = train_reason(absent, damaged, whole["ema"], resume, bool(steps))
+        tasks.append(Train(run, tuple(absent), resume, reason, kinds))
+    for s, p in unscored:
+        ready = s in whole[p.weights]
+        tasks.append(Evaluate(run, s, p, ready, evaluate_reason(ready, s in records[p.id])))
     scores = len(sweep.steps) * len(sweep.protocols) - len(unscored)
-    return Cell(run, True, newest(run, store), tuple(sorted(whole)), scores, tuple(tasks))
+    there = tuple(sorted(whole["ema"]))
+    return Cell(run, True, newest(run, store), there, scores, tuple(tasks), kinds)
 
 
 def newest(run: Run, store: Store, limit: int | None = None) -> int:
@@ -95,11 +107,17 @@ def newest(run: Run, store: Store, limit: int | None = None) -> int:
     return next((step for step in steps if is_whole(store.state(run, step))), 0)
 
 
-def train_reason(absent: list[int], damaged: set[int], resume: int, begun: bool) -> str:
-    """Why these steps are trained, and from where."""
-    torn = [step for step in absent if step in damaged]
+def train_reason(
+    absent: list[int], damaged: set[int], whole: set[int], resume: int, begun: bool
+) -> str:
+    """Why these steps are trained, and from where; `whole` are the steps whose EMA is there."""
     steps = ", ".join(map(str, absent))
-    first = f"checkpoint {torn[0]} is truncated" if torn else f"no checkpoint at {steps}"
+    if torn := [step for step in absent if step in damaged]:
+        first = f"checkpoint {torn[0]} is truncated"
+    elif whole.issuperset(absent):
+        first = f"no raw weights at {steps}"
+    else:
+        first = f"no checkpoint at {steps}"
     if resume:
         return f"{first}; goes on from {resume}"
     return f"{first}; {'starts over' if begun else 'no checkpoint to go on from'}"

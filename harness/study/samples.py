@@ -1,4 +1,4 @@
-"""The first images of every model at one step, for Figure 7: results/<sweep>_samples.npz. No torch."""
+"""The first images of every model at one step: results/<sweep>_samples.npz. No torch."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def measured(path: Path) -> dict[str, Any]:
 
 
 def kind_of(cluster: Cluster) -> str | None:
-    """Whether the cluster's tasks run on CPUs or GPUs; None where it is found out when they begin."""
+    """Whether the cluster's tasks run on CPUs or GPUs; None where that shows when they begin."""
     if cluster.executor == "slurm":
         return "cuda" if cluster.gpus_per_node else "cpu"
     return None if cluster.device == "auto" else cluster.device

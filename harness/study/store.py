@@ -55,8 +55,22 @@ class Store:
         return self.run(run) / "checkpoints" / f"{step:07d}"
 
     def ema(self, run: Run, step: int) -> Path:
-        """The weights that are scored; kept."""
+        """The averaged weights of a scored step; kept."""
         return self.checkpoint(run, step) / "ema.safetensors"
+
+    def raw(self, run: Run, step: int) -> Path:
+        """The weights as trained of a scored step, where a protocol scores them; kept."""
+        return self.checkpoint(run, step) / "raw.safetensors"
+
+    def weights(self, run: Run, step: int, kind: str) -> Path:
+        """The file that a protocol with these `weights`, "ema" or "raw", scores.
+
+        Without raw.safetensors it is the state, which has the raw weights too, as `net.*`.
+        """
+        if kind == "ema":
+            return self.ema(run, step)
+        raw = self.raw(run, step)
+        return raw if raw.exists() else self.state(run, step)
 
     def state(self, run: Run, step: int) -> Path:
         """All that resuming needs; only the newest two are kept."""
@@ -160,7 +174,8 @@ class Store:
             names = sorted(written.keys() | fields.keys())
             differ = ", ".join(name for name in names if written.get(name) != fields.get(name))
             raise UserError(
-                f"{path} is another run than {run.id} (they differ in {differ}): move that folder away"
+                f"{path} is another run than {run.id} (they differ in {differ}):"
+                " move that folder away"
             )
         return True
 

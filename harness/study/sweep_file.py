@@ -1,4 +1,4 @@
-"""A sweep by name or path → its SWEEP; what is wrong with the file is told in one line."""
+"""A sweep by name or path → its SWEEP; a problem of the file is one line."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
 def load_sweep(name: str) -> Sweep:
-    """
+    """Runs a sweep's file.
+
     Raises:
-        ValueError: no such file, a file that does not run, or one that defines no SWEEP.
+        UserError: no such file, a file that does not run, or one that defines no SWEEP.
     """
     path = Path(name) if name.endswith(".py") else SWEEPS / f"{name}.py"
     if not path.is_file():
         known = sorted(p.stem for p in SWEEPS.glob("*.py") if not p.stem.startswith("_"))
         near = difflib.get_close_matches(path.stem, known, 1, cutoff=0)
         raise UserError(
-            f"no sweep {name!r}: did you mean {', '.join(near)}? There are {', '.join(known)}, or a path to a .py file"
+            f"no sweep {name!r}: did you mean {', '.join(near)}? There are {', '.join(known)},"
+            " or a path to a .py file"
         )
     try:
-        found = runpy.run_path(str(path)).get("SWEEP")
+        sweep = runpy.run_path(str(path)).get("SWEEP")
     except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}: mend the sweep file") from None
-    except (Exception, SystemExit) as error:  # the user's code: whatever it raises is told
+        raise UserError(f"{path}:{error.lineno}: {error.msg}: fix the sweep file") from None
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         line = next(
             (
                 f.lineno
@@ -41,11 +43,11 @@ def load_sweep(name: str) -> Sweep:
         kind = (
             ""
             if isinstance(error, ValueError)
-            else f" ({type(error).__name__}): mend the sweep file"
+            else f" ({type(error).__name__}): fix the sweep file"
         )
         raise UserError(f"{path}:{line}: {' '.join(str(error).split())}{kind}") from None
-    if not isinstance(found, Sweep):
+    if not isinstance(sweep, Sweep):
         raise UserError(
-            f"{path} defines no SWEEP (found {type(found).__name__}): write SWEEP = Sweep(...)"
+            f"{path} defines no SWEEP (found {type(sweep).__name__}): write SWEEP = Sweep(...)"
         )
-    return found
+    return sweep

@@ -1,4 +1,4 @@
-"""Tasks: what a store still lacks. Each knows its id, size, lock, result and resources. No torch."""
+"""Tasks: what a store still lacks, each with its id, size, lock, result and resources."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ Progress = Callable[[str, float], None]  # a line of news, and the share of the 
 
 @dataclass(frozen=True)
 class Train:
-    """Train `run` until the last of `steps`, leaving a checkpoint at each."""
+    """Train `run` until the last of `steps`, leaving these `weights` at each to be scored."""
 
     run: Run
     steps: tuple[int, ...]
     start: int
     reason: str
+    weights: tuple[str, ...] = ("ema",)
 
     @property
     def id(self) -> str:
@@ -46,7 +47,11 @@ class Train:
         return store.train_claim(self.run)
 
     def is_done(self, store: Store) -> bool:
-        return all(is_whole(store.ema(self.run, step)) for step in self.steps)
+        return all(self.is_saved(store, step) for step in self.steps)
+
+    def is_saved(self, store: Store, step: int) -> bool:
+        """Whether all weights that are scored at `step` are there."""
+        return all(is_whole(store.weights(self.run, step, kind)) for kind in self.weights)
 
     def position(self, store: Store) -> int:
         """Where the next attempt begins: a step."""
@@ -91,7 +96,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Encode:
-    """Turn the images at `source` into latents of `data` in the folder `out`, by `vae`'s encoder."""
+    """Encode the images at `source` as latents of `data` in the folder `out`, by `vae`."""
 
     source: str
     out: str
@@ -155,8 +160,9 @@ def from_json(fields: Mapping[str, Any]) -> Task:
         for name, part in (("run", Run), ("protocol", Protocol)):
             if name in given:
                 given[name] = part(**given[name])
-        if isinstance(given.get("steps"), list):
-            given["steps"] = tuple(given["steps"])
+        for name in ("steps", "weights"):
+            if isinstance(given.get(name), list):
+                given[name] = tuple(given[name])
         task = kind(**given) if kind else None
     except TypeError as error:  # of a constructor: a field it lacks or does not know
         raise UserError(

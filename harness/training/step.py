@@ -18,13 +18,12 @@ from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 
-Drawn = Iterator[
-    tuple[Tensor, ...]
-]  # (x0, t, y, noise) of diffusion.losses, part after part, batch after batch
+# (x0, t, y, noise) of diffusion.losses: the microbatches of each batch, batch after batch.
+Batches = Iterator[tuple[Tensor, ...]]
 
 
-class Learner(NamedTuple):
-    """What a step changes; all ranks have the same."""
+class TrainState(NamedTuple):
+    """What a step changes; the same on all ranks."""
 
     net: nn.Module
     ema: nn.Module
@@ -32,35 +31,37 @@ class Learner(NamedTuple):
 
 
 def new_network(run: Run) -> nn.Module:
-    """The network as the run's seed initialises it: on the CPU, so that every device starts alike."""
+    """Builds the network as the run's seed initialises it: on the CPU, alike for every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.seed("weights", run.seed))
         return network(run)
 
 
-def new_learner(run: Run, device: torch.device) -> Learner:
-    """Network, EMA and optimizer at step 0."""
+def new_state(run: Run, device: torch.device) -> TrainState:
+    """Builds network, EMA and optimizer at step 0."""
     net = new_network(run).to(device)
     ema = copy.deepcopy(net).requires_grad_(False)
     weights = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True
     )
-    return Learner(net, ema, optimizer)
+    return TrainState(net, ema, optimizer)
 
 
-def parts(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]]:
-    """This rank's slots low … high of a batch, cut into as many forwards as the memory asks for."""
+def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]]:
+    """Cuts this rank's slots of a batch into spans low … high of at most cluster.microbatch."""
     low, high = rank.share(run.batch_size)
     return [(a, min(high, a + cluster.microbatch)) for a in range(low, high, cluster.microbatch)]
 
 
-def stepper(run: Run, learner: Learner, cluster: Cluster, rank: Rank) -> Callable[[Drawn], Tensor]:
-    """A function that does one step on the batch it is given; it returns this rank's part of (mse, vb, gradient norm).
+def stepper(
+    run: Run, state: TrainState, cluster: Cluster, rank: Rank
+) -> Callable[[Batches], Tensor]:
+    """Returns a function that takes the microbatches of one batch and does one step.
 
-    The mean over ranks is the batch's. It takes the next len(parts(…)) parts.
+    It returns this rank's part of (mse, vb, gradient norm); the mean over ranks is the batch's.
     """
-    net, ema, optimizer = learner
+    net, ema, optimizer = state
     torch.set_float32_matmul_precision("highest" if run.precision == "fp32" else "high")
     autocast = torch.autocast(rank.device.type, torch.bfloat16, enabled=run.precision == "bf16")
     module = torch.compile(net) if cluster.compile else net
@@ -70,20 +71,18 @@ def stepper(run: Run, learner: Learner, cluster: Cluster, rank: Rank) -> Callabl
         e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad
     ]
     table = diffusion.linear_schedule().table(rank.device)
-    last = len(parts(run, cluster, rank)) - 1
+    count = len(microbatches(run, cluster, rank))
 
-    def step(drawn: Drawn) -> Tensor:
+    def step(batches: Batches) -> Tensor:
         values = torch.zeros(3, device=rank.device)
-        for k in range(last + 1):
-            x0, *rest = next(drawn)
-            with (
-                contextlib.nullcontext() if k == last or rank.world == 1 else forward.no_sync(),
-                autocast,
-            ):
+        for k in range(count):
+            x0, *rest = next(batches)
+            # Gradients are exchanged once, with the last microbatch.
+            exchange = rank.world == 1 or k == count - 1
+            with contextlib.nullcontext() if exchange else forward.no_sync(), autocast:
                 losses = diffusion.losses(forward, table, x0, *rest)
-            mean = torch.stack(losses).mean(dim=1) * (
-                len(x0) * rank.world / run.batch_size
-            )  # ranks are averaged
+            share = len(x0) * rank.world / run.batch_size  # times world: ranks are averaged
+            mean = torch.stack(losses).mean(dim=1) * share
             mean.sum().backward()
             values[:2] += mean.detach()
         values[2] = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])

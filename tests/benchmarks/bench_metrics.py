@@ -1,4 +1,4 @@
-"""What the metrics cost: `python tests/benchmarks/bench_metrics.py [rows]` prints seconds, memory and ratios."""
+"""What the metrics cost in seconds and GB: `python tests/benchmarks/bench_metrics.py [rows]`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from harness.scoring import metrics
+from harness.scoring.neighbours import precision_recall
+from harness.scoring.parity import precision_recall_fp16
 from harness.scoring.reference import moments
 
 # isort: split
@@ -24,7 +26,7 @@ def seconds(task: Callable[[], float]) -> tuple[float, float]:
 
 
 def distance(rounds: int = 3, width: int = 2048) -> None:
-    """FID distance with a spectrum that falls off like Inception's; turns taken, since a machine is rarely idle."""
+    """FID distance with a spectrum like Inception's, in turns, since a machine is rarely idle."""
     draw = torch.Generator().manual_seed(0)
     mixing = (
         torch.randn(width, width, generator=draw) * torch.exp(-torch.arange(width) / 400)[:, None]
@@ -43,7 +45,8 @@ def distance(rounds: int = 3, width: int = 2048) -> None:
         )
     own, other = (float(np.median([took for took, _ in runs])) for runs in (ours, theirs))
     print(
-        f"FID distance, d = {width}   ours {own:.2f} s   torch-fidelity {other:.2f} s   ratio {other / own:.1f}",
+        f"FID distance, d = {width}   ours {own:.2f} s   torch-fidelity {other:.2f} s"
+        f"   ratio {other / own:.1f}",
         end="",
     )
     print(f"   relative difference {abs(ours[0][1] / theirs[0][1] - 1):.1e}")
@@ -53,10 +56,11 @@ def pairs(rows: int, others: int = 10_000, width: int = 2048) -> None:
     """Precision and recall; the peak is of the whole process, features included."""
     draw = torch.Generator().manual_seed(0)
     generated, real = (torch.randn(n, width, generator=draw) for n in (rows, others))
-    for name in ("precision_recall", "precision_recall_fp16"):
-        took, value = seconds(lambda name=name: getattr(metrics, name)(generated, real))  # type: ignore[misc]
+    for compute in (precision_recall, precision_recall_fp16):
+        took, value = seconds(lambda compute=compute: compute(generated, real))  # type: ignore[misc]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"{name:<22}{rows} x {others}   {took:.0f} s   peak {peak:.2f} GB   {value}")
+        name = f"{compute.__name__:<22}{rows} x {others}"
+        print(f"{name}   {took:.0f} s   peak {peak:.2f} GB   {value}")
 
 
 if __name__ == "__main__":

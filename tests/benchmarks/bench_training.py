@@ -22,7 +22,7 @@ from harness.objectives import TIMESTEPS
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops
-from harness.training.step import new_learner, stepper
+from harness.training.step import new_state, stepper
 
 
 def batch(run: Run, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -36,7 +36,7 @@ def ours(run: Run, device: torch.device, compiled: bool) -> Step:
     """harness.training.step as harness.training.loop calls it."""
     keep_freed_memory()
     drawn = itertools.repeat(batch(run, device))
-    optimise = stepper(run, new_learner(run, device), Cluster(compile=compiled), Rank(0, 1, device))
+    optimise = stepper(run, new_state(run, device), Cluster(compile=compiled), Rank(0, 1, device))
     return lambda: optimise(drawn)
 
 

@@ -102,7 +102,7 @@ ONE = "[Run(model='DiT-S/2')]"
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("SWEEP = (", r"x\.py:1: '\(' was never closed: mend the sweep file"),
+        ("SWEEP = (", r"x\.py:1: '\(' was never closed: fix the sweep file"),
         ("", r"x\.py defines no SWEEP \(found NoneType\): write SWEEP = Sweep\(\.\.\.\)"),
         ("SWEEP = 3", r"defines no SWEEP \(found int\)"),
         ("\n1 / 0", r"x\.py:2: division by zero \(ZeroDivisionError\)"),

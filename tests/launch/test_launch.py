@@ -20,7 +20,7 @@ from harness.launch.logs import last_error, log_text
 from harness.launch.outcomes import tries
 from harness.launch.submit import exhausted
 from harness.launch.tickets import SchedulerUnavailable
-from harness.study.checks import uneven
+from harness.study.checks import batch_problems
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -274,7 +274,7 @@ def test_gpus_must_divide_every_batch() -> None:
     cluster = Cluster(
         executor="slurm", nodes=2, gpus_per_node=4, models={"mini-DiT-B/8": {"gpus_per_node": 2}}
     )
-    assert uneven(tasks, cluster) == [
+    assert batch_problems(tasks, cluster) == [
         "nodes × gpus_per_node = 8 does not divide the batch of 12 of mini-DiT-B/4, mini-DiT-S/4: ask for 6"
     ]
 

@@ -56,9 +56,11 @@ def test_one_name_is_one_decoder_within_a_store(tmp_path: Path) -> None:
     (store.record(RUN, 30, Protocol(name="p"))).write_text("{")
     for name in ("ft-mse", "ft-ema"):
         refuse_mixed_decoders(name, {"ft-mse": "a", "ft-ema": "b"}[name] * 64, store)
-    with pytest.raises(UserError, match="'ft-mse' has digest b{12}, .* by a{12}: set paths.ft-mse"):
+    with pytest.raises(
+        UserError, match=r"'ft-mse' has digest b{12}, .* by a{12}: set paths.ft-mse"
+    ):
         refuse_mixed_decoders("ft-mse", "b" * 64, store)
-    with pytest.raises(UserError, match="'ft-ema' has digest a{12}, which is 'ft-mse' in"):
+    with pytest.raises(UserError, match=r"'ft-ema' has digest a{12}, which is 'ft-mse' in"):
         refuse_mixed_decoders("ft-ema", "a" * 64, store)
     refuse_mixed_decoders("identity", "", store)
 

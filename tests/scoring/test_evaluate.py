@@ -1,4 +1,4 @@
-"""Scores: of (checkpoint, protocol) alone, never of how the work was cut; and refused before any sampling."""
+"""Scores: of (checkpoint, protocol) alone, never of how the work was cut, and never of damage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,13 @@ from helpers import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.base.distributed import Interrupted, Rank, Stop, stop_on_signal
+from harness.base.distributed import (
+    Interrupted,
+    Rank,
+    Stop,
+    process_group,  # noqa: F401  # for the script of a rank
+    stop_on_signal,
+)
 from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
 from harness.base.npz import image_shape
@@ -98,7 +104,7 @@ with process_group("cpu") as rank:
     with pytest.raises(Interrupted):
         scoring.evaluate(task(SHARDS), store, Cluster(), rank, stop, lambda *_: None)
     print(len(list(store.shards(RUN, 10, SHARDS).iterdir())))
-do(task(SHARDS), store)
+    scoring.evaluate(task(SHARDS), store, Cluster(), rank, Stop(), lambda *_: None)
 """
 
 
@@ -441,7 +447,7 @@ def test_samples_that_are_not_finite_are_refused_and_not_scored_as_black(
 
 
 def test_guidance_that_overflows_is_refused(store: Store) -> None:
-    with pytest.raises(UserError, match="of 64 latents of .* are not finite: .*less guidance"):
+    with pytest.raises(UserError, match=r"of 64 latents of .* are not finite: .*less guidance"):
         do(task(tiny_protocol(guidance=1e30)), store)
 
 

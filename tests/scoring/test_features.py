@@ -1,4 +1,4 @@
-"""Extractors: one pass for all layers, the digest of their weights, full precision, safe loading."""
+"""Extractors: one pass for all layers, a digest of the weights, full precision, safe loading."""
 
 from __future__ import annotations
 

@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.base.errors import UserError
+from harness.base.npz import Array
 from harness.scoring import metrics
 from harness.scoring.features import Features
-from harness.scoring.reference import Array, Moments, Reference, moments
+from harness.scoring.neighbours import precision_recall
+from harness.scoring.parity import fp16_distances, precision_recall_fp16
+from harness.scoring.reference import Moments, Reference, moments
 
 # isort: split
 from torch_fidelity.metric_fid import fid_statistics_to_metric
@@ -166,56 +170,54 @@ def by_hand(generated: Tensor, real: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 def test_precision_and_recall_by_brute_force(offset: float) -> None:
     generated, real = normal(150, 12) * 0.8 + offset, normal(130, 12, seed=1) + offset
-    assert metrics.precision_recall(generated, real) == pytest.approx(by_hand(generated, real))
+    assert precision_recall(generated, real) == pytest.approx(by_hand(generated, real))
 
 
 def test_precision_and_recall_equal_those_of_torch_fidelity_over_several_blocks() -> None:
     generated, real = normal(4100, 16) * 0.8, normal(300, 16, seed=1)
     own = prc_features_to_metric(generated, real, verbose=False)
-    assert metrics.precision_recall(generated, real) == pytest.approx(
+    assert precision_recall(generated, real) == pytest.approx(
         (own["precision"], own["recall"]), abs=1 / 4100
     )
 
 
 def test_four_probes_on_a_line() -> None:
-    """Real 0 ... 7 reach 3, 2 or 2 to both sides of the ends; 3 of 8 samples lie within, and theirs cover all."""
+    """Real 0 … 7 reach 2 or 3 to both sides; 3 of 8 samples lie within, and theirs cover all."""
     real = torch.arange(8.0)[:, None]
     generated = torch.tensor([[-40.0], [0.5], [3.5], [6.5], [47.0], [-45.0], [52.0], [60.0]])
-    assert metrics.precision_recall(generated, real) == (0.375, 1.0)
+    assert precision_recall(generated, real) == (0.375, 1.0)
 
 
 def test_one_mode_of_four_is_precise_and_recalls_little() -> None:
     centres = torch.eye(4) * 50
     real = torch.cat([centre + normal(100, 4, seed=i) for i, centre in enumerate(centres)])
-    precision, recall = metrics.precision_recall(centres[0] + normal(400, 4, seed=9), real)
+    precision, recall = precision_recall(centres[0] + normal(400, 4, seed=9), real)
     assert precision > 0.9 and 0.2 < recall < 0.26
 
 
 def test_swapped_sets_swap_precision_and_recall() -> None:
     a, b = normal(300, 8) * 0.7, normal(280, 8, seed=1)
-    for measure in (metrics.precision_recall, metrics.precision_recall_fp16):
+    for measure in (precision_recall, precision_recall_fp16):
         assert measure(a, b) == measure(b, a)[::-1]
 
 
 def test_fp16_distances_are_those_of_tensorflow() -> None:
-    """Values of tf.reduce_sum(tf.square(h), 1) - 2 h g' + ... in float16, TensorFlow 2.21 on a CPU."""
+    """tf.reduce_sum(tf.square(h), 1) - 2 h g' + … in float16, TensorFlow 2.21 on a CPU."""
     x = torch.from_numpy(
         np.abs(np.random.RandomState(0).standard_normal((4, 2048))).astype(np.float32)
     )
-    assert metrics.fp16_distances(x[:2], x[2:]).tolist() == [[1474.0, 1476.0], [1428.0, 1484.0]]
+    assert fp16_distances(x[:2], x[2:]).tolist() == [[1474.0, 1476.0], [1428.0, 1484.0]]
 
 
 def test_fp16_falls_back_to_fp32_where_it_overflows() -> None:
     a, b = normal(50, 64) * 100, normal(40, 64, seed=1) * 100
-    torch.testing.assert_close(
-        metrics.fp16_distances(a, b), torch.cdist(a, b).square(), rtol=1e-4, atol=1
-    )
-    assert metrics.precision_recall_fp16(a, b) == metrics.precision_recall(a, b)
+    torch.testing.assert_close(fp16_distances(a, b), torch.cdist(a, b).square(), rtol=1e-4, atol=1)
+    assert precision_recall_fp16(a, b) == precision_recall(a, b)
 
 
 def test_too_few_for_three_neighbours() -> None:
     with pytest.raises(ValueError, match="3 samples by 40 images"):
-        metrics.precision_recall(normal(3, 4), normal(40, 4))
+        precision_recall(normal(3, 4), normal(40, 4))
 
 
 # KID and FID-infinity
@@ -231,11 +233,32 @@ def test_kid_is_that_of_torch_fidelity_and_unbiased() -> None:
 
 
 def test_fid_infinity_removes_the_bias_of_few_samples() -> None:
-    """Against the true Gaussian, FID of N samples is about tr(sigma)(D + 1) / 4N too large, and its limit is 0."""
+    """By the true Gaussian, FID of N samples is about tr(sigma)(D + 1) / 4N, and its limit is 0."""
     x, mu, sigma = normal(4000, 32), np.zeros(32), np.eye(32)
     value, low, high = metrics.fid_infinity(x, mu, sigma)
     assert low < value < high
     assert abs(value) < 0.02 < metrics.frechet_distance(*statistics(x), mu, sigma)
+
+
+OLD = [  # by numpy's lstsq, as records had them before: (rows, width, factor, mu, sigma), values
+    (
+        (4000, 32, 1.0, 0.0, 1.0),
+        (0.005953487320050899, -0.0016281274000510262, 0.013535102040152826),
+    ),
+    ((600, 16, 1.3, 1.0, 2.0), (16.253477548040646, 15.93458724932383, 16.572367846757462)),
+]
+
+
+@pytest.mark.parametrize(("study", "expected"), OLD)
+def test_fid_infinity_stands(
+    study: tuple[int, int, float, float, float], expected: tuple[float, ...]
+) -> None:
+    rows, width, factor, mu, sigma = study
+    got = metrics.fid_infinity(
+        normal(rows, width) * factor, np.full(width, mu), sigma * np.eye(width)
+    )
+    assert got == pytest.approx(expected, rel=1e-12)
+    assert metrics.T_95 == 2.160
 
 
 # The table
@@ -250,19 +273,18 @@ def test_every_metric_of_a_set_and_itself() -> None:
     assert got["precision"] == got["recall"] == 1
 
 
-def test_distances_are_computed_once_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    distances = metrics.squared_distances
+def test_names_of_one_computation_share_it() -> None:
+    for names in ({"precision", "recall"}, {"precision_fp16", "recall_fp16"}):
+        assert len({metrics.METRICS[name] for name in names}) == 1
+    x, against = normal(50, 4), reference_of(normal(50, 4, seed=1))
+    for name, row in metrics.METRICS.items():
+        assert name in row(features_of(x), against)
 
-    def counted(a: Tensor, b: Tensor) -> Tensor:
-        calls.append(1)
-        return distances(a, b)
 
-    monkeypatch.setattr(metrics, "squared_distances", counted)
-    metrics.values(
-        features_of(normal(50, 4)), reference_of(normal(50, 4, seed=1)), ("precision", "recall")
-    )
-    assert len(calls) == 3
+def test_values_are_in_the_order_that_was_asked_for() -> None:
+    x = normal(50, 4)
+    names = ("recall", "fid", "precision")
+    assert tuple(metrics.values(features_of(x), reference_of(x), names)) == names
 
 
 def test_values_do_not_outlive_a_change_of_features() -> None:
@@ -279,6 +301,24 @@ def test_bad_input_is_named() -> None:
     x[3, 1] = float("nan")
     with pytest.raises(ValueError, match="features of 1 in 50 images are not finite"):
         metrics.values(features_of(x), against)
+
+
+def test_a_negative_distance_is_refused() -> None:
+    x = normal(500, 8)
+    mu, sigma = statistics(x)
+    upside_down = replace(reference_of(x), mu=mu, sigma=-3 * sigma)
+    with pytest.raises(
+        UserError, match=r"Fréchet distance is -\d+\.\d+, below 0: .* no covariance"
+    ):
+        metrics.fid(features_of(normal(500, 8, seed=1)), upside_down)
+
+
+def test_values_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of somebody's that divides by zero: JSON has no word for it."""
+    monkeypatch.setitem(metrics.METRICS, "odd", lambda *_: {"odd": float("nan")})
+    x = normal(50, 4)
+    with pytest.raises(UserError, match="odd = nan of 50 images by test"):
+        metrics.values(features_of(x), reference_of(x), ("fid", "odd"))
 
 
 def test_few_samples_are_warned_of() -> None:

@@ -37,7 +37,8 @@ def test_tables_override_by_model_and_for_evaluations() -> None:
 
 
 def test_a_follower_is_small_and_looks_once_a_minute(tmp_path: Path) -> None:
-    text = 'executor = "slurm"\ngpus_per_node = 8\nnodes = 2\nmemory_gb = 500\nhours = 48\n[follower]\nhours = 12'
+    text = 'executor = "slurm"\ngpus_per_node = 8\nnodes = 2\nmemory_gb = 500\nhours = 48'
+    text += "\n[follower]\nhours = 12"
     small = (cluster := read_cluster(written(tmp_path, text))).for_follower()
     assert (
         small.ranks,
@@ -98,7 +99,7 @@ def test_a_table_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 def test_a_home_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="paths = .* a home that is not there in digits"):
+    with pytest.raises(ValueError, match=r"paths = .* a home that is not there in digits"):
         read_cluster(written(tmp_path, 'paths = {digits = "~nosuchuser/x"}'))
 
 

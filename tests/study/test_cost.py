@@ -1,4 +1,4 @@
-"""The two counts of a model, closed form and fvcore, against each other and against the published columns."""
+"""Counts of a model: closed form, fvcore and the published columns against each other."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def fvcore(run: Run) -> float:
 
 
 def by_depth(run: Run) -> float:
-    """fvcore's count of a deep network from those of 1 and 2 blocks: its blocks count alike (tested below)."""
+    """fvcore's count of a deep network from those of 1 and 2 blocks, which count alike."""
     row, data = MODELS[run.model], DATASETS[run.data]
 
     def counted(depth: int) -> float:

@@ -24,7 +24,7 @@ from harness.spec import Protocol, Run, Sweep
 from harness.study import memory
 from harness.study.cluster import Cluster
 from harness.study.compute import network, parameters
-from harness.training.step import new_learner, parts, stepper
+from harness.training.step import microbatches, new_state, stepper
 
 CPU = torch.device("cpu")
 
@@ -102,14 +102,14 @@ class Peak(TorchDispatchMode):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", [16, 32])
 def test_the_peak_of_a_whole_step_is_the_estimate(size: int, precision: str) -> None:
-    """Weights, EMA and moments are there before; with several parts in a batch, gradients meet activations."""
+    """Weights, EMA and moments are there before; of several parts, gradients meet activations."""
     run, cluster = (
         Run(model="DiT-S/8", batch_size=size, precision=precision),
         Cluster(microbatch=16),
     )
-    learner, here = new_learner(run, CPU), Rank(0, 1, CPU)
+    learner, here = new_state(run, CPU), Rank(0, 1, CPU)
     optimise = stepper(run, learner, cluster, here)
-    drawn = (batch(run, *cut) for cut in itertools.cycle(parts(run, cluster, here)))
+    drawn = (batch(run, *cut) for cut in itertools.cycle(microbatches(run, cluster, here)))
     optimise(drawn)  # the moments come with the first step
     with Peak() as peak:
         optimise(drawn)
@@ -155,8 +155,8 @@ def test_what_does_not_fit_is_refused_with_what_does(
     line, (status, plan, _) = refused(capsys, "launch", *words), told(capsys, "plan", *words)
     for text in (line, plan.split("Before it can run: ", 1)[1]):
         assert (
-            f"{runs[0].id} takes about 192 GB at microbatch = 256, a GPU has 80 GB: set microbatch = 64"
-            in text
+            f"{runs[0].id} takes about 192 GB at microbatch = 256, a GPU has 80 GB:"
+            " set microbatch = 64" in text
         )
         assert f"{runs[1].id} takes about " in text and runs[2].id not in text
     fitting = cluster_file(tmp_path, **given, microbatch=64)
@@ -166,11 +166,11 @@ def test_what_does_not_fit_is_refused_with_what_does(
 
 def test_what_no_microbatch_mends_asks_for_another_gpu() -> None:
     sweep = tiny_sweep(runs=(Run(model="DiT-XL/2"), tiny_run()), protocols=())
-    (fault,) = memory.unfit(sweep, Cluster(gpu_memory_gb=12))
+    (fault,) = memory.problems(sweep, Cluster(gpu_memory_gb=12))
     assert fault.startswith("training of DiT-XL-2_") and fault.endswith(
         "it needs a GPU with more memory"
     )
-    assert not memory.unfit(
+    assert not memory.problems(
         sweep, Cluster(gpu_memory_gb=12, models={"DiT-XL/2": {"gpu_memory_gb": 400}})
     )
 

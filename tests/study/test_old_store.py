@@ -1,4 +1,4 @@
-"""A store written at 3880366, before checksums: planned, shown, gone on with and collected by this code."""
+"""A store written at 3880366, before checksums: planned, shown, continued, collected."""
 
 from __future__ import annotations
 

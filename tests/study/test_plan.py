@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,16 @@ import torch
 from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, tree
 from safetensors.torch import save_file
 
+from harness.base.errors import UserError
 from harness.base.files import append_lines, write_json
 from harness.cli.plan import plan_json, plan_text
-from harness.cli.status import status_json, status_text
+from harness.cli.status import status_json
+from harness.cli.status_text import status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train
+from harness.study.tasks import Evaluate, Task, Train, from_json, to_json
 
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
@@ -108,6 +111,38 @@ def test_weights_deleted_after_every_score_are_not_missed(store: Store) -> None:
     assert told(missing(more, store))[0].startswith("train (10, 20) from 0"), (
         "a new protocol asks for them again"
     )
+
+
+RAW = tiny_protocol(name="raw", weights="raw")
+
+
+def test_raw_weights_are_kept_where_a_protocol_scores_them(store: Store) -> None:
+    sweep = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, RAW))
+    train, *_ = missing(sweep, store)
+    assert isinstance(train, Train) and train.weights == ("ema", "raw")
+    assert from_json(to_json(train)) == train
+    for step in SWEEP.steps:
+        weights(store.ema(RUN, step))
+        weights(store.raw(RUN, step))
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
+    weights(store.raw(RUN, 20), cut=3)
+    lines = told(missing(sweep, store))
+    assert lines[0] == "train (20,) from 0: no raw weights at 20; starts over"
+    assert lines[3:5] == ["score 20 True: not scored", "score 20 False: no checkpoint yet"]
+
+
+def test_without_a_file_of_raw_weights_the_state_is_scored_while_it_is_there(store: Store) -> None:
+    sweep = tiny_sweep(steps=SWEEP.steps, protocols=(RAW,))
+    for step in SWEEP.steps:
+        checkpoint(store, step)
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
+    store.state(RUN, 10).unlink()
+    assert told(missing(sweep, store))[:2] == [
+        "train (10,) from 0: no raw weights at 10; starts over",
+        "score 10 False: no checkpoint yet",
+    ]
+    write_json(store.record(RUN, 10, RAW), {})
+    assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
 
 
 def test_a_deleted_record_is_the_only_thing_redone(store: Store) -> None:
@@ -213,6 +248,32 @@ def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> No
         and "2.0 h of device time used" in text
         and "planned for all on one A100, published" in text
     )
+
+
+def test_a_task_is_read_back_from_its_json(store: Store) -> None:
+    checkpoint(store, 10)
+    for task in missing(SWEEP, store):
+        assert from_json(json.loads(json.dumps(to_json(task)))) == task
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "Dream"},
+        {"kind": 7},
+        {"steps": "10"},
+        {"steps": [10.0]},
+        {"start": None},
+        {"run": {"model": "DiT-S/2", "note": "hello"}},
+        {"run": 3},
+        {"note": "hello"},
+    ],
+)
+def test_json_of_no_task_is_refused_in_a_line(change: dict[str, object], store: Store) -> None:
+    fields = to_json(missing(SWEEP, store)[0])
+    with pytest.raises(UserError) as refused:
+        from_json(fields | change)
+    assert "\n" not in str(refused.value)
 
 
 def test_sweeps_import_the_spec_alone() -> None:

@@ -150,7 +150,9 @@ def test_a_device_nobody_measured_is_refused(
     assert "--on 'H100'" in line and "NVIDIA X1" in line and "harness bench" in line
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"rows": {}}', "rows", "speed", "kind"])
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", "{}", '{"rows": {}}', "rows", "speed", "part", "kind"]
+)
 @pytest.mark.parametrize("verb", ["plan", "status"])
 def test_a_damaged_measurement_is_named(
     damage: str, verb: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -161,6 +163,8 @@ def test_a_damaged_measurement_is_named(
         file["rows"] = {"one": {"what": "training"}}
     if damage == "speed":
         next(iter(file["rows"].values()))["images_per_second"] = 0.0
+    if damage == "part":
+        next(iter(file["rows"].values()))["part"] = [64]
     if damage == "kind":
         file["kind"] = "abacus"
     path.write_text(damage if damage.startswith(("{", "[")) else json.dumps(file))

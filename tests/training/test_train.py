@@ -1,4 +1,4 @@
-"""Training: whatever interrupts it, running it again ends bit for bit where an undisturbed run ends."""
+"""Training: interrupted and run again, it ends bit for bit where an undisturbed run ends."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from helpers import (
     curve,
     do,
     finished,
+    only_training,
     ranks,
     started,
     tiny_run,
-    tiny_sweep,
     train_all,
     tree,
     written,
@@ -41,10 +41,6 @@ from harness.training import loop
 from harness.training.step import new_network
 
 OFTEN = 1e-9  # minutes between checkpoints: at every look
-
-
-def only_training(steps: tuple[int, ...], **fields: object) -> Sweep:
-    return tiny_sweep(steps=steps, runs=(tiny_run(**fields),), protocols=())
 
 
 def same(store: Store, other: Store, run: Run, *steps: int) -> None:
@@ -159,23 +155,6 @@ def test_only_the_newest_two_states_are_kept_and_all_scored_weights(tmp_path: Pa
     assert [step for step in store.steps(run) if store.ema(run, step).exists()] == [20, 60, 120]
 
 
-def test_of_a_truncated_state_the_one_before_is_used_and_said(tmp_path: Path) -> None:
-    sweep, store, other = only_training((60,)), Store(tmp_path / "a"), Store(tmp_path / "b")
-    (run,) = sweep.runs
-    train_all(only_training((20, 40)), store)
-    train_all(only_training((20, 40, 60)), other)
-    state = store.state(run, 40)
-    state.write_bytes(state.read_bytes()[:-100])
-    status, _, err = finished(started("run", written(sweep, tmp_path), "--store", store.root))
-    assert (
-        status == 0
-        and f"{run.id}: the state of step 40 is passed over" in err
-        and "the one before is used" in err
-    )
-    assert read_lines(store.logs(run)[-1])[0][0]["start"] == 20
-    same(store, other, run, 60)
-
-
 def test_truncated_weights_are_reported_by_the_plan_and_repaired(tmp_path: Path) -> None:
     sweep, store = only_training((20, 40)), Store(tmp_path)
     train_all(sweep, store)
@@ -238,12 +217,12 @@ sys.path.insert(0, "tests")
 from helpers import *
 from pathlib import Path
 store, steps = Store(Path(sys.argv[1])), tuple(map(int, sys.argv[2:]))
-train_all(tiny_sweep(steps=steps, runs=(tiny_run(batch_size=12),), protocols=()), store, microbatch=3)
+train_all(only_training(steps, batch_size=12), store, microbatch=3)
 """
 
 
 def test_the_number_of_processes_may_change_on_the_way(tmp_path: Path) -> None:
-    """1 → 3 → 1 → 2 processes, in parts of batches that do not divide evenly: the curve of one process, to rounding."""
+    """1 → 3 → 1 → 2 processes, microbatches of unequal size: one process's curve, to rounding."""
     alone, moved = Store(tmp_path / "alone"), Store(tmp_path / "moved")
     sweep = only_training((20, 40, 60, 80), batch_size=12)
     (run,) = sweep.runs
@@ -300,17 +279,17 @@ def test_the_average_of_the_weights_is_kept_from_step_0(tmp_path: Path) -> None:
 def test_null_labels_are_dropped_as_often_as_the_run_says(tmp_path: Path) -> None:
     run, data = tiny_run(label_dropout=0.3, batch_size=256), Digits()
     labels = torch.cat(
-        [loop.draw(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)]
+        [loop.make_batch(run, data, torch.device("cpu"), step, 0, 256)[2] for step in range(1, 21)]
     )
     assert abs((labels == 10).float().mean() - 0.3) < 0.02 and labels.max() == 10
-    _, t, _, noise = loop.draw(run, data, torch.device("cpu"), 1, 0, 256)
+    _, t, _, noise = loop.make_batch(run, data, torch.device("cpu"), 1, 0, 256)
     assert 0 <= t.min() < 50 and 950 < t.max() <= 999 and abs(noise.std() - 1) < 0.02
 
 
 def test_runs_of_one_seed_see_the_same_batches_whatever_the_model() -> None:
     small, large = tiny_run(), tiny_run(model="mini-DiT-XL/2", lr=1e-2)
     for mine, its in zip(
-        *(loop.draw(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)),
+        *(loop.make_batch(run, Digits(), torch.device("cpu"), 7, 0, 8) for run in (small, large)),
         strict=True,
     ):
         assert torch.equal(mine, its)

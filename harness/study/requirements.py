@@ -1,0 +1,136 @@
+"""What scoring will need, checked before training: reference, extractor, decoder. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from harness.base.errors import UserError
+from harness.base.files import sha256
+from harness.models.decoders import PUBLISHED_DECODERS
+from harness.spec import Protocol
+from harness.study.cluster import Cluster
+from harness.study.store import Store
+
+INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_SHA256 = "6726825d"  # as much of it as is published
+INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"
+# ADM's statistics and images of ImageNet, by name.
+ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
+REFERENCE_URLS = {
+    "imagenet256": f"{ADM}/256/VIRTUAL_imagenet256_labeled.npz",
+    "imagenet512": f"{ADM}/512/VIRTUAL_imagenet512.npz",
+}
+
+
+def scoring_problems(
+    protocols: Iterable[Protocol], cluster: Cluster, store: Store, pixels: Collection[int] = ()
+) -> list[str]:
+    """What keeps these protocols from scoring images `pixels` wide, each once and with a remedy."""
+    found: dict[str, None] = {}
+    for protocol in protocols:
+        for problem in (
+            decoder_problem(protocol.decoder, cluster),
+            extractor_problem(protocol.features, cluster),
+            reference_problem(protocol, cluster, store, pixels),
+        ):
+            found |= {problem: None} if problem else {}
+    return list(found)
+
+
+def reference_path(name: str, cluster: Cluster, store: Store) -> Path | None:
+    """Where a reference lies: by the cluster's paths or in the store; None: the embedded digits."""
+    path = cluster.path(name) or store.references() / f"{name}.npz"
+    return None if name == "digits" and not path.exists() else path
+
+
+def reference_problem(
+    protocol: Protocol, cluster: Cluster, store: Store, pixels: Collection[int]
+) -> str:
+    name = protocol.reference
+    if (path := reference_path(name, cluster, store)) is None:
+        return ""
+    if not path.exists():
+        return absent_reference(name, path)
+    from harness.base.npz import image_side  # numpy would double the time of a plan
+    from harness.study.reference_file import read_statistics
+
+    try:
+        side = image_side(path)
+        read_statistics(path, protocol.features)
+    except UserError as error:
+        return str(error)
+    if not side:
+        return (
+            f"reference {name!r} at {path} holds no images, precision and recall need them:"
+            " take a file with statistics and images"
+        )
+    return next((wrong_side(name, side, wanted) for wanted in pixels if side != wanted), "")
+
+
+def absent_reference(name: str, path: Path) -> str:
+    where = f" from {REFERENCE_URLS[name]}" if name in REFERENCE_URLS else ""
+    return (
+        f"reference {name!r} is not at {path}: put ADM's npz there{where}, set paths.{name} in the"
+        " cluster file, or make one with harness reference"
+    )
+
+
+def wrong_side(name: str, side: int, pixels: int) -> str:
+    return (
+        f"reference {name!r} has {side} pixels a side, the samples {pixels}: use one of that size"
+    )
+
+
+def inception_path() -> Path:
+    """Where torch.hub keeps the weights of Inception."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    home = Path(os.environ.get("TORCH_HOME", cache)).expanduser()
+    return home / "hub" / "checkpoints" / INCEPTION
+
+
+def extractor_problem(name: str, cluster: Cluster) -> str:
+    if name != "inception":
+        return ""
+    path = cluster.path(name) or inception_path()
+    if not path.is_file():
+        return f"no weights of inception at {path}: put {INCEPTION_URL} there"
+    if not (digest := sha256(path)).startswith(INCEPTION_SHA256):
+        return (
+            f"weights of inception at {path} have SHA-256 {digest[:8]}, not {INCEPTION_SHA256}:"
+            f" fetch {INCEPTION_URL}"
+        )
+    return ""
+
+
+def decoder_problem(name: str, cluster: Cluster) -> str:
+    """A folder of the cluster's is looked into; without one, the hub's cache."""
+    if name not in PUBLISHED_DECODERS:
+        return ""
+    published, path = PUBLISHED_DECODERS[name], cluster.path(name)
+    folders = [path] if path else [folder / published.subfolder for folder in cached(name)]
+    if any(is_vae(folder) for folder in folders):
+        return ""
+    only = f" --include '{published.subfolder}/*'" if published.subfolder else ""
+    return (
+        f"decoder {name!r} is not at {path or hub_cache()}: hf download {published.repo}{only}"
+        f" fetches it; or set paths.{name} to a folder with config.json and *.safetensors"
+    )
+
+
+def is_vae(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it downloads."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    home = Path(os.environ.get("HF_HOME", home))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+
+
+def cached(name: str) -> Iterator[Path]:
+    """The versions of a VAE in the hub's cache."""
+    repo = PUBLISHED_DECODERS[name].repo.replace("/", "--")
+    return (hub_cache() / f"models--{repo}" / "snapshots").glob("*")

@@ -1,0 +1,119 @@
+"""Checkpoints: the state that training resumes from, and the weights that are scored."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.base.distributed import Rank
+from harness.base.errors import UserError
+from harness.base.tensors import load_tensors, read_metadata, save_tensors
+from harness.spec import Run
+from harness.study.store import Store
+from harness.study.tasks import Train
+from harness.training.step import TrainState
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's names
+
+
+def tensors_of(state: TrainState) -> dict[str, Tensor]:
+    """All tensors of a state by the names in its file: net.*, ema.* and the optimizer's three."""
+    net, ema, optimizer = state
+    tensors = {f"net.{name}": x for name, x in net.state_dict().items()}
+    tensors |= {f"ema.{name}": x for name, x in ema.state_dict().items()}
+    for name, p in net.named_parameters():
+        tensors |= {f"{key}.{name}": x for key, x in optimizer.state.get(p, {}).items()}
+    return tensors
+
+
+def is_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite: one pass over the memory."""
+    largest = torch._foreach_norm(list(tensors), math.inf)
+    return bool(torch.stack(largest).isfinite().all())
+
+
+def save(run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState) -> None:
+    """Writes the state, and these kinds of weights to be scored; deletes the oldest states.
+
+    The state comes first: weights can be written again from it, but not the other way round.
+    """
+    save_tensors(store.state(run, step), tensors_of(state), {"checkpoint": f"{run.id}@{step}"})
+    save_weights(run, store, step, kinds, state)
+    for path in store.stale_states(run, step):
+        path.unlink()
+        with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
+            path.parent.rmdir()
+
+
+def save_weights(
+    run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState
+) -> None:
+    """Writes the weights that are scored: of `kinds` "raw" and "ema"."""
+    metadata = {"checkpoint": f"{run.id}@{step}"}
+    if "raw" in kinds:
+        save_tensors(store.raw(run, step), state.net.state_dict(), metadata)
+    if "ema" in kinds:  # last: a step counts as saved by its EMA
+        save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
+
+
+def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
+    """Loads the newest whole state at or before the first wanted step; 0 where there is none."""
+    run = task.run
+    for step in reversed([s for s in store.steps(run) if s <= task.steps[0]]):
+        try:
+            load(store.state(run, step), f"{run.id}@{step}", state, rank)
+        except FileNotFoundError:
+            continue
+        except UserError as error:
+            print(
+                f"{run.id}: the state of step {step} is passed over, the one before is used:"
+                f" {error}",
+                file=sys.stderr,
+            )
+            continue
+        return step
+    return 0
+
+
+def load(path: Path, checkpoint: str, state: TrainState, rank: Rank) -> None:
+    """Puts the tensors of a file into the state.
+
+    Raises:
+        UserError: the file is damaged, is of another checkpoint, or holds what is not finite.
+    """
+    tensors = load_tensors(path, str(rank.device))
+    if (found := read_metadata(path).get("checkpoint", checkpoint)) != checkpoint:
+        raise UserError(f"{path} is of {found}, not of {checkpoint}: move it away")
+    if {name: (x.shape, x.dtype) for name, x in tensors.items()} != layout(state):
+        raise UserError(f"{path} holds other tensors than this run's: move it away")
+    if not is_finite(tensors.values()):
+        raise UserError(f"{path} holds numbers that are not finite: move it away")
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, x in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = x
+    state.net.load_state_dict(parts["net"])
+    state.ema.load_state_dict(parts["ema"])
+    for name, p in state.net.named_parameters():
+        if p.requires_grad:
+            state.optimizer.state[p] = {key: parts[key][name] for key in MOMENTS}
+
+
+def layout(state: TrainState) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of every tensor in the file of a state."""
+    net = state.net.state_dict()
+    wanted = {
+        f"{part}.{name}": (x.shape, x.dtype) for part in ("net", "ema") for name, x in net.items()
+    }
+    for name, p in state.net.named_parameters():
+        if p.requires_grad:
+            step, *rest = MOMENTS
+            wanted[f"{step}.{name}"] = (torch.Size([]), torch.float32)
+            wanted |= {f"{key}.{name}": (p.shape, p.dtype) for key in rest}
+    return wanted

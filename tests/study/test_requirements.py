@@ -1,0 +1,122 @@
+"""What scoring needs is checked before training, without torch, and named with its address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_protocol, tiny_run, tiny_sweep
+from huggingface_hub import constants
+
+from harness.models.decoders import PUBLISHED_DECODERS
+from harness.spec import Protocol
+from harness.study.checks import faults
+from harness.study.cluster import Cluster
+from harness.study.plan import missing
+from harness.study.requirements import (
+    INCEPTION_URL,
+    cached,
+    hub_cache,
+    inception_path,
+    scoring_problems,
+)
+from harness.study.store import Store
+
+PAPER = Protocol(name="fid50k")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty caches."""
+    for name in ("TORCH_HOME", "HF_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+def statistics(path: Path, side: int = 16, **change: object) -> Path:
+    """A reference of the digits extractor's widths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"mu": np.zeros(64), "sigma": np.eye(64), "mu_s": np.zeros(256)}
+    arrays |= {"sigma_s": np.eye(256), "arr_0": np.zeros((4, side, side, 1), np.uint8)}
+    np.savez(path, **arrays | change)
+    return path
+
+
+def test_what_the_paper_needs_is_named_with_its_addresses(tmp_path: Path) -> None:
+    decoder, inception, reference = scoring_problems([PAPER], Cluster(), Store(tmp_path))
+    assert "hf download stabilityai/sd-vae-ft-mse fetches it; or set paths.ft-mse" in decoder
+    assert f"put {INCEPTION_URL} there" in inception
+    assert "VIRTUAL_imagenet256_labeled.npz, set paths.imagenet256" in reference
+    (original, *_) = scoring_problems(
+        [Protocol(name="p", decoder="original")], Cluster(), Store(tmp_path)
+    )
+    assert "hf download CompVis/stable-diffusion-v1-4 --include 'vae/*' fetches it" in original
+
+
+def test_the_embedded_digits_need_nothing(tmp_path: Path) -> None:
+    assert scoring_problems([tiny_protocol()], Cluster(), Store(tmp_path), {16}) == []
+
+
+def test_a_decoder_serves_from_a_folder_or_from_the_cache(vae: Path, tmp_path: Path) -> None:
+    def found(cluster: Cluster, name: str = "ft-mse") -> bool:
+        protocol = Protocol(name="p", decoder=name)
+        first = scoring_problems([protocol], cluster, Store(tmp_path))[0]
+        return not first.startswith("decoder")
+
+    assert found(Cluster(paths={"ft-mse": str(vae)}))
+    (tmp_path / "empty").mkdir()
+    assert not found(Cluster(paths={"ft-mse": str(tmp_path / "empty")}))
+    for name, published in PUBLISHED_DECODERS.items():
+        repo = hub_cache() / f"models--{published.repo.replace('/', '--')}"
+        folder = repo / "snapshots" / "0123" / published.subfolder
+        folder.mkdir(parents=True)
+        assert not found(Cluster(), name), "a download that was broken off"
+        for file in vae.iterdir():
+            (folder / file.name).symlink_to(file)
+        assert found(Cluster(), name) and len(list(cached(name))) == 1
+
+
+def test_caches_are_looked_for_where_their_libraries_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inception_path().parent == Path(torch.hub.get_dir()) / "checkpoints"
+    for name in ("TORCH_HOME", "HF_HOME"):
+        monkeypatch.delenv(name)
+    assert inception_path().parent == Path(torch.hub.get_dir()) / "checkpoints"
+    assert str(hub_cache()) == constants.HF_HUB_CACHE
+
+
+def test_weights_that_are_not_the_published_ones_are_refused(
+    random_inception: Path, tmp_path: Path
+) -> None:
+    cluster = Cluster(paths={"inception": str(random_inception)})
+    found = scoring_problems([PAPER], cluster, Store(tmp_path))
+    assert any("have SHA-256" in line and "not 6726825d: fetch https" in line for line in found)
+
+
+def test_a_reference_is_looked_into(tmp_path: Path) -> None:
+    store, protocol = Store(tmp_path), tiny_protocol(reference="mine")
+    path = statistics(store.references() / "mine.npz")
+    assert scoring_problems([protocol], Cluster(), store, {16}) == []
+    assert (
+        "16 pixels a side, the samples 32"
+        in scoring_problems([protocol], Cluster(), store, {32})[0]
+    )
+    for change, fault in (
+        ({"mu": np.full(64, np.nan)}, "64 numbers that are not finite"),
+        ({"sigma": np.eye(32)}, "has shape (32, 32), digits-cnn-1 gives (64, 64)"),
+        ({"arr_0": np.zeros((4, 16, 16, 1))}, "not uint8"),
+    ):
+        statistics(path, **change)
+        (line,) = scoring_problems([protocol], Cluster(), store, {16})
+        assert fault in line and str(path) in line
+    path.write_bytes(path.read_bytes()[:1000])
+    (line,) = scoring_problems([protocol], Cluster(), store, {16})
+    assert "is not a whole npz" in line
+
+
+def test_they_are_checked_with_the_data_and_the_memory(tmp_path: Path) -> None:
+    sweep = tiny_sweep(runs=(tiny_run(),), protocols=(tiny_protocol(reference="nowhere"),))
+    store = Store(tmp_path)
+    (line,) = faults(sweep, missing(sweep, store), Cluster(store=str(tmp_path)))
+    assert line.startswith(f"reference 'nowhere' is not at {tmp_path}/references/nowhere.npz")
