@@ -153,7 +153,7 @@ def test_what_a_person_cancels_is_no_fault_of_the_node(slurm: FakeSlurm, store: 
     launched(SWEEP, store)
     for job, state in zip(slurm.jobs, 5 * ["CANCELLED"] + ["RUNNING"], strict=True):
         slurm.set(job, state, "node1" if state == "RUNNING" else "node4", "0:30")
-    slurm.set(list(slurm.jobs)[0], "CANCELLED", "node4", "0:03")
+    slurm.set(next(iter(slurm.jobs)), "CANCELLED", "node4", "0:03")
     launched(SWEEP, store)
     assert "exclude" not in flags(slurm.scripts[-1])
 
