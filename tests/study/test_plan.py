@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from harness.base.errors import UserError
 from harness.base.files import append_lines, write_json
 from harness.cli.plan import plan_json, plan_text
-from harness.cli.status import status_json, status_text
+from harness.cli.status import status_json
+from harness.cli.status_text import status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
