@@ -57,7 +57,7 @@ class Storm:
         )
         self.outputs[process.pid] = file
 
-    def reap(self, number: int, patience: float = 30) -> int:
+    def reap(self, number: int, patience: float = 60) -> int:
         process = self.living.pop(number)
         process.wait(timeout=patience)
         with self.outputs.pop(process.pid) as file:

@@ -12,6 +12,7 @@ from storms import Storm, results, watched
 from trials import temporary_files, verb
 
 RUNS, STEPS = (tiny_run(), tiny_run(seed=1)), (40, 120)
+PATIENCE = 600  # seconds; only for what hangs
 
 
 # Saves at every look, asks often, does not give up.
@@ -34,7 +35,7 @@ def weather(folder: Path, storm: Storm, rage: Callable[[Storm, Path], None]) -> 
     try:
         with watched(store) as versions:
             rage(storm, store)
-            status, _, err = finished(oracle, 300)
+            status, _, err = finished(oracle, PATIENCE)
             assert status == 0, err
             finish(storm, path, stormy)
     finally:
@@ -50,11 +51,12 @@ def weather(folder: Path, storm: Storm, rage: Callable[[Storm, Path], None]) -> 
 def finish(storm: Storm, sweep: Path, stormy: Path) -> None:
     """The commands go on to their end, and one more where they were hit."""
     for number in list(storm.living):
-        storm.reap(number, 300)
+        storm.reap(number, PATIENCE)
     if "nothing is missing" not in verb("plan", sweep, "--cluster", stormy).out:
-        status, _, err = finished(started("run", sweep, "--cluster", stormy))
-        assert status == 0, (err, storm.errors[-2:])
-    assert not (left := storm.remaining(60)), f"processes {left} are still there"
+        storm.commands.append(["run"])
+        storm.start(last := len(storm.commands) - 1)
+        assert storm.reap(last, PATIENCE) == 0, storm.errors[-2:]
+    assert not (left := storm.remaining(PATIENCE)), f"processes {left} are still there"
 
 
 def compare(sweep: Path, store: Path, quiet: Path) -> None:
