@@ -65,9 +65,13 @@ def user_errors() -> Iterator[None]:
     Raises:
         UserError: a full disk, a folder that cannot be written, ...
     """
+    known: UserError | None = None
     try:
         yield
     except OSError as error:
-        if (known := as_user_error(error)) is None:
+        known = as_user_error(error)
+        if known is None:
             raise
         raise known from error
+    finally:
+        del known  # its traceback holds this frame: the circle would keep mapped files open
