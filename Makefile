@@ -5,13 +5,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 REPORT := results/report/digits/index.html
+# Tests side by side: one process a core, at most 8.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 NOTEBOOKS := $(patsubst analysis/notebooks/%.py,results/notebooks/%.html,$(wildcard analysis/notebooks/[a-z]*.py))
 
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test test-slurm chaos lint bench notebooks docs install clean
+.PHONY: demo test test-fast test-slurm chaos lint bench notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -23,14 +25,17 @@ $(REPORT): results/digits.csv
 	$(BIN)/harness report digits
 
 test: install  ## the default suite
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
+
+test-fast: install  ## what takes seconds: identity, plan, store, randomness, costs, statistics
+	$(BIN)/pytest -m 'not slow and not slurm and not chaos'
 
 test-slurm: install  ## on a real Slurm of four virtual nodes, installed from Debian's packages; skipped where there are none
 	$(PYTHON) tests/slurm/lab.py install
-	$(BIN)/pytest -m slurm --dist worksteal -rs tests/slurm
+	$(BIN)/pytest -n 2 --dist worksteal -m slurm -rs tests/slurm
 
 chaos: install  ## the long storms of kills, every disk fault, thousands of damaged files and strange inputs, the soak
-	CHAOS=1 $(BIN)/pytest -m 'not slurm' --dist load -rA tests/chaos
+	CHAOS=1 $(BIN)/pytest -n 2 --dist load -m 'not slurm' -rA tests/chaos
 
 lint: install
 	$(BIN)/ruff check .
