@@ -100,12 +100,16 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     if not (data := encode_lines(lines)):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+", buffering=0) as file:
-        if not ends_in_newline(file):
-            data = b"\n" + data
-        while data:  # a single write, unless the disk is full: others' lines do not mix with it
-            data = data[file.write(data) :]
-        os.fsync(file.fileno())
+    try:
+        with path.open("ab+", buffering=0) as file:
+            if not ends_in_newline(file):
+                data = b"\n" + data
+            while data:  # a single write, unless the disk is full: others' lines do not mix with it
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file of its own
+        raise
 
 
 def ends_in_newline(file: io.FileIO) -> bool:
