@@ -53,7 +53,7 @@ def finish(storm: Storm, sweep: Path, stormy: Path) -> None:
     for number in list(storm.living):
         storm.reap(number, PATIENCE)
     if "nothing is missing" not in verb("plan", sweep, "--cluster", stormy).out:
-        storm.commands.append(["run"])
+        storm.commands.append(["run", "--workers", "1"])
         storm.start(last := len(storm.commands) - 1)
         assert storm.reap(last, PATIENCE) == 0, storm.errors[-2:]
     assert not (left := storm.remaining(PATIENCE)), f"processes {left} are still there"
@@ -71,7 +71,7 @@ def compare(sweep: Path, store: Path, quiet: Path) -> None:
 def test_a_storm_of_signals_leaves_no_trace(tmp_path: Path) -> None:
     def rage(storm: Storm, store: Path) -> None:
         storm.rage(13, 0.7, store)
-        storm.commands.append(["launch", "--follow"])
+        storm.commands[0] = ["launch", "--follow"]  # when the run before has ended
         storm.rage(22, 1.4, store)
 
     weather(tmp_path, Storm(random.Random(5), [["run", "--workers", "2"]]), rage)
