@@ -38,7 +38,7 @@ def left_out(table: pd.DataFrame) -> list[str]:
 
 
 def provenance(table: pd.DataFrame) -> dict[str, str]:
-    """Returns the table's digest and the distinct values of the columns that tell its origin."""
+    """Returns the table's digest and the distinct values of the columns that name its origin."""
     columns = ["study", "source", "protocol", "features", "reference", "commit", "device"]
     texts = {name: listed(table.loc[table[name].ne(""), name]) for name in columns}
     return {

@@ -16,7 +16,7 @@ from analysis.layout import plotted
 
 Files = dict[str, bytes]
 INDEX = "index.html"
-# An SVG and a PDF have a date unless told otherwise; without, one table gives the same files.
+# An SVG and a PDF have a date unless it is left out: one table then gives the same files.
 METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None},
     "png": {},

@@ -26,7 +26,7 @@ FORMATS = ("pdf", "png", "svg", "csv")
 
 @dataclass(frozen=True)
 class Context:
-    """What the page shows beside the numbers, from whoever ran the study."""
+    """What the page shows beside the numbers, from the person who ran the study."""
 
     question: str = ""
     plan: str = ""

@@ -219,7 +219,7 @@ def is_claimed(path: Path) -> bool:
 
 
 def holder(path: Path) -> str:
-    """The host and pid of whoever locked `path` last; "" where nobody can tell."""
+    """The host and pid of the last holder of the lock; "" where unknown."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | LOCK_FLAGS), "rb") as file:
             return " ".join(file.read(200).decode(errors="replace").split())

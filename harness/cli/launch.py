@@ -147,7 +147,7 @@ def detach_here(sweep: Sweep, store: Store, cluster: Cluster, code: Path, submit
             f"{submitted} jobs submitted, but no follower: {str(error).partition(': fix')[0]}."
             " Run launch --follow, or launch again later"
         ) from None
-    before = "" if new else ", from before: harness cancel ends it, should it follow anew"
+    before = "" if new else ", from before: harness cancel ends it, to start another"
     print(f"job {job} follows{before}")
     return 0
 

@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--states",
         action="store_true",
-        help="also the states of finished runs: a longer sweep then trains them anew",
+        help="also the states of finished runs: a longer sweep then trains them again",
     )
     parser.add_argument("--yes", action="store_true", help="does not ask")
 

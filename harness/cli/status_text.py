@@ -78,7 +78,7 @@ def notes(status: Mapping[str, Any]) -> Iterator[str]:
     if status["bad_nodes"]:
         yield f"nodes where jobs failed at once: {', '.join(status['bad_nodes'])}"
     for follower in status["followers"]:
-        words = f"follower: job {follower['job']} {follower['state']} {follower['said'][:100]}"
+        words = f"follower: job {follower['job']} {follower['state']} {follower['message'][:100]}"
         yield words.rstrip()
 
 

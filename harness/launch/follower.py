@@ -94,7 +94,7 @@ def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[st
 
 
 def prefix(sweep: Sweep) -> str:
-    """What the names of a sweep's followers begin with; the rest tells its versions apart."""
+    """What the names of a sweep's followers begin with; the rest distinguishes its versions."""
     return f"{FOLLOWER}{sweep.name}:"
 
 
@@ -108,4 +108,4 @@ def followers(sweep: Sweep, store: Store, jobs: dict[str, Ticket]) -> list[dict[
 def describe(line: Line, ticket: Ticket | None) -> dict[str, str]:
     pending = ticket and ticket.state == "PENDING"
     words = ticket.reason if ticket and pending else last_error(line)
-    return {"job": line["job"], "state": ticket.state if ticket else "ended", "said": words}
+    return {"job": line["job"], "state": ticket.state if ticket else "ended", "message": words}

@@ -134,7 +134,7 @@ OF_ONE_MACHINE = (
 
 
 def file_system(folder: Path) -> str:
-    """The kind of file system that a folder is on, such as nfs4, as Linux tells it."""
+    """The kind of file system that a folder is on, such as nfs4, by /proc/mounts."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     around = [
         (len(where), i, kind)

@@ -33,7 +33,7 @@ class Process(NamedTuple):
 
 
 def log_of(folder: Path, number: str) -> Path:
-    """A job's log. Whoever creates it decides that the job begins, or that it never will."""
+    """A job's log. The process that creates it decides whether the job ever begins."""
     return folder / f"{number}_log.err"
 
 

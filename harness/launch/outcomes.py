@@ -36,7 +36,7 @@ class Tries(NamedTuple):
 
 
 def tries(store: Store) -> dict[str, Tries]:
-    """The tries of each task. Progress, --retry and being cancelled make the count begin anew."""
+    """The tries of each task. Progress, --retry and being cancelled reset the count."""
     lines = ledger(store)
     bad, found = bad_nodes(lines), dict[str, Tries]()
     for line in lines:

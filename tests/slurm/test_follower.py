@@ -57,7 +57,7 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     full.empty()
     assert (
         full.says(files, "done", "done")
-        and full.told(files)["followers"][0]["said"] == "nothing is missing"
+        and full.told(files)["followers"][0]["message"] == "nothing is missing"
     )
     count = full.submissions()
     assert sorted(count[task] for task in count if task.startswith("follower")) == [1, 2]
