@@ -14,7 +14,7 @@ from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
 from harness.study.checks import problems, warnings
 from harness.study.cluster import Cluster
-from harness.study.plan import Cell, missing, orphans, survey, untouched
+from harness.study.plan import Cell, orphans, survey, untouched
 from harness.study.speed import Speed, basis, known_speed
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
@@ -34,8 +34,6 @@ def plan(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     store = Store(Path(cluster.store))
     found = plan_json(sweep, store, cluster, args.on)
-    found["unfit"] = problems(sweep, missing(sweep, store), cluster)
-    found["notices"] = warnings({run.data for run in sweep.runs}, cluster.path)
     lines = [
         plan_text(found),
         *(f"Before it can run: {problem}" for problem in found["unfit"]),
@@ -55,8 +53,9 @@ PLAN = Verb(
 
 
 def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dict[str, Any]:
-    """Everything plan knows, for scripts."""
+    """Everything plan knows, for scripts. The store is read once: it may hold 100,000 files."""
     speed, cells = known_speed(store, cluster, on), survey(sweep, store)
+    tasks = [task for cell in cells for task in cell.tasks]
     kinds = {cost.kind(run): run for run in sweep.runs}
     peaks = {kind: memory.estimate(run, sweep.protocols, cluster) for kind, run in kinds.items()}
     whole = whole_costs(sweep, speed)
@@ -77,11 +76,9 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
         "runs": runs,
         "orphaned": orphans(sweep, store),
         "encode": encode,
-        "tasks": [
-            {"task": t.id, "kind": type(t).__name__, "reason": t.reason}
-            for c in cells
-            for t in c.tasks
-        ],
+        "tasks": [{"task": t.id, "kind": type(t).__name__, "reason": t.reason} for t in tasks],
+        "unfit": problems(sweep, tasks, cluster),
+        "notices": warnings({run.data for run in sweep.runs}, cluster.path),
         "totals": {key: sum(row[key] for row in (*runs, *encode)) for key in spending(cost.Cost())},
         "speed": {
             "device": speed.device,

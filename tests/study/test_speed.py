@@ -14,7 +14,7 @@ from harness.cli.plan import plan_json, plan_text
 from harness.spec import Protocol, Run, Sweep
 from harness.study import compute, cost
 from harness.study.cluster import Cluster
-from harness.study.plan import untouched
+from harness.study.plan import survey, untouched
 from harness.study.speed import Work, basis, known_speed, rate
 from harness.study.store import Store
 
@@ -77,15 +77,15 @@ def test_measured_hours_are_images_over_images_a_second(store: Store) -> None:
 
 
 def test_encoding_is_of_datasets_without_latents(store: Store, tmp_path: Path) -> None:
-    assert (
-        plan_json(SWEEP, store, Cluster())["encode"][0]["disk_bytes"]
-        == 1_281_167 * 2 * 2 * 4 * 32 * 32 * 2
-    )
+    def encodings(sweep: Sweep, cluster: Cluster) -> dict[str, cost.Cost]:
+        return cost.encodings(survey(sweep, store), cluster, known_speed(store, cluster))
+
+    taken = encodings(SWEEP, Cluster())["imagenet256"]
+    assert taken.disk_bytes == 1_281_167 * 2 * 2 * 4 * 32 * 32 * 2
     cluster = Cluster(paths={"imagenet256": str(tmp_path)})
-    assert plan_json(SWEEP, store, cluster)["encode"], "a folder without an index is not encoded"
+    assert encodings(SWEEP, cluster), "a folder without an index is not encoded"
     (tmp_path / "index.json").touch()
-    assert plan_json(SWEEP, store, cluster)["encode"] == []
-    assert plan_json(tiny_sweep(), store, Cluster())["encode"] == []
+    assert encodings(SWEEP, cluster) == {} == encodings(tiny_sweep(), Cluster())
 
 
 def test_an_unmeasured_model_is_scaled_from_the_nearest_and_it_is_said(store: Store) -> None:
