@@ -32,6 +32,16 @@ LOCK_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC  # a link in a shared folder may lead 
 
 
 @contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives errors of the disk the name of the file, which a failing read or write lacks."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a path to write beside `path`, which takes its place at the end or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,14 +49,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     writer = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
     beside = path.with_name(f".{path.name}.{writer}")
     try:
-        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
-        yield beside
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        error.filename = str(path)  # a full disk names no file of its own
-        raise
+        with naming(path):
+            os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+            yield beside
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -70,13 +78,18 @@ def write_json(path: Path, value: Mapping[str, Any], checksum: bool = False) -> 
         beside.write_bytes(data)
 
 
+def read_bytes(path: Path) -> bytes:
+    with naming(path):
+        return path.read_bytes()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object, and checks its checksum where it has one.
 
     Raises:
         UserError: the file is damaged, or no JSON object.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         return decode_object(data)
     except ValueError as error:
@@ -86,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def is_intact(path: Path) -> bool:
     """Whether a JSON file is there and as it was written, without parsing it."""
     try:
-        return is_whole_text(path.read_bytes())
+        return is_whole_text(read_bytes(path))
     except FileNotFoundError:
         return False
 
@@ -100,16 +113,12 @@ def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     if not (data := encode_lines(lines)):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("ab+", buffering=0) as file:
-            if not ends_in_newline(file):
-                data = b"\n" + data
-            while data:  # a single write, unless the disk is full: others' lines do not mix with it
-                data = data[file.write(data) :]
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = str(path)  # a full disk names no file of its own
-        raise
+    with naming(path), path.open("ab+", buffering=0) as file:
+        if not ends_in_newline(file):
+            data = b"\n" + data
+        while data:  # a single write, unless the disk is full: others' lines do not mix with it
+            data = data[file.write(data) :]
+        os.fsync(file.fileno())
 
 
 def ends_in_newline(file: io.FileIO) -> bool:
@@ -121,9 +130,13 @@ def ends_in_newline(file: io.FileIO) -> bool:
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Reads JSON lines. Returns (lines, warnings); a killed writer may leave a torn line."""
-    lines, damaged = decode_lines(path.read_bytes())
-    return lines, [f"{path}:{span}: damaged line skipped" for span in damaged]
+    """Reads JSON lines. Returns (lines, warnings); a killed writer may leave a torn line.
+
+    A file is created by its first line, so an empty one has lost some.
+    """
+    lines, damaged = decode_lines(data := read_bytes(path))
+    lost = [] if data else [f"{path} is empty: its lines are lost"]
+    return lines, lost + [f"{path}:{span}: damaged line skipped" for span in damaged]
 
 
 def is_whole(path: Path) -> bool:
@@ -191,12 +204,10 @@ def locked(path: Path) -> IO[bytes] | None:
 def flock(file: IO[bytes], kind: int, path: Path) -> bool:
     """Whether the kernel gave the lock; its errors get the name of the file."""
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        with naming(path):
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        error.filename = str(path)
-        raise
     return True
 
 
@@ -229,7 +240,7 @@ def holder(path: Path) -> str:
 
 def sha256(path: Path, progress: Callable[[int], object] = int) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
             progress(len(block))

@@ -317,3 +317,9 @@ def test_a_crafted_header_is_not_whole(header: str, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
     assert not is_whole(path)
+
+
+def test_an_emptied_file_of_lines_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.touch()
+    assert read_lines(path) == ([], [f"{path} is empty: its lines are lost"])
