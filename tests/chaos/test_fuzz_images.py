@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -40,9 +41,9 @@ def arrays(draw: Draw, whole: dict[str, np.ndarray[Any, Any]]) -> bytes:
     array = found.pop(name)
     way = draw(st.sampled_from(["gone", "type", "shape", "value", "object", "flat"]))
     if way == "type":
-        found[name] = array.astype(
-            draw(st.sampled_from(["i1", "f2", "f8", "c16", "?", "U3", "M8[s]", "O"]))
-        )
+        kinds = ["i1", "f2", "f8", "c16", "?", "U3", "O"]
+        with contextlib.suppress(ValueError):  # a text is no number: then the array is gone
+            found[name] = array.astype(draw(st.sampled_from(kinds)))
     elif way == "shape":
         found[name] = np.zeros(draw(st.lists(st.integers(0, 17), max_size=5)), array.dtype)
     elif way == "value" and array.dtype.kind == "f":

@@ -33,7 +33,7 @@ from helpers import (
 from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
 from harness.launch.failures import failures
 from harness.scoring.metrics import METRICS
-from harness.spec import Sweep
+from harness.spec import Protocol, Sweep
 from harness.study.collect import COLUMNS, LOG_COLUMNS
 from harness.study.plan import missing, newest
 from harness.study.store import Store
@@ -249,12 +249,20 @@ def test_launch_follows_until_nothing_is_missing(
     assert status == 0 and out.startswith("0 jobs submitted"), "asked again, it does nothing"
 
 
+def obstruct(store: Store, step: int, protocol: Protocol) -> None:
+    """Puts a file where the feature shards of a score belong: no check sees it before the task."""
+    path = store.shards(tiny_run(), step, protocol)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 def test_a_task_that_failed_three_times_is_given_up_until_retried(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep: Sweep = tiny_sweep(steps=(10,), protocols=(tiny_protocol(reference="nowhere"),))
+    sweep: Sweep = tiny_sweep(steps=(10,))
     words = (written(sweep, tmp_path), "--store", tmp_path / "store", "--cluster", "debug")
     store = Store(tmp_path / "store")
+    obstruct(store, 10, tiny_protocol())
 
     def tries() -> int:
         return sum(
@@ -269,15 +277,17 @@ def test_a_task_that_failed_three_times_is_given_up_until_retried(
     assert told(capsys, "launch", *words, "--retry")[0] == 0 and tries() == 4
 
 
-def test_a_failure_does_not_stop_the_rest_and_is_told_in_a_line(
+def test_a_failure_does_not_stop_the_rest_and_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    protocols = (tiny_protocol(reference="nowhere"), tiny_protocol(name="good"))
+    protocols = (tiny_protocol(name="bad"), tiny_protocol(name="good"))
     sweep, store = tiny_sweep(protocols=protocols), Store(tmp_path / "store")
+    for step in sweep.steps:
+        obstruct(store, step, protocols[0])
     status, out, err = told(capsys, "run", written(sweep, tmp_path), "--store", store.root)
     assert status == 1 and "3 of 5 tasks done" in out and "Traceback" not in err
     failed = [line for line in err.splitlines() if line.startswith("failed: ")]
-    assert len(failed) == 2 and all("reference 'nowhere' is not at" in line for line in failed)
+    assert len(failed) == 2 and all("/evals/bad_" in line for line in failed)
 
 
 def until(check: Callable[[], object]) -> None:

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
-from harness.study.checks import faults
+from harness.study.checks import problems
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.requirements import (
@@ -118,5 +118,5 @@ def test_a_reference_is_looked_into(tmp_path: Path) -> None:
 def test_they_are_checked_with_the_data_and_the_memory(tmp_path: Path) -> None:
     sweep = tiny_sweep(runs=(tiny_run(),), protocols=(tiny_protocol(reference="nowhere"),))
     store = Store(tmp_path)
-    (line,) = faults(sweep, missing(sweep, store), Cluster(store=str(tmp_path)))
+    (line,) = problems(sweep, missing(sweep, store), Cluster(store=str(tmp_path)))
     assert line.startswith(f"reference 'nowhere' is not at {tmp_path}/references/nowhere.npz")

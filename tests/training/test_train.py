@@ -344,5 +344,7 @@ def test_a_shape_error_in_a_model_keeps_its_traceback(tmp_path: Path) -> None:
     file = tmp_path / "broken.py"
     file.write_text(BROKEN)
     status, _, err = finished(started("run", file, "--store", tmp_path / "store"))
-    assert status != 0 and "Traceback (most recent call last)" in err
-    assert re.search(r'models/dit\.py", line \d+, in forward', err) and "RuntimeError: " in err
+    assert status != 0 and "RuntimeError: " in err and "failures.log" in err
+    log = (tmp_path / "store" / "failures.log").read_text()
+    assert "Traceback (most recent call last)" in log and "RuntimeError: " in log
+    assert re.search(r'models/dit\.py", line \d+, in forward', log)
