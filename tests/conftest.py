@@ -55,3 +55,23 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield made
     if folder.is_mount():
         subprocess.run(["umount", str(folder)], check=True)
+
+
+# What takes seconds in one process: identity, plan, store, randomness, cost, statistics.
+FAST = (
+    "test_spec.py",
+    "test_house.py",
+    *(f"study/test_{name}.py" for name in "cluster collect cost plan speed store".split()),
+    "base/test_rng.py",
+    "base/test_files.py",
+    "analysis/test_table.py",
+    "analysis/test_comparison.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks everything else as slow, so that `make test-fast` leaves it out."""
+    fast = [Path(__file__).parent / name for name in FAST]
+    for item in items:
+        if not any(item.path.is_relative_to(path) for path in fast):
+            item.add_marker("slow")
