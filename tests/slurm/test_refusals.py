@@ -28,7 +28,7 @@ def test_what_sbatch_refuses_leaves_nothing(table: dict[str, str], words: str, f
     for more in ((), ("--follow",), ("--detach",)):
         status, out, err = full.harness("launch", files, "--dirty", *more)
         assert status == 1 and out == "" and err.count(words) == 1 and "Traceback" not in err
-        assert err.splitlines()[-1].endswith("mend the cluster file; nothing was submitted")
+        assert err.splitlines()[-1].endswith("fix the cluster file; nothing was submitted")
         assert {path.name for path in full.store.submissions().iterdir()} == {"launch.lock", "code"}
         full.empty()  # the first array was taken back
         assert not full.store.ledger().exists()
