@@ -16,16 +16,19 @@ from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
 from harness.cli import image_verbs
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
+from harness.cli.listing import LIST
 from harness.cli.plan import PLAN
 from harness.cli.prune import PRUNE
 from harness.cli.results import COLLECT, PREDICT, REPORT
 from harness.cli.run import BENCH, RUN
+from harness.cli.show import SHOW
 from harness.cli.status import STATUS
 from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
-SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT, PRUNE)
-VERBS = (*SWEEP_VERBS, *image_verbs.VERBS)
+SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT)
+STORE_VERBS = (LIST, SHOW, PRUNE)
+VERBS = (*SWEEP_VERBS, *STORE_VERBS, *image_verbs.VERBS)
 # What people type for a verb of another name.
 GUESSES = {
     **dict.fromkeys(("ls", "runs", "sweeps"), "list"),
