@@ -98,8 +98,8 @@ def test_wandb_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_trackio_takes_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip("trackio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     train_all(SWEEP, Store(tmp_path / "store"), loggers=["trackio"])
     assert [path for path in (tmp_path / "trackio").rglob("*") if path.is_file()]
 
