@@ -1,12 +1,14 @@
-"""Missing tasks → jobs, one job a task at a time; asked twice, submitted once. No torch."""
+"""Missing tasks → jobs, one job at a time for a task; asked twice, submitted once. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import getpass
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +22,13 @@ from harness.launch.ledger import cancelled, given, set_cancelled
 from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
 from harness.launch.tickets import SchedulerUnavailable
 from harness.study.cluster import Cluster
+from harness.study.cost import evaluation
+from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Task, to_json
 
 FOLLOWER = "follower:"  # begins the names of followers, which are no tasks
+SMALL_HOURS = 0.25  # of evaluations that share a job, by the device that plan counts with
 
 
 class Reconciled(NamedTuple):
@@ -77,9 +82,10 @@ def submit(
         backs_off = executor(cluster).DETACHED and not asked
         early = too_early(tasks, tried, cluster) if backs_off else set()
         free = room(name, seen, store, cluster)
-        chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)[:free]
+        chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)
         orders = [order(task, store, cluster, tried) for task in chosen]
-        jobs = submit_jobs(orders, Job, name, store, cluster, retry, code) if orders else {}
+        packs = pack(chosen, orders, known_speed(store, cluster))[:free]
+        jobs = submit_jobs(packs, Job, name, store, cluster, retry, code) if packs else {}
         taken = [task for task in tasks if task.id in jobs]
         later = {task.id for task in tasks} - set(jobs)
         return Reconciled(taken, held, worn, off, later)
@@ -115,14 +121,16 @@ def room(name: str, seen: Jobs, store: Store, cluster: Cluster) -> int | None:
     if cluster.max_jobs is None:
         return None
     last = given(store)
-    alive = sum(
-        last[task]["name"] == name and not task.startswith(FOLLOWER) for task in seen.by_task
-    )
-    return max(0, cluster.max_jobs - alive)
+    alive = {
+        ticket
+        for task, ticket in seen.by_task.items()
+        if last[task]["name"] == name and not task.startswith(FOLLOWER)
+    }
+    return max(0, cluster.max_jobs - len(alive))
 
 
 class Submission(NamedTuple):
-    """A job to be submitted."""
+    """A task to be submitted."""
 
     task: str
     label: str  # its name in the queue
@@ -140,6 +148,30 @@ def order(task: Task, store: Store, cluster: Cluster, tried: Mapping[str, Tries]
     return Submission(task.id, label(task), to_json(task), resources, task.position(store))
 
 
+def pack(
+    tasks: Sequence[Task], orders: Sequence[Submission], speed: Speed
+) -> list[list[Submission]]:
+    """What each job performs: one task, or small evaluations of one checkpoint together.
+
+    To start a job and load its network takes minutes on a cluster. Only jobs of one process share:
+    after an error in one rank the others cannot go on with the next task.
+    """
+    packs: list[list[Submission]] = []
+    begun: dict[str, tuple[list[Submission], float]] = {}
+    for task, one in zip(tasks, orders, strict=True):
+        hours, key = math.inf, one.task
+        if isinstance(task, Evaluate) and one.resources.ranks == 1:
+            hours = evaluation(task.run, task.protocol, speed).hours
+            key = repr((task.run.id, task.step, one.resources))
+        mates, spent = begun.get(key, ([], math.inf))
+        if spent + hours > SMALL_HOURS:
+            mates, spent = [], 0.0
+            packs.append(mates)
+        mates.append(one)
+        begun[key] = mates, spent + hours
+    return packs
+
+
 def label(task: Task) -> str:
     """What the queue shows: the model first, as squeue cuts after eight characters."""
     if isinstance(task, Encode):
@@ -149,7 +181,7 @@ def label(task: Task) -> str:
 
 
 def submit_jobs(
-    orders: Sequence[Submission],
+    packs: Sequence[Sequence[Submission]],
     kind: type[Job],
     name: str,
     store: Store,
@@ -157,18 +189,19 @@ def submit_jobs(
     retry: bool,
     code: Path,
 ) -> dict[str, str]:
-    """Submits jobs and writes the accepted ones to the ledger; their ids by task."""
+    """Submits a job for each pack, and writes the accepted ones to the ledger; job ids by task."""
     bad = [] if retry else excluded(store)
+    firsts = [first for first, *_ in packs]
     resources = [
         replace(o.resources, exclude=list(dict.fromkeys([*o.resources.exclude, *bad])))
-        for o in orders
+        for o in firsts
     ]
     folder = launch_folder(store)
-    write_launch(folder, orders, store, cluster, code)
+    write_launch(folder, list(chain.from_iterable(packs)), store, cluster, code)
     handles = executor(cluster).submit(
-        [kind(str(folder), o.task) for o in orders],
+        [kind(str(folder), *(o.task for o in pack)) for pack in packs],
         resources,
-        [f"{o.label}.{name}" for o in orders],
+        [f"{o.label}.{name}" for o in firsts],
         folder,
         code,
     )
@@ -181,7 +214,9 @@ def submit_jobs(
         "retry": retry,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    taken = [(o, handle) for o, handle in zip(orders, handles, strict=True) if handle]
+    taken = [
+        (o, handle) for pack, handle in zip(packs, handles, strict=True) if handle for o in pack
+    ]
     append_lines(
         store.ledger(),
         [
