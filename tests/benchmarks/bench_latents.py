@@ -22,7 +22,7 @@ from harness.base.files import write_json
 from harness.data import DATASETS
 from harness.data import index as files
 from harness.data.latents import Latents
-from harness.encoding.encode import part
+from harness.encoding.encode import file_entry
 
 NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 
@@ -54,8 +54,8 @@ def make(folder: Path, images: int, shards: int = 128) -> None:
         listing="",
         unreadable=[],
         made={},
-        shards=[part(folder, path, path.stat().st_size, "") for path in paths],
-        labels=part(
+        shards=[file_entry(folder, path, path.stat().st_size, "") for path in paths],
+        labels=file_entry(
             folder, files.labels_path(folder), files.labels_path(folder).stat().st_size, ""
         ),
     )

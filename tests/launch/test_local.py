@@ -132,6 +132,7 @@ def test_a_job_that_is_killed_says_so_in_its_log(store: Store) -> None:
     folder.mkdir(parents=True)
     job = partial(os.system, "kill -9 $PPID")
     (handle,) = local.submit([job], [Cluster()], "name", folder, ROOT)
+    assert handle
     until(lambda: not any(number for _, number in jobs_of(store)) and handle.log.exists())
     until(lambda: "ended with SIGKILL" in handle.log.read_text())
 
