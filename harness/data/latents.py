@@ -58,7 +58,7 @@ class Shard:
         Raises:
             UserError: these are not the moments that were written.
         """
-        if self.checksums is not None and zlib.crc32(moments) != self.checksums[row, side]:
+        if self.checksums is not None and zlib.crc32(moments.data) != self.checksums[row, side]:
             raise UserError(
                 f"{self.path} is damaged in row {row}: delete it; harness encode with the same"
                 " words as before makes it again, and nothing else"

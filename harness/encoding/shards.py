@@ -127,7 +127,7 @@ def write_shard(
                 raise Interrupted
             batch = next(batches)
             write(batch.rows.data)
-            checksums += [[zlib.crc32(side) for side in sides] for sides in batch.rows]
+            checksums += [[zlib.crc32(side.data) for side in sides] for sides in batch.rows]
             bad += [{"row": row + i, "fault": fault} for i, fault in batch.faults.items()]
             row += len(batch.rows)
             if row == span.stop or time.monotonic() - reported > REPORT_SECONDS:

@@ -18,7 +18,8 @@ from harness.launch.job import Job
 from harness.launch.jobs import launch_lock, query_jobs
 from harness.launch.ledger import given
 from harness.launch.logs import last_error
-from harness.launch.submit import FOLLOWER, Submission, submit_jobs
+from harness.launch.orders import Submission
+from harness.launch.submit import FOLLOWER, submit_jobs
 from harness.launch.tickets import Line, Ticket
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import getpass
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.base.commit import commit
 from harness.base.files import append_lines, is_claimed, write_json
@@ -19,16 +18,15 @@ from harness.launch.executors import executor
 from harness.launch.job import Job
 from harness.launch.jobs import Jobs, launch_lock, query_jobs, withdraw
 from harness.launch.ledger import cancelled, given, set_cancelled
+from harness.launch.orders import Submission, order, pack
 from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
 from harness.launch.tickets import SchedulerUnavailable
 from harness.study.cluster import Cluster
-from harness.study.cost import evaluation
-from harness.study.speed import Speed, known_speed
+from harness.study.speed import known_speed
 from harness.study.store import Store
-from harness.study.tasks import Encode, Evaluate, Task, to_json
+from harness.study.tasks import Task
 
 FOLLOWER = "follower:"  # begins the names of followers, which are no tasks
-SMALL_HOURS = 0.25  # of evaluations that share a job, by the device that plan counts with
 
 
 class Reconciled(NamedTuple):
@@ -83,7 +81,9 @@ def submit(
         early = too_early(tasks, tried, cluster) if backs_off else set()
         free = room(name, seen, store, cluster)
         chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)
-        orders = [order(task, store, cluster, tried) for task in chosen]
+        orders = [
+            order(task, store, cluster, tried.get(task.id, Tries()), retry) for task in chosen
+        ]
         packs = pack(chosen, orders, known_speed(store, cluster))[:free]
         jobs = submit_jobs(packs, Job, name, store, cluster, retry, code) if packs else {}
         taken = [task for task in tasks if task.id in jobs]
@@ -127,57 +127,6 @@ def room(name: str, seen: Jobs, store: Store, cluster: Cluster) -> int | None:
         if last[task]["name"] == name and not task.startswith(FOLLOWER)
     }
     return max(0, cluster.max_jobs - len(alive))
-
-
-class Submission(NamedTuple):
-    """A task to be submitted."""
-
-    task: str
-    label: str  # its name in the queue
-    launch_spec: dict[str, Any]  # what launch.json holds of it
-    resources: Cluster
-    at: int  # where it begins
-
-
-def order(task: Task, store: Store, cluster: Cluster, tried: Mapping[str, Tries]) -> Submission:
-    resources = task.resources(cluster)
-    ooms = tried[task.id].memory_faults if task.id in tried else 0
-    if resources.memory_gb and ooms:
-        more = resources.memory_gb * resources.memory_growth**ooms
-        resources = replace(resources, memory_gb=more)
-    return Submission(task.id, label(task), to_json(task), resources, task.position(store))
-
-
-def pack(
-    tasks: Sequence[Task], orders: Sequence[Submission], speed: Speed
-) -> list[list[Submission]]:
-    """What each job performs: one task, or small evaluations of one checkpoint together.
-
-    To start a job and load its network takes minutes on a cluster. Only jobs of one process share:
-    after an error in one rank the others cannot go on with the next task.
-    """
-    packs: list[list[Submission]] = []
-    begun: dict[str, tuple[list[Submission], float]] = {}
-    for task, one in zip(tasks, orders, strict=True):
-        hours, key = math.inf, one.task
-        if isinstance(task, Evaluate) and one.resources.ranks == 1:
-            hours = evaluation(task.run, task.protocol, speed).hours
-            key = repr((task.run.id, task.step, one.resources))
-        mates, spent = begun.get(key, ([], math.inf))
-        if spent + hours > SMALL_HOURS:
-            mates, spent = [], 0.0
-            packs.append(mates)
-        mates.append(one)
-        begun[key] = mates, spent + hours
-    return packs
-
-
-def label(task: Task) -> str:
-    """What the queue shows: the model first, as squeue cuts after eight characters."""
-    if isinstance(task, Encode):
-        return task.name
-    model = task.run.model.replace("/", "-")
-    return f"{model}.score" if isinstance(task, Evaluate) else f"{model}.train"
 
 
 def submit_jobs(

@@ -24,9 +24,10 @@ from harness.launch.follow import Reporter, follow
 from harness.launch.job import Job
 from harness.launch.jobs import query_jobs
 from harness.launch.ledger import given, ledger, read_ledger
+from harness.launch.orders import SMALL_HOURS, Submission, pack
 from harness.launch.outcomes import bad_nodes, tries
 from harness.launch.outdated import outdated
-from harness.launch.submit import SMALL_HOURS, Reconciled, Submission, pack, submit
+from harness.launch.submit import Reconciled, submit
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.cost import evaluation
@@ -212,6 +213,21 @@ def test_a_node_that_fails_every_job_is_excluded_and_eats_no_tries(
         ended(slurm, list(slurm.jobs)[-4:], "node4")
         last = launched(SWEEP, store, retries=2)
     assert len(last.exhausted) == 4
+
+
+def test_a_task_that_fails_at_once_where_others_do_not_is_tried_elsewhere(
+    slurm: FakeSlurm, store: Store
+) -> None:
+    launched(SWEEP, store)
+    first, *others = slurm.jobs
+    ended(slurm, [first], "node4")
+    for job in others:
+        slurm.set(job, "RUNNING", "node1", "0:30")
+    launched(SWEEP, store)
+    assert flags(slurm.scripts[-1])["exclude"] == "node4" and not bad_nodes(ledger(store))
+    more = tiny_sweep(runs=(tiny_run(seed=9),), steps=(10,), protocols=())
+    launched(more, store)
+    assert "exclude" not in flags(slurm.scripts[-1]), "one failure does not condemn a node"
 
 
 def test_what_a_person_cancels_is_no_fault_of_the_node(slurm: FakeSlurm, store: Store) -> None:
