@@ -136,18 +136,6 @@ def touches(values: Array, limits: tuple[float, float]) -> bool:
     return bool(np.isclose(values[:, None], limits, atol=1e-6).any())
 
 
-def power_law_text(law: pd.DataFrame) -> str:
-    """States a power law, and which parameters the points do not determine."""
-    open_interval = ", not identified, these points fit any value in the interval"
-    parameters = [
-        f"{row['parameter']} = {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-        + ("" if row["identified"] else open_interval)
-        for _, row in law.iterrows()
-    ]
-    form = "a / Gflops^b + c" if "c" in set(law["parameter"]) else "a / Gflops^b"
-    return f"{form} over {law['n'].iloc[0]} models: {'; '.join(parameters)}."
-
-
 def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
     """Returns the best score that each training compute has bought, over all models and steps.
 
