@@ -107,21 +107,22 @@ def fisher_interval(statistic: str, value: Array, n: int) -> dict[str, float]:
     return {"low": float(low), "high": float(high)}
 
 
-def bca_interval(x: Array, y: Array, statistic: Callable[..., Array] = pearson) -> dict[str, float]:
-    """Returns the 95 % BCa interval, and its bounds' standard error from the number of draws.
+def bca_interval(x: Array, y: Array, rng: int = SEED) -> dict[str, float]:
+    """Returns Pearson's 95 % BCa interval, and as `error` what this number of draws leaves open.
 
-    NaN where resamples of one point have no correlation.
+    That is the larger standard error of the two bounds. NaN where resamples of one point have no
+    correlation.
     """
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         found = stats.bootstrap(
             (x, y),
-            statistic,
+            pearson,
             paired=True,
             vectorized=True,
             n_resamples=DRAWS,
             method="BCa",
-            rng=np.random.default_rng(SEED),
+            rng=np.random.default_rng(rng),
         )
     low, high = found.confidence_interval
     draws = found.bootstrap_distribution
