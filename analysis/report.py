@@ -18,7 +18,7 @@ from analysis.files import INDEX, Files, csv_bytes, figure_files, publish
 from analysis.layout import FIGURES, draw, overview
 from analysis.paper_tables import PAPER_TABLES, paper_table
 from analysis.samples import Samples, check_samples, load_samples
-from analysis.sentences import attempt, statistics
+from analysis.sentences import attempt, findings
 from analysis.table import TableError, digest, listed, published
 
 FORMATS = ("pdf", "png", "svg", "csv")
@@ -91,7 +91,7 @@ def render(
     figures, files = render_figures(sources, f"{study}, table {digest(table)}", missing)
     tables, table_files = render_tables(table, missing)
     against = attempt("Measured against published", partial(against_published, table), missing)
-    sentences = statistics(table, missing)
+    sentences = findings(table, missing)
     sections = [
         against or html.Section("Measured against published"),
         html.Section("Figures", figures=figures),

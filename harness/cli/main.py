@@ -19,8 +19,9 @@ from harness.cli import image_verbs
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
 from harness.cli.listing import LIST
 from harness.cli.plan import PLAN
+from harness.cli.predict import PREDICT
 from harness.cli.prune import PRUNE
-from harness.cli.results import COLLECT, PREDICT, REPORT
+from harness.cli.results import COLLECT, REPORT
 from harness.cli.run import BENCH, RUN
 from harness.cli.show import SHOW
 from harness.cli.status import STATUS

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.base.errors import UserError
 from harness.base.text import in_units
@@ -143,16 +143,3 @@ def deviations(
         if field.default is not dataclasses.MISSING and values not in ([], [str(field.default)]):
             found.append((field.name, str(field.default), ", ".join(values)))
     return found
-
-
-@table_errors()
-def predict(study: str, results: Path, model: str, protocol: str | None) -> list[dict[str, Any]]:
-    """Returns what each law predicts of `model` from the study's other models, as rows.
-
-    Raises:
-        UserError: the table cannot be read, the model is not known, or too few others are scored.
-    """
-    from analysis import fits
-
-    frame = fits.predict(table(study, results), model, protocol=protocol)
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

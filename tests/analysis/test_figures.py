@@ -136,7 +136,7 @@ def test_figure_7_has_a_row_per_model_and_a_column_per_label() -> None:
 
 def test_figure_8_states_pearson_interval_and_n() -> None:
     title = figures.figure_08(PAPER, axes()).get_title(loc="left")
-    assert title == "Pearson \N{MINUS SIGN}0.93 [\N{MINUS SIGN}0.99, \N{MINUS SIGN}0.80], n = 12"
+    assert title == "Pearson \N{MINUS SIGN}0.93 [\N{MINUS SIGN}0.98, \N{MINUS SIGN}0.76], n = 12"
 
 
 def test_figure_8_draws_a_single_point_and_says_why_it_has_no_correlation() -> None:
