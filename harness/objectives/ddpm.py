@@ -129,13 +129,13 @@ def losses(
 
 
 def noise_loss(
+    min_snr: float | None,
     denoiser: Denoiser,
     table: Tensor,
     x0: Tensor,
     t: Tensor,
     y: Tensor,
     noise: Tensor,
-    min_snr: float | None,
 ) -> Tensor:
     """Returns the mean squared error [N] of a network without variance channels.
 
@@ -225,9 +225,13 @@ class DDPM:
 
     def losses(self, device: torch.device) -> Losses:
         table = linear_schedule().table(device)
-        if self.learned_variance:
-            return lambda denoiser, *batch: losses(denoiser, table, *batch)
-        return lambda denoiser, *batch: (noise_loss(denoiser, table, *batch, self.min_snr),)
+
+        def loss(denoiser: Denoiser, *batch: Tensor) -> tuple[Tensor, ...]:
+            if self.learned_variance:
+                return losses(denoiser, table, *batch)
+            return (noise_loss(self.min_snr, denoiser, table, *batch),)
+
+        return loss
 
     def sample(
         self, sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise
