@@ -17,7 +17,7 @@ from harness.base.spelling import parts, plain, remedy, suggestion
 from harness.base.validation import Mistakes, one_of, problems, refuse, rules, safe_name, within
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS
-from harness.objectives import SAMPLERS, TIMESTEPS
+from harness.objectives import OBJECTIVES, SAMPLERS, TIMESTEPS, Objective
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 FEATURES = ("inception", "digits-cnn-1")
@@ -80,7 +80,7 @@ class Run(Identity):
 
     The defaults are the paper's recipe (section 4).
     `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
-    autocast.
+    autocast. `objective` None is "ddpm", the paper's.
 
     Raises:
         UserError: naming every field that is unknown, of another type or out of range.
@@ -96,9 +96,16 @@ class Run(Identity):
     label_dropout: Annotated[float, within(0, 1, below=True)] = 0.1
     precision: Annotated[str, one_of(PRECISIONS)] = "tf32"
     seed: Annotated[int, within(0)] = 0
+    objective: Annotated[str | None, one_of(OBJECTIVES)] = None
 
     def __post_init__(self) -> None:
+        if self.objective == "ddpm":  # as runs of before there were others
+            object.__setattr__(self, "objective", None)
         refuse(f"Run({self.model})", self.field_problems() or self.data_problems())
+
+    @property
+    def objective_row(self) -> Objective:
+        return OBJECTIVES[self.objective or "ddpm"]
 
     def data_problems(self) -> list[str]:
         """The problems that only show when model and dataset meet."""
@@ -161,9 +168,14 @@ class Protocol(Identity):
         ]
 
     @property
-    def forwards(self) -> int:
-        """Forward passes of the network for a step of the sampler: guidance takes two."""
+    def copies(self) -> int:
+        """Copies of an image that pass through the network at once: guidance takes two."""
         return 1 if self.guidance == 1.0 else 2
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of an image for a step of the sampler."""
+        return self.copies * SAMPLERS[self.sampler]
 
     @functools.cached_property
     def id(self) -> str:
@@ -229,11 +241,19 @@ class Sweep(Fields):
         return found + sorted(set(self.pair_problems()))
 
     def pair_problems(self) -> Iterator[str]:
-        """The problems that only show when a dataset and a protocol meet."""
+        """The problems that only show when a dataset or an objective and a protocol meet."""
+        for name, protocol in itertools.product(
+            dict.fromkeys(run.objective or "ddpm" for run in self.runs), self.protocols
+        ):
+            if protocol.sampler not in (fit := OBJECTIVES[name].samplers):
+                yield (
+                    f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
+                    f" {name!r}: take one of {', '.join(fit)}"
+                )
         datasets = sorted({run.data for run in self.runs})
         for data, protocol in itertools.product(datasets, self.protocols):
             row = DATASETS[data]
-            if protocol.forwards > 1 and protocol.guidance_channels > row.channels:
+            if protocol.copies > 1 and protocol.guidance_channels > row.channels:
                 yield (
                     f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
                     f" {data}'s {row.channels}: set it to {row.channels}"

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from helpers import PATCHES, SIZES, tiny_protocol, tiny_run, tiny_sweep
 
+from harness.base.errors import UserError
+from harness.objectives import OBJECTIVES
 from harness.spec import Protocol, Run, grid
 
 # Pinned: a line that changes here gives every result of that run in every store a new address.
@@ -34,6 +36,7 @@ OTHER: dict[str, Any] = {
     "model": "DiT-B/4",
     "data": "imagenet512",
     "conditioning": "adaLN",
+    "objective": "flow",
     "batch_size": 128,
     "lr": 2e-4,
     "weight_decay": 0.1,
@@ -111,12 +114,28 @@ def test_a_value_that_is_not_canonical_or_out_of_range_is_refused(
         base(Run, **{field: value})
 
 
+def test_the_papers_objective_has_one_name_and_changes_no_id() -> None:
+    assert Run(model="DiT-S/8", objective="ddpm") == Run(model="DiT-S/8")
+    assert Run(model="DiT-S/8", objective="flow").id != Run(model="DiT-S/8").id
+    assert Run(model="DiT-S/8").objective_row is OBJECTIVES["ddpm"]
+
+
+def test_a_sampler_that_does_not_fit_an_objective_is_refused_with_those_that_do() -> None:
+    runs = (tiny_run(), tiny_run(objective="flow"))
+    with pytest.raises(UserError) as refused:
+        tiny_sweep(runs=runs, protocols=(tiny_protocol(sampler="heun"),))
+    assert "sampler = 'heun' does not sample objective 'ddpm': take one of ddpm" in str(
+        refused.value
+    )
+    assert tiny_protocol(sampler="heun", guidance=1.5).forwards == 4
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("name", "a/b"),
         ("images", 3),
-        ("sampler", "euler"),
+        ("sampler", "rk4"),
         ("sampling_steps", 1001),
         ("guidance", -0.5),
         ("guidance", "2"),

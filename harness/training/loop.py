@@ -19,7 +19,6 @@ from harness.base.provenance import peak_speed, provenance
 from harness.data import DATASETS, Dataset, open_dataset
 from harness.data.origin import read_origin
 from harness.models import flops
-from harness.objectives import TIMESTEPS
 from harness.spec import Run, even_parts
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops
@@ -149,12 +148,12 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
 def make_batch(
     run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int
 ) -> tuple[Tensor, ...]:
-    """Slots low … high of the batch of `step`: (x0, t, y, noise) of ddpm.losses."""
+    """Slots low … high of the batch of `step`: (x0, t, y, noise) of the objective's losses."""
     data, key = DATASETS[run.data], (run.seed, step)
     index = rng.data_order(step, low, high, run.batch_size, len(dataset), run.seed)
     x0, y = dataset.batch(torch.from_numpy(index), low, device, *key)
     dropped = rng.uniform(low, high, device, "dropout", *key) < run.label_dropout
-    t = rng.integers(low, high, TIMESTEPS, device, "timesteps", *key)
+    t = run.objective_row.process().times(low, high, device, *key)
     noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key)
     return x0, t, y.masked_fill(dropped, data.classes), noise
 
@@ -197,7 +196,7 @@ def log_steps(
 ) -> bool:
     """Logs the steps until `step`, a line each, up to the first that is not finite.
 
-    Returns whether all are finite. rows: (mse, vb, gradient norm) of each step.
+    Returns whether all are finite. rows: the objective's terms and the gradient norm of each step.
     """
     peak = peak_speed(rank.device)
     used = 6e9 * gflops(run) * speed  # operations a second: 2 a multiply-add, 3 forwards a step
@@ -210,8 +209,14 @@ def log_steps(
     finite = list(itertools.takewhile(lambda row: all(map(math.isfinite, row)), rows))
     log(
         [
-            {"step": first + i, "loss": mse + vb, "mse": mse, "vb": vb, "grad_norm": norm, **pace}
-            for i, (mse, vb, norm) in enumerate(finite)
+            {
+                "step": first + i,
+                "loss": sum(terms),
+                **dict(zip(run.objective_row.terms, terms, strict=True)),
+                "grad_norm": norm,
+                **pace,
+            }
+            for i, (*terms, norm) in enumerate(finite)
         ]
     )
     return len(finite) == len(rows)
