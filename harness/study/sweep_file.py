@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import runpy
 import traceback
@@ -13,13 +14,23 @@ from harness.spec import Sweep
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
+def sweep_path(name: str) -> Path:
+    """Returns where a sweep of that name lies, or the path itself."""
+    return Path(name) if name.endswith(".py") else SWEEPS / f"{name}.py"
+
+
+def docstring(name: str) -> str:
+    """Returns the docstring of a sweep's file, the study's title and abstract; "" without one."""
+    return ast.get_docstring(ast.parse(sweep_path(name).read_bytes())) or ""
+
+
 def load_sweep(name: str) -> Sweep:
     """Runs a sweep's file.
 
     Raises:
         UserError: no such file, a file that does not run, or one that defines no SWEEP.
     """
-    path = Path(name) if name.endswith(".py") else SWEEPS / f"{name}.py"
+    path = sweep_path(name)
     if not path.is_file():
         known = sorted(p.stem for p in SWEEPS.glob("*.py") if not p.stem.startswith("_"))
         near = difflib.get_close_matches(path.stem, known, 1, cutoff=0)
