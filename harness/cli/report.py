@@ -14,7 +14,7 @@ from harness.cli.report_context import sweep_context
 from harness.spec import Sweep
 from harness.study.cluster import Cluster
 from harness.study.store import Store
-from harness.study.sweep_file import docstring, load_sweep, sweep_path
+from harness.study.sweep_file import docstring, load_sweep, sweep_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def find(study: str, results: Path) -> Study:
     if study.endswith(".csv"):
         return Study(Path(study).stem, Path(study))
     path = results / f"{study}.csv"
-    if not sweep_path(study).is_file() and path.is_file():
+    if study not in sweep_names() and path.is_file():
         return Study(study, path)
     sweep = load_sweep(study)
     return Study(sweep.name, results / f"{sweep.name}.csv", sweep, docstring(study))

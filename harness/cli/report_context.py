@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.base.text import duration
+from harness.cli.plan import estimates
 from harness.spec import Protocol, Run, Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
@@ -30,9 +31,10 @@ def sweep_context(sweep: Sweep, store: Store, cluster: Cluster, table: pd.DataFr
 
     scored, speed = scores_of(table), known_speed(store, cluster)
     rows = [row_of(cell, sweep, store, scored, speed) for cell in survey(sweep, store)]
+    timed = estimates(sweep, speed)
     return Context(
         status=status_line(rows),
-        cost=cost_table(rows),
+        cost=cost_table(rows, timed),
         cost_caption=cost_caption(rows, store),
         missing=[*missing_lines(rows)],
         deviations=deviations(sweep.runs, Run) + deviations(sweep.protocols, Protocol),
@@ -106,8 +108,8 @@ def by_model(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
     yield from found.items()
 
 
-def cost_table(rows: Sequence[Row]) -> pd.DataFrame | None:
-    """The hours used and to go by model, with their sum; None where the store has none of it."""
+def cost_table(rows: Sequence[Row], timed: bool) -> pd.DataFrame | None:
+    """The hours used and, where they can be estimated, to go; None where the store has no run."""
     import pandas as pd
 
     if not any(row.known for row in rows):

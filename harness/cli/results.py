@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.text import aligned
-from harness.cli.verb import RESULTS, Verb, add_cluster, add_json, add_sweep, cluster_from
+from harness.cli.verb import RESULTS, Verb, add_json, add_sweep, cluster_from
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
@@ -51,13 +51,7 @@ COLLECT = Verb(
 
 
 def report_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "study",
-        metavar="STUDY",
-        nargs="+",
-        help="a sweep, a table FILE.csv, the name of one in results/, or peebles2023",
-    )
-    add_cluster(parser)
+    add_sweep(parser, nargs="+")
     parser.add_argument("--out", type=Path, help="folder (default: results/report/<study>)")
     table_options(parser)
 
@@ -66,8 +60,8 @@ def report(args: argparse.Namespace) -> int:
     from harness.cli.report import report as write
     from harness.cli.report import summary, table
 
-    path = write(args.study, cluster_from(args), args.results, args.out, args.protocol)
-    print(*[summary(table(study, args.results), args.protocol) for study in args.study], sep="\n\n")
+    path = write(args.sweep, cluster_from(args), args.results, args.out, args.protocol)
+    print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
     print(f"\nthe report: {path}")
     return 0
 
