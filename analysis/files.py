@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.layout import plotted
+from analysis.plotted import plotted
 
 Files = dict[str, bytes]
 INDEX = "index.html"

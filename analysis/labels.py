@@ -1,0 +1,145 @@
+"""Places names beside points and curves: over no other name, near to their own mark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from analysis import style
+
+Array = NDArray[np.float64]
+# A name may stand at one of so many places along its curve.
+PLACES = 14
+# Gap in points beyond which a thin line leads from a name to its mark.
+FAR = 7.0
+
+
+def label(
+    ax: Axes,
+    marks: Sequence[Any],
+    texts: Sequence[str],
+    colours: Sequence[Any],
+    radii: Any = 3.5,
+) -> None:
+    """Writes each text beside its mark, [K, 2] in data: the points of a curve, or one point.
+
+    Over no other text, no marker and little of a line, and nearer to its own mark than to others.
+    The limits and the place of the axes must be final. `radii` are those of the markers in points.
+    """
+    ax.autoscale_view()  # matplotlib delays it until drawing; the places below need the limits now
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    scale = figure.dpi / 72
+    frame = np.asarray(ax.get_window_extent().extents) / scale
+    shown = [visible(ax.transData.transform(mark) / scale, frame) for mark in marks]
+    radii = np.broadcast_to(radii, len(shown))
+    around = [
+        box(mark, 2 * radius, 2 * radius) if len(mark) == 1 else box(mark, 3, 3)
+        for mark, radius in zip(shown, radii, strict=True)
+    ]
+    places: list[Array] = [np.empty((0, 4))] * len(shown)
+    # The second pass knows where all the others are; the first knew only those before.
+    for _ in range(2):
+        for i, text in enumerate(texts):
+            others = np.vstack([np.empty((0, 4)), *around[:i], *around[i + 1 :]])
+            written = np.vstack([np.empty((0, 4)), *places[:i], *places[i + 1 :]])
+            taken = shown[i], radii[i], others, written, frame
+            places[i] = best_place(text, *taken)[None]
+    for i, text in enumerate(texts):
+        write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
+
+
+def visible(mark: Array, frame: Array) -> Array:
+    """Returns the part of a curve inside the frame, at least its last point, every few points."""
+    if len(mark) > 1:
+        t = np.linspace(0, len(mark) - 1, 8 * PLACES)
+        mark = np.column_stack([np.interp(t, np.arange(len(mark)), axis) for axis in mark.T])
+    inside = (mark >= frame[:2]).all(1) & (mark <= frame[2:]).all(1)
+    return mark[inside] if inside.any() else mark[-1:]
+
+
+def best_place(
+    text: str, mark: Array, radius: float, others: Array, written: Array, frame: Array
+) -> Array:
+    """Returns the box of a text that costs least among places around its mark.
+
+    What it costs, in areas of the text: 3 over a text, for that is worst; 5 outside of the frame;
+    what it covers of a mark; 1 where another mark is nearer than its own; a little for the distance
+    to the mark, and to the end of the curve, where names are looked for.
+    """
+    lines = text.split("\n")
+    width = 0.61 * style.small() * max(map(len, lines))
+    height = 1.12 * style.small() * len(lines)
+    anchors = mark[:: -max(len(mark) // PLACES, 1)]
+    offsets, stretch = places_around(width, height, radius)
+    boxes = box((anchors[:, None] + offsets).reshape(-1, 2), width, height)
+    area = width * height
+    own = distance(boxes, box(mark, 0, 0))
+    nearest = distance(boxes, others) if len(others) else np.full(len(boxes), np.inf)
+    cost = (
+        3 * overlap(boxes, written)
+        + overlap(boxes, np.vstack([others, box(mark, 2, 2)]))
+        + 5 * (area - overlap(boxes, frame[None]))
+        + area * (nearest < own + 1)
+        + area * np.tile(0.05 * (stretch - 1), len(anchors))
+        + area * np.repeat(np.linspace(0, 0.4, len(anchors)), len(offsets))
+    )
+    return np.asarray(boxes[int(np.argmin(np.round(cost, 3)))])
+
+
+def write(
+    ax: Axes, text: str, place: Array, mark: Any, shown: Array, colour: Any, radius: float
+) -> None:
+    """Writes a text into its box, with a thin line to its mark where that is far."""
+    centre = (place[:2] + place[2:]) / 2
+    nearest = shown[np.linalg.norm(shown - centre, axis=1).argmin()]
+    gap = float(distance(place[None], box(nearest[None], 0, 0))[0]) - radius
+    data = ax.transData.inverted().transform(nearest * ax.get_figure(root=True).dpi / 72)  # type: ignore[union-attr]
+    soft: dict[str, Any] = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0}
+    ax.annotate(
+        style.literal(text),
+        tuple(data) if len(mark) > 1 else tuple(np.asarray(mark)[0]),
+        tuple(centre - nearest),
+        textcoords="offset points",
+        color=colour,
+        ha="center",
+        va="center",
+        fontsize=style.small(),
+        zorder=5,
+        arrowprops={**soft, "shrinkB": radius} if gap > FAR else None,
+    )
+
+
+def places_around(width: float, height: float, radius: float) -> tuple[Array, Array]:
+    """Returns centres [K, 2] of a text about a point, and how far out each is, near ones first."""
+    ring: list[tuple[float, float]] = [(1, 0), (0, 1), (0, -1), (-1, 0), (1, 0.7), (1, -0.7)]
+    ring += [(-1, 0.7), (-1, -0.7), (0.6, 1), (0.6, -1)]
+    reach = np.array([width / 2 + radius + 1, height / 2 + radius + 1])
+    stretch = np.repeat([1.0, 1.35, 1.8, 2.4, 3.2], len(ring))
+    return np.tile(np.array(ring) * reach, (5, 1)) * stretch[:, None], stretch
+
+
+def box(centres: Array, width: Any, height: Any) -> Array:
+    """Returns the corners [N, 4] of boxes around the centres [N, 2]: left, low, right, high."""
+    half = np.broadcast_to(np.column_stack([width, height]) / 2, centres.shape)
+    return np.hstack([centres - half, centres + half])
+
+
+def gaps(places: Array, others: Array) -> Array:
+    """Returns the gap [P, N, 2] between boxes on each axis; negative where they overlap."""
+    low = np.maximum(places[:, None, :2], others[None, :, :2])
+    return np.asarray(low - np.minimum(places[:, None, 2:], others[None, :, 2:]))
+
+
+def overlap(places: Array, others: Array) -> Array:
+    """Returns the summed area [P] that each box shares with the others."""
+    return np.asarray(np.prod(np.clip(-gaps(places, others), 0, None), axis=2).sum(1))
+
+
+def distance(places: Array, others: Array) -> Array:
+    """Returns the distance [P] of each box from the nearest of the others."""
+    return np.asarray(np.linalg.norm(np.clip(gaps(places, others), 0, None), axis=2).min(1))
