@@ -17,6 +17,13 @@ SIGN = re.compile(r"(?<!\w)-(?=[\d.])")  # a minus, not the hyphen of a name
 NUMBER = re.compile(r"[−\-+]?[\d.,]+( ± .*)?(e[+-]?\d+)?")
 
 
+def inline(svg: str, name: str) -> Markup:
+    """Returns an SVG after its opening `<svg`; ids get the name, for a page has several."""
+    svg = svg[svg.index("<svg") + len("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg))
+
+
 @dataclass(frozen=True)
 class Figure:
     """A drawn figure: `name` as in figure_02, its SVG, its caption, the files beside the page."""
@@ -26,13 +33,13 @@ class Figure:
     caption: str
     wide: bool
     files: Sequence[str] = ()
+    phone: str = ""  # the SVG that stands in where the page is narrow
 
     @property
-    def inline(self) -> Markup:
-        """The SVG after its opening `<svg`; ids get the figure's name, for a page has several."""
-        svg = self.svg[self.svg.index("<svg") + len("<svg") :]
-        svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-        return Markup(re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", svg))
+    def drawings(self) -> list[tuple[str, Markup]]:
+        """Where each SVG is shown, and what follows its opening `<svg`."""
+        narrow = [("phone", inline(self.phone, f"{self.name}-phone"))] if self.phone else []
+        return [("screen" if narrow else "", inline(self.svg, self.name)), *narrow]
 
 
 @dataclass(frozen=True)
@@ -109,10 +116,10 @@ def environment() -> Environment:
 
 
 def titled(name: str) -> str:
-    """Returns 'Figure 2' for 'figure_02', 'Figure 2, lr 0.001' for 'figure_02_lr-0.001'."""
-    what, _, part = re.sub(r"^(\w+?)_(\d+)", lambda m: f"{m[1]} {int(m[2])}", name).partition("_")
-    texts = [what.capitalize(), part.replace("-", " ")]
-    return ", ".join(filter(None, texts))
+    """Returns 'Figure 2 of the paper' for 'figure_02', 'Figure of sweeps' for 'figure_sweeps'."""
+    what, which, part = [*name.split("_", 2), ""][:3]
+    title = f"{int(which)} of the paper" if which.isdigit() else f"of {which}"
+    return ", ".join(filter(None, [f"{what.capitalize()} {title}", part.replace("-", " ")]))
 
 
 def kind(file: str) -> str:

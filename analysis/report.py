@@ -6,28 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from analysis import html, style
+from analysis import html
 from analysis.captions import left_out, provenance, situation
-from analysis.correlation import correlation, correlation_text
-from analysis.files import INDEX, Files, csv_bytes, figure_files, publish
+from analysis.drawing import render_figures
+from analysis.files import INDEX, Files, csv_bytes, publish
 from analysis.findings import findings
 from analysis.latex import latex
-from analysis.layout import FIGURES, draw
+from analysis.layout import FIGURES
 from analysis.paper_tables import PAPER_TABLES, caption_of, paper_table, table_numbers
 from analysis.parts import MOST, Part, parts
-from analysis.samples import Samples, check_samples, load_samples
 from analysis.sentences import attempt, statistics
 from analysis.side_by_side import against_published, render_comparison
-from analysis.table import TableError, digest
+from analysis.table import digest
 
 FORMATS = ("pdf", "png", "svg", "csv")
-# The order on the page: what was found, how it came about, what was checked.
-STORY = "08 09 05 10 06 02 07 12 13".split()
 
 
 @dataclass(frozen=True)
@@ -190,102 +185,6 @@ def render_page(
     ]
     abstract = [text for text in context.abstract.split("\n\n") if text]
     return html.page(title, subtitle, abstract, [*sections, *after])
-
-
-def render_figures(
-    shown: Sequence[Part], sources: Mapping[str, Any], stamp: str, reasons: list[str]
-) -> tuple[list[html.Figure], Files]:
-    """Draws every figure that the sources allow; appends to `reasons` why not the others.
-
-    A figure that cannot hold the whole table is drawn once for each part.
-    """
-    figures, files = list[html.Figure](), Files()
-    for name in sorted(FIGURES, key=place):
-        whole = Part("", sources["table"])
-        for tried in ([whole], shown if shown[0].name else []):
-            refused = list[str]()
-            drawn = [
-                render_figure(name, narrowed(sources, part), stamp, part, refused) for part in tried
-            ]
-            figures += [figure for figure, _ in filter(None, drawn)]
-            files |= {
-                name: content for _, new in filter(None, drawn) for name, content in new.items()
-            }
-            if any(drawn):
-                break
-        reasons += refused
-    return figures, files
-
-
-def place(name: str) -> int:
-    """Returns where a figure stands on the page; those that are not in the story come last."""
-    number = name.rpartition("_")[2]
-    return STORY.index(number) if number in STORY else len(STORY)
-
-
-def narrowed(sources: Mapping[str, Any], part: Part) -> dict[str, Any]:
-    """Returns the sources with the rows of a part: the log has no recipe, its runs tell."""
-    log = sources["log"]
-    if log is not None and part.name:
-        log = log[log["run"].isin(part.table["run"])]
-    return {**sources, "table": part.table, "log": log}
-
-
-def render_figure(
-    name: str, sources: Mapping[str, Any], stamp: str, part: Part, reasons: list[str]
-) -> tuple[html.Figure, Files] | None:
-    """Returns a figure for the page and its files; appends to `reasons` which panels it lacks."""
-    file = name + part.slug
-    made = attempt(html.titled(file), partial(draw_figure, name, sources, stamp, part), reasons)
-    if made is None:
-        return None
-    fig, lacking, files = made
-    reasons += [f"{html.titled(file)}: {reason}." for reason in lacking]
-    caption = FIGURES[name].caption.format(**caption_texts(sources["table"]))
-    caption = f"{part.name.capitalize()}. {caption}" if part.name else caption
-    wide = fig.get_figwidth() > 8
-    return html.Figure(file, files[f"{file}.svg"].decode(), caption, wide, [*files]), files
-
-
-def draw_figure(
-    name: str, sources: Mapping[str, Any], stamp: str, part: Part
-) -> tuple[Figure, list[str], Files]:
-    """Returns a figure, why some of its panels are not drawn, and its files.
-
-    Raises:
-        TableError: no panel can be drawn.
-    """
-    data = source_data(FIGURES[name].source, sources)
-    with style.theme():
-        fig = Figure()
-        reasons = draw(name, data, fig)
-        style.stamp(fig, f"{stamp}, {part.name}" if part.name else stamp)
-        return fig, reasons, figure_files(name + part.slug, fig)
-
-
-def source_data(source: str, sources: Mapping[str, Any]) -> pd.DataFrame | Samples:
-    """Returns the data of a figure.
-
-    Raises:
-        TableError: the study has none, or its samples cannot be used.
-    """
-    if sources[source] is None:
-        raise TableError(f"the study has no {source}: train it, and collect again")
-    if source == "samples":
-        return check_samples(load_samples(sources[source]), sources["table"])
-    return sources[source]
-
-
-def caption_texts(table: pd.DataFrame) -> dict[str, str]:
-    """Returns what the captions of FIGURES leave open."""
-    return {"grid": situation(table), "correlation": correlation_caption(table)}
-
-
-def correlation_caption(table: pd.DataFrame) -> str:
-    try:
-        return f"{correlation_text(correlation(table))}."
-    except TableError:  # reported with the statistics
-        return ""
 
 
 def render_tables(table: pd.DataFrame, reasons: list[str]) -> tuple[list[html.Table], Files]:

@@ -8,10 +8,12 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import comparison, figures, html, style
+from analysis import comparison, html, style
 from analysis.captions import provenance, situation
+from analysis.figures import figure_08
 from analysis.files import INDEX, Files, csv_bytes, figure_files
-from analysis.layout import WIDTH, add_axes
+from analysis.legend import add_legend
+from analysis.panels import Layout, Panel, crop, place_panels
 from analysis.sentences import attempt
 from analysis.table import TableError, digest, listed, published
 
@@ -47,22 +49,25 @@ def render_comparison(tables: Sequence[pd.DataFrame]) -> Files:
 def overview_files(
     tables: Sequence[pd.DataFrame], names: Sequence[str], reasons: list[str]
 ) -> Files:
-    """Draws Figure 8 of each study on its own axes, two in a row: scores need not be one quantity.
+    """Draws Figure 8 of each study on its own axes: scores need not be one quantity.
 
     Raises:
         TableError: no study has scores on one axis.
     """
+    panel = Panel(figure_08, "")
+    rows = ((panel,) * len(tables),)
     with style.theme():
-        fig = Figure(figsize=(WIDTH, 4.0 * ((len(tables) + 1) // 2)))
-        for place, (table, name) in enumerate(zip(tables, names, strict=True)):
-            cell = (place // 2, (len(tables) + 1) // 2), (place % 2, 2)
-            ax = add_axes(fig, *cell)
-            if attempt(f"Figure 8 of {name}", partial(figures.figure_08, table, ax), reasons):
-                ax.set_title(f"{style.literal(name)}: {ax.get_title(loc='left')}", loc="left")
+        fig = Figure()
+        places = place_panels(rows, Layout(rows, height=26), fig)[0]
+        for ax, table, name in zip(places, tables, names, strict=True):
+            if attempt(f"Figure 8 of {name}", partial(figure_08, table, ax), reasons):
+                ax.set_title(f"{style.literal(name)}\n{ax.get_title(loc='left')}", loc="left")
             else:
                 ax.remove()
         if not fig.axes:
             raise TableError("; ".join(reasons).rstrip("."))
+        crop(fig)
+        add_legend(fig, pd.concat(tables))
         style.stamp(fig, f"tables {', '.join(map(digest, tables))}")
         return figure_files("figure_08", fig)
 
