@@ -23,6 +23,16 @@ from analysis.side_by_side import against_published, render_comparison
 from analysis.table import digest
 
 FORMATS = ("pdf", "png", "svg", "csv")
+STATISTICS = "statistics.csv"
+STATISTICS_COLUMNS = {
+    "family": "Family",
+    "statistic": "Statistic",
+    "estimate": "Estimate",
+    "interval": "95 % interval",
+    "method": "Method",
+    "n": "n",
+    "note": "Note",
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def report_names(out: Path) -> set[str]:
     """Returns the files of an earlier report in a folder, besides the page."""
     figures = [f"{name}*.{kind}" for name in FIGURES for kind in FORMATS]
     tables = [f"{name}.{kind}" for name in PAPER_TABLES for kind in ("csv", "tex", "html")]
-    patterns = [*figures, *tables, "comparison*.csv", "table.csv"]
+    patterns = [*figures, *tables, "comparison*.csv", "table.csv", STATISTICS]
     return {path.name for pattern in patterns for path in out.glob(pattern)}
 
 
@@ -96,6 +106,7 @@ def render(
     stamp = f"{study}, table {digest(table)}"
     figures, files = render_figures(shown, sources, stamp, reasons)
     tables, table_files = render_tables(table, reasons)
+    numbers = statistics_of(shown, reasons)
     sections = [
         html.Section(
             "Finding",
@@ -103,14 +114,14 @@ def render(
             figures=figures[:1],
         ),
         html.Section("Figures", figures=figures[1:]),
-        *statistics_of(shown, reasons),
+        *statistics_sections(numbers),
         html.Section("Tables", tables=tables),
         attempt("Measured against published", partial(against_published, main), reasons),
         cost_section(context),
         html.Section("Missing", items=missing(table, log, context)),
         html.Section("Not drawn", items=grouped(reasons)),
     ]
-    files |= {**table_files, "table.csv": csv_bytes(table)}
+    files |= {**table_files, "table.csv": csv_bytes(table), STATISTICS: csv_bytes(numbers)}
     title = context.title or f"Scaling study: {study}"
     page = render_page(title, subtitle(study, shown), context, table, [*filter(None, sections)])
     return {**files, INDEX: page}
@@ -148,14 +159,32 @@ def grouped(reasons: Sequence[str]) -> list[str]:
     return [f"{', '.join(found)}: {reason}" for reason, found in names.items()]
 
 
-def statistics_of(shown: Sequence[Part], reasons: list[str]) -> list[html.Section]:
+def statistics_of(shown: Sequence[Part], reasons: list[str]) -> pd.DataFrame:
+    """Returns the statistics of every part, its name in the column `part`."""
+    found = [statistics(part.table, reasons).assign(part=part.name) for part in shown]
+    return pd.concat(found, ignore_index=True)
+
+
+def statistics_sections(numbers: pd.DataFrame) -> list[html.Section]:
+    """Returns the statistics of each part as a table for each kind of them."""
     return [
         html.Section(
-            f"Statistics, {part.name}" if part.name else "Statistics",
-            items=statistics(part.table, reasons),
+            f"Statistics, {part}" if part else "Statistics",
+            tables=[
+                html.Table(columns_for_print(rows), f"{section}.", files=[STATISTICS])
+                for section, rows in found.groupby("section", sort=False)
+            ],
         )
-        for part in shown
+        for part, found in numbers.groupby("part", sort=False)
     ]
+
+
+def columns_for_print(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the columns of text under their headings, without those that are empty."""
+    shown = rows[[*STATISTICS_COLUMNS]].rename(columns=STATISTICS_COLUMNS).astype(str)
+    one_family = rows["family"].nunique() == 1
+    empty = [name for name in shown if shown[name].eq("").all()]
+    return shown.drop(columns=[*empty, *(["Family"] if one_family else [])], errors="ignore")
 
 
 def cost_section(context: Context) -> html.Section:
@@ -180,7 +209,7 @@ def render_page(
         html.Section(
             "Provenance",
             definitions={**provenance(table), **context.provenance},
-            links=["table.csv"],
+            links=["table.csv", STATISTICS],
         ),
     ]
     abstract = [text for text in context.abstract.split("\n\n") if text]

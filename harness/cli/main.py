@@ -17,8 +17,9 @@ from harness.base.spelling import suggestion
 from harness.cli import image_verbs
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
 from harness.cli.plan import PLAN
+from harness.cli.predict import PREDICT
 from harness.cli.prune import PRUNE
-from harness.cli.results import COLLECT, PREDICT, REPORT
+from harness.cli.results import COLLECT, REPORT
 from harness.cli.run import BENCH, RUN
 from harness.cli.status import STATUS
 from harness.cli.verb import fold_words

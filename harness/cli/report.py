@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.base.errors import UserError
 from harness.base.text import in_units
@@ -161,16 +161,3 @@ def scores_text(frame: pd.DataFrame, protocol: str | None) -> str:
     )
     units = "Gflops are forward multiply-adds of one image / 1e9"
     return f"{axis_label(rows)} by optimizer step; {units}\n{text}"
-
-
-@table_errors()
-def predict(study: str, results: Path, model: str, protocol: str | None) -> list[dict[str, Any]]:
-    """Returns what each law predicts of `model` from the study's other models, as rows.
-
-    Raises:
-        UserError: the table cannot be read, the model is not known, or too few others are scored.
-    """
-    from analysis import fits
-
-    frame = fits.predict(table(study, results), model, protocol=protocol)
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

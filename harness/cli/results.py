@@ -1,16 +1,12 @@
-"""`harness collect`, `report`, `predict`: from records to tables, figures, laws. No torch."""
+"""`harness collect`, `report`: from records to tables, figures, one page. No torch."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from harness.base.text import aligned
-from harness.cli.verb import RESULTS, Verb, add_json, add_sweep, cluster_from
+from harness.cli.verb import RESULTS, Verb, add_sweep, cluster_from
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
@@ -73,46 +69,3 @@ REPORT = Verb(
     report_options,
     report,
 )
-
-
-def predict_options(parser: argparse.ArgumentParser) -> None:
-    add_sweep(parser)
-    parser.add_argument("--model", required=True, help="such as DiT-XL/2")
-    add_json(parser)
-    table_options(parser)
-
-
-def predict(args: argparse.Namespace) -> int:
-    from harness.cli.report import predict as fitted
-
-    rows = fitted(args.sweep, args.results, args.model, args.protocol)
-    print(json.dumps(rows, indent=1) if args.json else predict_text(rows))
-    return 0
-
-
-PREDICT = Verb(
-    "predict",
-    "The score of one model from all the others, by two laws.",
-    "peebles2023 --model DiT-XL/2",
-    predict_options,
-    predict,
-)
-
-
-def predict_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Prediction, interval and truth of each law."""
-    head = ("law", "prediction", "95 % interval", "truth", "error", "formula")
-    lines = [
-        (
-            r["law"],
-            f"{r['prediction']:.2f}",
-            f"{r['low']:.2f} … {r['high']:.2f}",
-            f"{r['truth']:.2f}" if r["truth"] == r["truth"] else "not measured",
-            f"{r['error']:+.1%}" if r["truth"] == r["truth"] else "",
-            r["formula"],
-        )
-        for r in rows
-    ]
-    first = rows[0]
-    title = f"{first['metric']} of {first['model']} from {first['n']} other models"
-    return f"{title}\n{aligned(head, lines)}"
