@@ -35,7 +35,8 @@ def apart(table: pd.DataFrame, metric: str = "fid", unit: str = "model") -> pd.D
 
     Its name then has what varies, which the column `recipe` repeats: 'DiT-S/4, lr 0.003'.
     """
-    recipe = recipes(table[table["metric"].eq(metric) & table["gflops"].gt(0)], unit)
+    placed = table["metric"].eq(metric) & table["gflops"].gt(0) & table["step"].gt(0)
+    recipe = recipes(table[placed], unit)
     text = recipe.reindex(table.index, fill_value="")
     model = table["model"].where(text.eq(""), table["model"] + ", " + text)
     return table.assign(model=model, recipe=text)
@@ -161,7 +162,7 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
     within = np.floor(np.log10(high)) - np.ceil(np.log10(low))
     if decades and within < 1:
         low, high = min(low, 10 ** np.floor(np.log10(low))), max(high, 10 ** np.ceil(np.log10(high)))
-    subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 5.0) if high > 4 * low else NEAR
+    subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 3.0, 5.0) if high > 4 * low else NEAR
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
@@ -208,9 +209,12 @@ def step_axis(ax: Axes, steps: pd.Series) -> None:
     ax.set_xlabel("Training steps")
 
 
-def score_label(rows: pd.DataFrame) -> str:
-    """Returns the axis label, on two lines where one would be longer than a panel is high."""
-    return style.literal(axis_label(rows).replace(", N", ",\nN"))
+def label_score(ax: Axes, rows: pd.DataFrame) -> None:
+    """Writes the name of the score, on two lines where one would be longer than the panel is high."""
+    text, fig = style.literal(axis_label(rows)), ax.get_figure(root=True)
+    assert fig is not None
+    height = ax.get_position().height * fig.get_figheight() / style.em()
+    ax.set_ylabel(text if 0.6 * len(text) < height else text.replace(" (", "\n("))
 
 
 def panel_title(only: Mapping[str, Any]) -> str:

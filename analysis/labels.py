@@ -56,7 +56,7 @@ def label(
 def visible(mark: Array, frame: Array) -> Array:
     """Returns the part of a curve inside the frame, at least its last point, every few points."""
     if len(mark) > 1:
-        t = np.linspace(0, len(mark) - 1, 8 * PLACES)
+        t = np.linspace(0, len(mark) - 1, 4 * PLACES)
         mark = np.column_stack([np.interp(t, np.arange(len(mark)), axis) for axis in mark.T])
     inside = (mark >= frame[:2]).all(1) & (mark <= frame[2:]).all(1)
     return mark[inside] if inside.any() else mark[-1:]

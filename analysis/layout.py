@@ -21,10 +21,10 @@ from analysis.figures import (
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
-from analysis.panels import Layout, Panel, Rows, crop, draw_rows, place_panels, rows_of
-from analysis.statistics_panels import figure_12, prediction, residuals
+from analysis.panels import Layout, Panel, Rows, by_patch_and_size, crop, draw_rows, label_outer, place_panels, rows_of
+from analysis.statistics_panels import figure_12, predicted, residuals
 from analysis.style import literal
-from analysis.sweep_panels import TITLES, sweep
+from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
 
 PAIRS = ("sfid", "inception_score", "precision", "recall")
@@ -57,7 +57,8 @@ FIGURES = {
     "figure_06": Layout(
         ((Panel(figure_06, "The score over training, by patch and by size."),),),
         height=19,
-        split=True,
+        split=by_patch_and_size,
+        shared=True,
     ),
     "figure_07": Layout(
         ((Panel(figure_07, "The same noise and labels through every model."),),), "samples"
@@ -68,7 +69,9 @@ FIGURES = {
                 Panel(
                     figure_08,
                     "The score over the model's Gflops at the last step. Grey: the least-squares"
-                    " line with the 95 % band of its mean.",
+                    " line with the 95 % band of its mean; a thin line per patch where one line is"
+                    " refuted (F test, p < 0.01).",
+                    top=3.5,
                 ),
             ),
         ),
@@ -122,27 +125,27 @@ FIGURES = {
         ),
         "log",
         19,
-        split=True,
+        split=by_patch_and_size,
+        shared=True,
     ),
     "figure_sweeps": Layout(
         (
-            tuple(
+            (
                 Panel(
                     sweep,
                     "The score over what a sweep varies, all else alike; a ring is the best of a"
                     " curve.",
-                    {"field": name},
-                )
-                for name in TITLES
+                ),
             ),
         ),
         height=24,
+        split=swept,
     ),
     "figure_prediction": Layout(
         (
             tuple(
                 Panel(
-                    prediction,
+                    predicted,
                     "Every model's score, and the 95 % interval and prediction (dash) that a law"
                     " fitted to all other models gives it.",
                     {"law": law},
@@ -184,6 +187,8 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
     if drawn != rows:  # close the gaps that empty places would leave
         fig.clear()
         draw_rows(drawn, layout, data, fig)
+    if layout.shared:
+        label_outer(fig)
     crop(fig)
     if layout.source != "samples":
         add_legend(fig, data)

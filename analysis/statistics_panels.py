@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 
 from analysis import fits, style
 from analysis.correlation import correlation
-from analysis.curves import SERIES, compute_axis, draw_curves, log_axis, score_label
+from analysis.curves import SERIES, compute_axis, draw_curves, log_axis, label_score
 from analysis.figures import GFLOPS
 from analysis.grid import final, grid
+from analysis.prediction import leave_one_out, mean_error
 from analysis.table import METRICS, TableError, listed
 
 # Two tones of the intervals that do and do not hold the truth.
@@ -68,8 +69,8 @@ def draw_correlation(ax: Axes, table: pd.DataFrame, name: str, place: int) -> bo
     return True
 
 
-def prediction(
-    table: pd.DataFrame, ax: Axes, law: str = "one variable", metric: str = "fid"
+def predicted(
+    table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid"
 ) -> Axes:
     """Draws each model's score, and the 95 % interval that the law gives it from all the others.
 
@@ -77,7 +78,7 @@ def prediction(
         TableError: too few models, several studies, or values without a logarithm.
     """
     every = grid(table, metric)
-    rows = fits.leave_one_out(table, metric)
+    rows = leave_one_out(table, metric)
     rows = rows[rows["law"] == law].merge(
         final(table, metric)[["model", "gflops", "size", "patch"]], on="model"
     )
@@ -92,14 +93,14 @@ def prediction(
     ax.plot(rows["gflops"], rows["prediction"], "_", color=style.INK, ms=7, label="predicted")
     looks = point_rows(rows.rename(columns={"truth": "value"}), every)
     draw_curves(ax, looks, "gflops", every, linestyle="none")
-    mean = np.expm1(np.abs(np.log(rows["prediction"] / rows["truth"])).mean())
-    ax.set(xlabel=GFLOPS, ylabel=score_label(every))
-    ax.set_title(f"{law.capitalize()}: {held.sum()} of {len(rows)} held, error {mean:.0%}", loc="left")
+    ax.set(xlabel=GFLOPS)
+    label_score(ax, every)
+    ax.set_title(f"{law}: {held.sum()} of {len(rows)} held, error {mean_error(rows):.0%}", loc="left")
     return ax
 
 
 def residuals(
-    table: pd.DataFrame, ax: Axes, law: str = "one variable", metric: str = "fid"
+    table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid"
 ) -> Axes:
     """Draws each model's score by the law's, fitted to all models of its family.
 
@@ -117,11 +118,12 @@ def residuals(
     draw_curves(ax, shown, "gflops", every, linestyle="none")
     spread = np.expm1(np.log(10) * np.sqrt(fit.scale))
     ax.set(xlabel=GFLOPS, ylabel="Score / what the law says")
-    ax.set_title(f"{law.capitalize()}: spread {spread:.0%}", loc="left")
+    ax.set_title(f"{law}: spread {spread:.0%}", loc="left")
     return ax
 
 
 def point_rows(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     """Returns rows of models as `draw_curves` takes them: their statistics have no recipe."""
     absent = {name: "" for name in SERIES if name not in rows}
+    rows = rows.drop(columns=["low", "high", "seeds"], errors="ignore")
     return rows.assign(complete=True, recipe="", source=every["source"].iloc[0], **absent)

@@ -27,7 +27,7 @@ WIDTHS = {
 # Points of the text: a page is read on a screen, beside 16 px; the smallest text is 0.8 of these.
 PAGE_POINTS, VENUE_POINTS = 10.0, 7.6
 # Margins of a single panel in em: tick labels, axis label and title, and nothing at the right.
-LEFT, BOTTOM, RIGHT, TOP = 5.2, 3.9, 1.2, 2.2
+LEFT, BOTTOM, RIGHT, TOP = 5.4, 3.9, 1.2, 2.2
 
 # From light to dark, at least 11 apart in lightness, so that the order of sizes survives in grey;
 # at least 25 apart in Lab for each kind of colour blindness.

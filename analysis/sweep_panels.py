@@ -12,7 +12,7 @@ from analysis.curves import (
     draw_curves,
     log_axis,
     score_axis,
-    score_label,
+    label_score,
     value_text,
 )
 from analysis.table import HIGHER_IS_BETTER, TableError, listed
@@ -47,7 +47,8 @@ def sweep(table: pd.DataFrame, ax: Axes, field: str, metric: str = "fid") -> Axe
     looks = dict(zip(rows["curve"].unique(), style.ramp(rows["curve"].nunique()), strict=True))
     place_values(ax, rows, field)
     score_axis(ax, rows["value"])
-    ax.set(xlabel=TITLES[field], ylabel=score_label(rows))
+    ax.set(xlabel=TITLES[field])
+    label_score(ax, rows)
     ax.set_title(f"Step {listed(rows['step'].map('{:,.0f}'.format))}", loc="left")
     shown = rows.assign(x=positions(rows[field]), protocol=rows["curve"])
     draw_curves(ax, shown, "x", rows, texts="curve", palette=looks)
@@ -78,6 +79,25 @@ def comparable(table: pd.DataFrame, field: str, metric: str) -> pd.DataFrame:
     for name, value in zip((*QUANTITY, "step"), chosen, strict=True):
         swept = swept[swept[name].eq(value) | (swept[name].isna() & pd.isna(value))]
     return swept.sort_values(["gflops", "model", field])
+
+
+def swept(table: pd.DataFrame) -> list[list[dict[str, str]]]:
+    """Returns the arguments of a panel for each field that the table's FID is swept over.
+
+    Raises:
+        TableError: nothing is swept.
+    """
+    fields = []
+    for field in TITLES:
+        try:
+            comparable(table, field, "fid")
+        except TableError:
+            continue
+        fields.append({"field": field})
+    if not fields:
+        names = ", ".join(TITLES.values()).lower()
+        raise TableError(f"no model has scores at several values of {names}: sweep one")
+    return [fields]
 
 
 def known(values: pd.Series) -> pd.Series:
