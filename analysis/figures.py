@@ -48,7 +48,7 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     column = rows["size"].where(rows["size"].ne(""), rows.get("family", "other"))
     order = list(rows.groupby(column)["gflops"].max().sort_values().index)
     rows = rows.assign(x=[float(order.index(name)) for name in column])
-    ax.set_xlim(-0.6, len(order) - 0.4)
+    ax.set_xlim(-0.5, len(order) - 0.3)
     ax.set_xticks(range(len(order)), [style.literal(name) for name in order])
     ax.set(xlabel="Model size (area: Gflops)")
     label_score(ax, every)
@@ -104,20 +104,20 @@ def figure_05(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     model = several.sort_values("gflops")["model"].iloc[-1]
     one = several[several["model"] == model]
     rows = until_last_step(grid(apart(one, metric, "conditioning"), metric, unit="conditioning"))
-    palette = dict.fromkeys(rows["conditioning"], style.OTHER) | CONDITIONINGS
+    inks = CONDITIONINGS | dict.fromkeys(set(rows["conditioning"]) - set(CONDITIONINGS), style.OTHER)
     label_score(ax, rows)
     ax.set_title(style.literal(model.split(", ")[0]), loc="left")
     if rows["step"].nunique() > 1:
         step_axis(ax, rows["step"])
         score_axis(ax, rows["value"])
-        draw_curves(ax, rows, "step", texts="conditioning", palette=palette)
+        draw_curves(ax, rows, "step", texts="conditioning", inks=inks)
         return ax
-    order = [name for name in palette if name in set(rows["conditioning"])]
+    order = [name for name in inks if name in set(rows["conditioning"])]
     rows = rows.assign(place=[float(order.index(name)) for name in rows["conditioning"]])
     ax.set_xticks(range(len(order)), [style.literal(name) for name in order])
     ax.set(xlabel=f"Conditioning, step {rows['step'].iloc[0]:,.0f}", xlim=(-0.6, len(order) - 0.4))
     score_axis(ax, rows["value"], "linear")
-    draw_curves(ax, rows, "place", texts="conditioning", palette=palette)
+    draw_curves(ax, rows, "place", texts="conditioning", inks=inks)
     return ax
 
 
@@ -174,9 +174,11 @@ def draw_line(ax: Axes, rows: pd.DataFrame, name: str) -> str:
     x = np.geomspace(rows["gflops"].min(), rows["gflops"].max(), 40)
     frame = fit.get_prediction(design(x)).summary_frame(alpha=0.05)
     mean, low, high = (
-        10 ** frame[column] if logs else frame[column]
+        (10 ** frame[column] if logs else frame[column]).to_numpy()
         for column in ("mean", "mean_ci_lower", "mean_ci_upper")
     )
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(min(bottom, mean[[0, -1]].min()), max(top, mean[[0, -1]].max()))
     ax.plot(x, mean, color=style.SOFT, lw=1, label="line", zorder=1)
     ax.fill_between(x, low, high, color=style.SOFT, alpha=0.15, lw=0, label="95 % band", zorder=0)
     slope, (least, most) = fit.params[1], fit.conf_int()[1]

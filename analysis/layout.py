@@ -22,7 +22,7 @@ from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
 from analysis.panels import Layout, Panel, Rows, by_patch_and_size, crop, draw_rows, label_outer, place_panels, rows_of
-from analysis.statistics_panels import figure_12, predicted, residuals
+from analysis.statistics_panels import figure_12, further, predicted, residuals
 from analysis.style import literal
 from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
@@ -34,7 +34,10 @@ def panels_by_metric() -> Rows:
     """Returns a row for each further metric: over training compute, and over Gflops."""
     text = "Below, the further metrics over training compute and over the model's Gflops."
     return tuple(
-        tuple(Panel(panel, text, {"metric": metric}) for panel in (figure_09, figure_08))
+        tuple(
+            Panel(further, text, {"panel": panel, "metric": metric}, top=3.5)
+            for panel in (figure_09, figure_08)
+        )
         for metric in PAIRS
     )
 
@@ -53,7 +56,7 @@ FIGURES = {
         ),
         height=26,
     ),
-    "figure_05": Layout(((Panel(figure_05, "The ways of conditioning one model."),),), height=27),
+    "figure_05": Layout(((Panel(figure_05, "The ways of conditioning one model."),),), height=27, sized=False),
     "figure_06": Layout(
         ((Panel(figure_06, "The score over training, by patch and by size."),),),
         height=19,
@@ -140,6 +143,7 @@ FIGURES = {
         ),
         height=24,
         split=swept,
+        sized=False,
     ),
     "figure_prediction": Layout(
         (
@@ -149,11 +153,13 @@ FIGURES = {
                     "Every model's score, and the 95 % interval and prediction (dash) that a law"
                     " fitted to all other models gives it.",
                     {"law": law},
+                    top=3.5,
                 )
                 for law in fits.LAWS
             ),
         ),
         height=27,
+        shared=True,
     ),
     "figure_residuals": Layout(
         (
@@ -162,6 +168,7 @@ FIGURES = {
                     residuals,
                     "Every model's score by what the law fitted to all models says of it.",
                     {"law": law},
+                    top=3.5,
                 )
                 for law in fits.LAWS
             ),
@@ -191,7 +198,7 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
         label_outer(fig)
     crop(fig)
     if layout.source != "samples":
-        add_legend(fig, data)
+        add_legend(fig, data, layout.sized)
     fig.set_label(Layout(drawn).caption)
     return reasons
 

@@ -43,7 +43,8 @@ class Layout:
     """A figure: its rows of panels, the data it is drawn from, and em of a row's height.
 
     `split` gives the rows of arguments with which data want the one panel. Panels of a `shared`
-    figure have the same axes, so that only the outer ones are labelled.
+    figure have the same axes, so that only the outer ones are labelled. Colours of a `sized` one
+    are the sizes.
     """
 
     rows: Rows
@@ -51,6 +52,7 @@ class Layout:
     height: float = 22.0
     split: Callable[[Any], Sequence[Sequence[Mapping[str, Any]]]] | None = None
     shared: bool = False
+    sized: bool = True
 
     @property
     def caption(self) -> str:
