@@ -27,7 +27,7 @@ from analysis.table import RUN, TableError
 # What makes two runs of one model two recipes; of one recipe only the seed differs.
 RECIPE = ("conditioning", "batch_size", "lr")
 SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
-NAMED = {"batch_size": "batch", "sampling_steps": "steps"}
+NAMED = {"batch_size": "batch", "sampling_steps": "steps", "guidance": "cfg"}
 
 
 def apart(table: pd.DataFrame, metric: str = "fid", unit: str = "model") -> pd.DataFrame:
@@ -35,10 +35,11 @@ def apart(table: pd.DataFrame, metric: str = "fid", unit: str = "model") -> pd.D
 
     Its name then has what varies, which the column `recipe` repeats: 'DiT-S/4, lr 0.003'.
     """
-    recipe = recipes(table[table["metric"].eq(metric) & table["gflops"].gt(0)], unit)
-    text = recipe.reindex(table.index, fill_value="")
-    model = table["model"].where(text.eq(""), table["model"] + ", " + text)
-    return table.assign(model=model, recipe=text)
+    placed = table["metric"].eq(metric) & table["gflops"].gt(0) & table["step"].gt(0)
+    recipe = recipes(table[placed], unit)
+    recipe = recipe.reindex(table.index, fill_value="")
+    model = table["model"].where(recipe.eq(""), table["model"] + ", " + recipe)
+    return table.assign(model=model, recipe=recipe)
 
 
 def recipes(rows: pd.DataFrame, unit: str) -> pd.Series:
@@ -60,7 +61,12 @@ def recipes(rows: pd.DataFrame, unit: str) -> pd.Series:
 
 def value_text(field: str, value: Any) -> str:
     """Returns 'lr 0.003', 'batch 256', 'ddim': a word needs no name before it."""
-    return value if isinstance(value, str) else f"{NAMED.get(field, field)} {value:g}"
+    return value if isinstance(value, str) else f"{NAMED.get(field, field)} {text(value)}"
+
+
+def text(value: Any) -> str:
+    """Returns a word as it is, a number without the zeros of a float."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def over_seeds(rows: pd.DataFrame, x: str = "step") -> pd.DataFrame:
@@ -99,31 +105,28 @@ def draw_curves(
     x: str,
     every: pd.DataFrame | None = None,
     texts: str = "",
-    palette: dict[Any, str] | None = None,
+    inks: Mapping[Any, str] | None = None,
     **line: Any,
 ) -> None:
     """Draws a recipe's mean over seeds as one line, the seeds' range as a band, and names it.
 
-    `every` are all rows of the figure, of which `rows` are the panel's. A palette gives the
-    colours of the values in the column `texts`, which are then the names.
+    `every` are all rows of the figure, of which `rows` are the panel's. `texts` is a column with
+    other names; `inks` are the colours of those names, in place of the sizes'.
     """
     every = rows if every is None else every
-    marks, named, inks = [], [], []
+    marks, named, colours = [], [], []
     by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
     for _, curve in over_seeds(rows, x).groupby(by, sort=False, dropna=False, observed=True):
         curve = curve.sort_values(x)
         look = {**style.line_style(curve.iloc[0], every), **line}
-        if palette:
-            ink = palette[curve[texts].iloc[0]]
-            hollow = look["markerfacecolor"] == "white"
-            look |= {"color": ink, "markeredgecolor": ink}
-            look["markerfacecolor"] = "white" if hollow else ink
+        if inks:
+            look |= style.inked(look, inks[curve[texts].iloc[0]])
         draw_range(ax, curve, x, look["color"], look.get("linestyle"))
         ax.plot(curve[x], curve["value"], **look)
         marks.append(curve[[x, "value"]].to_numpy(float))
         named += [str(curve[texts].iloc[0])] if texts else names(curve.head(1), every)
-        inks.append(look["color"])
-    label(ax, marks, named, inks)
+        colours.append(look["color"])
+    label(ax, marks, named, colours)
 
 
 def draw_range(ax: Axes, curve: pd.DataFrame, x: str, colour: Any, linestyle: Any) -> None:
@@ -155,13 +158,13 @@ def draw_bubbles(
 def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None:
     """Makes an axis logarithmic from low to high, with two labelled ticks at least.
 
-    Labels are plain numbers from 0.001 to 10,000; `decades` names powers of ten alone.
+    Labels are plain numbers from 0.0001 to 100,000; `decades` names powers of ten alone.
     """
     axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
     within = np.floor(np.log10(high)) - np.ceil(np.log10(low))
     if decades and within < 1:
         low, high = min(low, 10 ** np.floor(np.log10(low))), max(high, 10 ** np.ceil(np.log10(high)))
-    subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 5.0) if high > 4 * low else NEAR
+    subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 3.0, 5.0) if high > 4 * low else NEAR
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
@@ -174,7 +177,7 @@ NEAR = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 
 def number(value: float, place: int | None = None) -> str:
     """Returns 0.01, 25, 10,000, and powers of ten beyond."""
-    if 0.9e-3 < value < 1.1e4:
+    if 0.9e-4 < value < 1.1e5:
         return f"{value:,.6g}"
     return str(LogFormatterMathtext()(value, place))
 
@@ -208,14 +211,17 @@ def step_axis(ax: Axes, steps: pd.Series) -> None:
     ax.set_xlabel("Training steps")
 
 
-def score_label(rows: pd.DataFrame) -> str:
-    """Returns the axis label, on two lines where one would be longer than a panel is high."""
-    return style.literal(axis_label(rows).replace(", N", ",\nN"))
+def label_score(ax: Axes, rows: pd.DataFrame) -> None:
+    """Writes the name of the score, on two lines where one would be longer than the panel is high."""
+    text, fig = style.literal(axis_label(rows)), ax.get_figure(root=True)
+    assert fig is not None
+    height = ax.get_position().height * fig.get_figheight() / style.em()
+    ax.set_ylabel(text if 0.6 * len(text) < height else text.replace(" (", "\n("))
 
 
 def panel_title(only: Mapping[str, Any]) -> str:
     """Returns 'Patch 2', 'Size XL'."""
-    parts = [f"{field.capitalize()} {value}" for field, value in only.items()]
+    parts = [f"{field.capitalize()} {text(value)}" for field, value in only.items()]
     return style.literal(", ".join(parts))
 
 

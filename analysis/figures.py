@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from statsmodels.regression.linear_model import OLS
 
-from analysis import laws, style
+from analysis import fits, laws, style
 from analysis.correlation import MINUS
 from analysis.curves import (
     apart,
@@ -22,7 +22,7 @@ from analysis.curves import (
     over_seeds,
     panel_title,
     score_axis,
-    score_label,
+    label_score,
     select,
     step_axis,
     until_last_step,
@@ -48,9 +48,10 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     column = rows["size"].where(rows["size"].ne(""), rows.get("family", "other"))
     order = list(rows.groupby(column)["gflops"].max().sort_values().index)
     rows = rows.assign(x=[float(order.index(name)) for name in column])
-    ax.set_xlim(-0.6, len(order) - 0.4)
+    ax.set_xlim(-0.5, len(order) - 0.3)
     ax.set_xticks(range(len(order)), [style.literal(name) for name in order])
-    ax.set(xlabel="Model size (area: Gflops)", ylabel=score_label(every))
+    ax.set(xlabel="Model size (area: Gflops)")
+    label_score(ax, every)
     score_axis(ax, rows["value"], "linear")
     draw_bubbles(ax, rows, names(rows, every), every)
     return ax
@@ -74,7 +75,8 @@ def figure_02_right(
     best = best.assign(x=best["gflops"])
     compute_axis(ax, best["x"])
     score_axis(ax, best["value"], "linear")
-    ax.set(xlabel=GFLOPS, ylabel=score_label(best))
+    ax.set(xlabel=GFLOPS)
+    label_score(ax, best)
     draw_bubbles(ax, best, [guided_name(row) for _, row in best.iterrows()])
     return ax
 
@@ -102,20 +104,20 @@ def figure_05(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     model = several.sort_values("gflops")["model"].iloc[-1]
     one = several[several["model"] == model]
     rows = until_last_step(grid(apart(one, metric, "conditioning"), metric, unit="conditioning"))
-    palette = dict.fromkeys(rows["conditioning"], style.OTHER) | CONDITIONINGS
-    ax.set(ylabel=score_label(rows))
+    inks = CONDITIONINGS | dict.fromkeys(set(rows["conditioning"]) - set(CONDITIONINGS), style.OTHER)
+    label_score(ax, rows)
     ax.set_title(style.literal(model.split(", ")[0]), loc="left")
     if rows["step"].nunique() > 1:
         step_axis(ax, rows["step"])
         score_axis(ax, rows["value"])
-        draw_curves(ax, rows, "step", texts="conditioning", palette=palette)
+        draw_curves(ax, rows, "step", texts="conditioning", inks=inks)
         return ax
-    order = [name for name in palette if name in set(rows["conditioning"])]
+    order = [name for name in inks if name in set(rows["conditioning"])]
     rows = rows.assign(place=[float(order.index(name)) for name in rows["conditioning"]])
     ax.set_xticks(range(len(order)), [style.literal(name) for name in order])
     ax.set(xlabel=f"Conditioning, step {rows['step'].iloc[0]:,.0f}", xlim=(-0.6, len(order) - 0.4))
     score_axis(ax, rows["value"], "linear")
-    draw_curves(ax, rows, "place", texts="conditioning", palette=palette)
+    draw_curves(ax, rows, "place", texts="conditioning", inks=inks)
     return ax
 
 
@@ -131,7 +133,7 @@ def figure_06(table: pd.DataFrame, ax: Axes, metric: str = "fid", **only: Any) -
         raise TableError(f"one step of every model ({listed(every['step'])}): score more of them")
     step_axis(ax, every["step"])
     score_axis(ax, every["value"])
-    ax.set(ylabel=score_label(every))
+    label_score(ax, every)
     ax.set_title(panel_title(only), loc="left")
     draw_curves(ax, rows, "step", every)
     return ax
@@ -146,7 +148,8 @@ def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     rows = at_last_step(every)
     compute_axis(ax, rows["gflops"])
     score_axis(ax, rows["value"])
-    ax.set(xlabel=GFLOPS, ylabel=score_label(rows))
+    ax.set(xlabel=GFLOPS)
+    label_score(ax, rows)
     models = over_seeds(rows, "gflops")
     findings = [
         draw_line(ax, part, METRICS.get(metric, metric))
@@ -171,16 +174,34 @@ def draw_line(ax: Axes, rows: pd.DataFrame, name: str) -> str:
     x = np.geomspace(rows["gflops"].min(), rows["gflops"].max(), 40)
     frame = fit.get_prediction(design(x)).summary_frame(alpha=0.05)
     mean, low, high = (
-        10 ** frame[column] if logs else frame[column]
+        (10 ** frame[column] if logs else frame[column]).to_numpy()
         for column in ("mean", "mean_ci_lower", "mean_ci_upper")
     )
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(min(bottom, mean[[0, -1]].min()), max(top, mean[[0, -1]].max()))
     ax.plot(x, mean, color=style.SOFT, lw=1, label="line", zorder=1)
     ax.fill_between(x, low, high, color=style.SOFT, alpha=0.15, lw=0, label="95 % band", zorder=0)
     slope, (least, most) = fit.params[1], fit.conf_int()[1]
     if logs:
-        return f"10 × Gflops: {name} × {10**slope:.2f} [{10**least:.2f}, {10**most:.2f}]"
+        text = f"10 × Gflops: {name} × {10**slope:.2f} [{10**least:.2f}, {10**most:.2f}]"
+        return text + draw_patches(ax, rows)
     text = f"10 × Gflops: {name} {slope:+.2g} [{least:+.2g}, {most:+.2g}]"
     return text.replace("-", MINUS)
+
+
+def draw_patches(ax: Axes, rows: pd.DataFrame) -> str:
+    """Draws a line per patch where these refute the one line; returns the line that says so."""
+    test = fits.misspecification(rows, fits.GFLOPS)
+    if not test["p"] < 0.01 or test["alternative"] != "a line per patch":
+        return ""
+    for patch, part in rows.groupby("patch"):
+        if part["gflops"].nunique() > 1:
+            slope, start = np.polyfit(np.log10(part["gflops"]), np.log10(part["value"]), 1)
+            x = np.array([part["gflops"].min(), part["gflops"].max()])
+            dashes = style.others(rows["patch"], style.DASHES, style.OTHER_DASHES)[patch]
+            soft: dict[str, Any] = {"color": style.SOFT, "lw": 0.8, "ls": dashes, "zorder": 1}
+            ax.plot(x, 10**start * x**slope, label=f"patch {patch:g}", **soft)
+    return f"\nrefuted by a line per patch, p = {test['p']:.1g}"
 
 
 def design(gflops: Any) -> np.ndarray:
@@ -194,7 +215,8 @@ def figure_09(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     rows = rows[rows["compute"].gt(0)]
     compute_axis(ax, rows["compute"])
     score_axis(ax, rows["value"])
-    ax.set(xlabel=COMPUTE, ylabel=score_label(rows))
+    ax.set(xlabel=COMPUTE)
+    label_score(ax, rows)
     for _, study in named.groupby("study"):
         points = laws.frontier(study, metric)
         wide: dict[str, Any] = {"color": style.SOFT, "alpha": 0.3, "lw": 5, "zorder": 1}
@@ -224,7 +246,8 @@ def figure_10(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     rows = rows.assign(sampling=rows["gflops"] * rows["sampling_steps"] / 1000, complete=True)
     compute_axis(ax, rows["sampling"])
     score_axis(ax, rows["value"])
-    ax.set(xlabel=SAMPLING, ylabel=score_label(rows))
+    ax.set(xlabel=SAMPLING)
+    label_score(ax, rows)
     ax.set_title(f"{listed(rows['sampling_steps'].sort_values())} sampling steps", loc="left")
     best = rows.groupby("model")["value"].min().nsmallest(2)
     ax.axhline(best.iloc[-1], color=style.SOFT, ls=":", lw=1, zorder=1, label="second best model")

@@ -13,7 +13,7 @@ from analysis import style
 
 Array = NDArray[np.float64]
 # A name may stand at one of so many places along its curve.
-PLACES = 14
+PLACES = 12
 # Gap in points beyond which a thin line leads from a name to its mark.
 FAR = 7.0
 
@@ -37,17 +37,20 @@ def label(
     frame = np.asarray(ax.get_window_extent().extents) / scale
     shown = [visible(ax.transData.transform(mark) / scale, frame) for mark in marks]
     radii = np.broadcast_to(radii, len(shown))
+    knots = [ax.transData.transform(mark) / scale for mark in marks]
     around = [
-        box(mark, 2 * radius, 2 * radius) if len(mark) == 1 else box(mark, 3, 3)
-        for mark, radius in zip(shown, radii, strict=True)
+        np.vstack([box(mark, 2, 2), *[box(points, 2 * radius, 2 * radius)] * (len(points) < 30)])
+        for mark, points, radius in zip(shown, knots, radii, strict=True)
     ]
+    lines = drawn_lines(ax, marks, scale)
     places: list[Array] = [np.empty((0, 4))] * len(shown)
     # The second pass knows where all the others are; the first knew only those before.
     for _ in range(2):
         for i, text in enumerate(texts):
             others = np.vstack([np.empty((0, 4)), *around[:i], *around[i + 1 :]])
+            own = np.vstack([around[i], lines])
             written = np.vstack([np.empty((0, 4)), *places[:i], *places[i + 1 :]])
-            taken = shown[i], radii[i], others, written, frame
+            taken = shown[i], radii[i], others, own, written, frame
             places[i] = best_place(text, *taken)[None]
     for i, text in enumerate(texts):
         write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
@@ -56,14 +59,20 @@ def label(
 def visible(mark: Array, frame: Array) -> Array:
     """Returns the part of a curve inside the frame, at least its last point, every few points."""
     if len(mark) > 1:
-        t = np.linspace(0, len(mark) - 1, 8 * PLACES)
+        t = np.linspace(0, len(mark) - 1, 4 * PLACES)
         mark = np.column_stack([np.interp(t, np.arange(len(mark)), axis) for axis in mark.T])
     inside = (mark >= frame[:2]).all(1) & (mark <= frame[2:]).all(1)
     return mark[inside] if inside.any() else mark[-1:]
 
 
 def best_place(
-    text: str, mark: Array, radius: float, others: Array, written: Array, frame: Array
+    text: str,
+    mark: Array,
+    radius: float,
+    others: Array,
+    covered: Array,
+    written: Array,
+    frame: Array,
 ) -> Array:
     """Returns the box of a text that costs least among places around its mark.
 
@@ -78,13 +87,14 @@ def best_place(
     offsets, stretch = places_around(width, height, radius)
     boxes = box((anchors[:, None] + offsets).reshape(-1, 2), width, height)
     area = width * height
+    apart = gaps(boxes, np.vstack([others, covered]))
+    nearest = np.linalg.norm(np.clip(apart[:, : len(others)], 0, None), axis=2)
     own = distance(boxes, box(mark, 0, 0))
-    nearest = distance(boxes, others) if len(others) else np.full(len(boxes), np.inf)
     cost = (
         3 * overlap(boxes, written)
-        + overlap(boxes, np.vstack([others, box(mark, 2, 2)]))
+        + shared(apart)
         + 5 * (area - overlap(boxes, frame[None]))
-        + area * (nearest < own + 1)
+        + area * (nearest.min(1, initial=np.inf) < own + 1)
         + area * np.tile(0.05 * (stretch - 1), len(anchors))
         + area * np.repeat(np.linspace(0, 0.4, len(anchors)), len(offsets))
     )
@@ -119,8 +129,8 @@ def places_around(width: float, height: float, radius: float) -> tuple[Array, Ar
     ring: list[tuple[float, float]] = [(1, 0), (0, 1), (0, -1), (-1, 0), (1, 0.7), (1, -0.7)]
     ring += [(-1, 0.7), (-1, -0.7), (0.6, 1), (0.6, -1)]
     reach = np.array([width / 2 + radius + 1, height / 2 + radius + 1])
-    stretch = np.repeat([1.0, 1.35, 1.8, 2.4, 3.2], len(ring))
-    return np.tile(np.array(ring) * reach, (5, 1)) * stretch[:, None], stretch
+    stretch = np.repeat([1.0, 1.4, 2.0, 3.0], len(ring))
+    return np.tile(np.array(ring) * reach, (4, 1)) * stretch[:, None], stretch
 
 
 def box(centres: Array, width: Any, height: Any) -> Array:
@@ -135,11 +145,31 @@ def gaps(places: Array, others: Array) -> Array:
     return np.asarray(low - np.minimum(places[:, None, 2:], others[None, :, 2:]))
 
 
+def shared(apart: Array) -> Array:
+    """Returns the summed area [P] of the overlaps that `gaps` gives."""
+    over = np.clip(-apart, 0, None)
+    return np.asarray((over[..., 0] * over[..., 1]).sum(1))
+
+
 def overlap(places: Array, others: Array) -> Array:
     """Returns the summed area [P] that each box shares with the others."""
-    return np.asarray(np.prod(np.clip(-gaps(places, others), 0, None), axis=2).sum(1))
+    return shared(gaps(places, others))
 
 
 def distance(places: Array, others: Array) -> Array:
     """Returns the distance [P] of each box from the nearest of the others."""
     return np.asarray(np.linalg.norm(np.clip(gaps(places, others), 0, None), axis=2).min(1))
+
+
+def drawn_lines(ax: Axes, marks: Sequence[Any], scale: float) -> Array:
+    """Returns boxes along the lines that are no marks, such as a fit or a frontier."""
+    named = [np.asarray(mark) for mark in marks]
+    found = [np.empty((0, 4))]
+    for line in ax.lines:
+        points = np.asarray(line.get_xydata(), float)
+        if not any(np.array_equal(points, mark) for mark in named):
+            shown = line.get_transform().transform(points) / scale
+            t = np.linspace(0, len(shown) - 1, 4 * PLACES)
+            along = [np.interp(t, np.arange(len(shown)), axis) for axis in shown.T]
+            found.append(box(np.column_stack(along), 2, 2))
+    return np.vstack(found)

@@ -21,10 +21,10 @@ from analysis.figures import (
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
-from analysis.panels import Layout, Panel, Rows, crop, draw_rows, place_panels, rows_of
-from analysis.statistics_panels import figure_12, prediction, residuals
+from analysis.panels import Layout, Panel, Rows, by_patch_and_size, crop, draw_rows, label_outer, place_panels, rows_of
+from analysis.statistics_panels import figure_12, further, predicted, residuals
 from analysis.style import literal
-from analysis.sweep_panels import TITLES, sweep
+from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
 
 PAIRS = ("sfid", "inception_score", "precision", "recall")
@@ -34,7 +34,10 @@ def panels_by_metric() -> Rows:
     """Returns a row for each further metric: over training compute, and over Gflops."""
     text = "Below, the further metrics over training compute and over the model's Gflops."
     return tuple(
-        tuple(Panel(panel, text, {"metric": metric}) for panel in (figure_09, figure_08))
+        tuple(
+            Panel(further, text, {"panel": panel, "metric": metric}, top=3.5)
+            for panel in (figure_09, figure_08)
+        )
         for metric in PAIRS
     )
 
@@ -53,11 +56,12 @@ FIGURES = {
         ),
         height=26,
     ),
-    "figure_05": Layout(((Panel(figure_05, "The ways of conditioning one model."),),), height=27),
+    "figure_05": Layout(((Panel(figure_05, "The ways of conditioning one model."),),), height=27, sized=False),
     "figure_06": Layout(
         ((Panel(figure_06, "The score over training, by patch and by size."),),),
         height=19,
-        split=True,
+        split=by_patch_and_size,
+        shared=True,
     ),
     "figure_07": Layout(
         ((Panel(figure_07, "The same noise and labels through every model."),),), "samples"
@@ -68,7 +72,9 @@ FIGURES = {
                 Panel(
                     figure_08,
                     "The score over the model's Gflops at the last step. Grey: the least-squares"
-                    " line with the 95 % band of its mean.",
+                    " line with the 95 % band of its mean; a thin line per patch where one line is"
+                    " refuted (F test, p < 0.01).",
+                    top=3.5,
                 ),
             ),
         ),
@@ -122,35 +128,38 @@ FIGURES = {
         ),
         "log",
         19,
-        split=True,
+        split=by_patch_and_size,
+        shared=True,
     ),
     "figure_sweeps": Layout(
         (
-            tuple(
+            (
                 Panel(
                     sweep,
                     "The score over what a sweep varies, all else alike; a ring is the best of a"
                     " curve.",
-                    {"field": name},
-                )
-                for name in TITLES
+                ),
             ),
         ),
         height=24,
+        split=swept,
+        sized=False,
     ),
     "figure_prediction": Layout(
         (
             tuple(
                 Panel(
-                    prediction,
+                    predicted,
                     "Every model's score, and the 95 % interval and prediction (dash) that a law"
                     " fitted to all other models gives it.",
                     {"law": law},
+                    top=3.5,
                 )
                 for law in fits.LAWS
             ),
         ),
         height=27,
+        shared=True,
     ),
     "figure_residuals": Layout(
         (
@@ -159,6 +168,7 @@ FIGURES = {
                     residuals,
                     "Every model's score by what the law fitted to all models says of it.",
                     {"law": law},
+                    top=3.5,
                 )
                 for law in fits.LAWS
             ),
@@ -184,9 +194,11 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
     if drawn != rows:  # close the gaps that empty places would leave
         fig.clear()
         draw_rows(drawn, layout, data, fig)
+    if layout.shared:
+        label_outer(fig)
     crop(fig)
     if layout.source != "samples":
-        add_legend(fig, data)
+        add_legend(fig, data, layout.sized)
     fig.set_label(Layout(drawn).caption)
     return reasons
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,18 +15,19 @@ from analysis import style
 from analysis.panels import grow
 
 
-def add_legend(fig: Figure, table: pd.DataFrame) -> None:
+def add_legend(fig: Figure, table: pd.DataFrame, sized: bool = True) -> None:
     """Adds space below the panels, with the encodings that they use and the table has."""
-    handles = encodings(fig, table)
+    handles = encodings(fig, table, sized)
     em, width = style.em(), fig.get_figwidth() / style.em()
     columns = max(int((width - 1) // widest(handles)), 1) if handles else 1
     lines = -(-len(handles) // columns)
+    columns = -(-len(handles) // max(lines, 1))
     # Below is also the stamp, a line of 1.4 em.
     foot = 1.4 + 1.25 * lines
     grow(fig, foot * em)
     if handles:
         fig.legend(
-            handles=handles,
+            handles=by_row(handles, columns),
             loc="lower left",
             bbox_to_anchor=(0.6 / width, 1.3 * em / fig.get_figheight()),
             ncols=columns,
@@ -37,28 +39,40 @@ def add_legend(fig: Figure, table: pd.DataFrame) -> None:
         )
 
 
+def by_row(handles: list[Line2D], columns: int) -> list[Line2D]:
+    """Returns the entries in the order in which a legend, filled by column, reads by row."""
+    return [handle for column in range(columns) for handle in handles[column::columns]]
+
+
 def widest(handles: list[Line2D]) -> float:
     """Returns em of the widest entry with its gap."""
     return 3.4 + 0.56 * max(len(str(handle.get_label())) for handle in handles)
 
 
-def encodings(fig: Figure, table: pd.DataFrame) -> list[Line2D]:
+def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     """Returns what a reader must know: of sizes, patches and sources those that are drawn."""
+    known = {**style.colours(table), "incomplete": style.INCOMPLETE, "other": style.OTHER}
     lines = [line for ax in fig.axes for line in ax.lines]
-    inks = {to_hex(line.get_color()) for line in lines}
-    inks |= {to_hex(edge) for ax in fig.axes for dots in ax.collections for edge in dots.get_edgecolor()}
-    sizes = [name for name in order(table) if style.colours(table)[name] in inks]
-    found = [entry(f"size {name}", color=style.colours(table)[name], lw=3) for name in sizes]
-    found += patch_entries(lines, table) if len(sizes) else []
-    hollow = any(line.get_markerfacecolor() == "white" and line.get_marker() != "None" for line in lines)
-    solid = any(line.get_markerfacecolor() != "white" and line.get_marker() not in ("None", "") for line in lines)
-    if hollow:
-        found.append(entry("published", marker="o", mfc="white", color=style.SOFT, ls="none"))
-    if hollow and solid:
-        found.append(entry("measured", marker="o", color=style.SOFT, ls="none"))
+    lines = [line for line in lines if not sized or to_hex(line.get_color()) in known.values()]
+    dots = [dots for ax in fig.axes for dots in ax.collections if isinstance(dots, PathCollection)]
+    inks = {to_hex(line.get_color()) for line in lines} | {to_hex(d.get_edgecolor()[0]) for d in dots}
+    sizes = [name for name in order(table) if known[name] in inks] if sized else []
+    found = [entry(f"size {name}", color=known[name], lw=3) for name in sizes]
+    found += patch_entries(lines, table) if sized else []
+    found += source_entries(lines, dots)
     if style.INCOMPLETE in inks:
         found.append(entry("incomplete", color=style.INCOMPLETE, lw=3))
     return found
+
+
+def source_entries(lines: list[Line2D], dots: list[PathCollection]) -> list[Line2D]:
+    """Returns what hollow and faint markers are, and where there are both, what filled ones are."""
+    faces = [line.get_markerfacecolor() for line in lines if line.get_marker() not in ("None", "")]
+    hollow = "white" in faces or any(d.get_facecolor()[0][3] < 0.5 for d in dots)
+    filled = set(faces) - {"white", "none"} or any(d.get_facecolor()[0][3] > 0.5 for d in dots)
+    look: dict[str, Any] = {"marker": "o", "color": style.SOFT, "ls": "none"}
+    found = [entry("published", mfc="white", **look)] if hollow else []
+    return found + ([entry("measured", **look)] if hollow and filled else [])
 
 
 def order(table: pd.DataFrame) -> list[str]:

@@ -73,7 +73,7 @@ def binned(log: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     )
     filled = np.flatnonzero(held)
     first = order[starts[filled // bins]]
-    rows = log.iloc[first][by].reset_index(drop=True)
+    rows = log.iloc[first][[*by, "gflops"]].reset_index(drop=True)
     return rows.assign(
         step=step_sum[filled] / held[filled], loss=loss_sum[filled] / held[filled], rows=held[filled]
     )

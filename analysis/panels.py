@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -25,13 +25,14 @@ GAP = 1.4
 class Panel:
     """One panel: the function that draws it, its arguments, and what a caption says of it.
 
-    `left` is the margin in em for what stands left of its axis.
+    `left` and `top` are the margins in em for tick labels and for the title.
     """
 
     draw: Callable[..., Axes]
     caption: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     left: float = LEFT
+    top: float = TOP
 
 
 Rows = tuple[tuple[Panel, ...], ...]
@@ -41,14 +42,17 @@ Rows = tuple[tuple[Panel, ...], ...]
 class Layout:
     """A figure: its rows of panels, the data it is drawn from, and em of a row's height.
 
-    Of a `split` figure the one panel is drawn for each patch and for each size of the data, all on
-    the same axes, so that only the outer ones are labelled.
+    `split` gives the rows of arguments with which data want the one panel. Panels of a `shared`
+    figure have the same axes, so that only the outer ones are labelled. Colours of a `sized` one
+    are the sizes.
     """
 
     rows: Rows
     source: Literal["table", "log", "samples"] = "table"
     height: float = 22.0
-    split: bool = False
+    split: Callable[[Any], Sequence[Sequence[Mapping[str, Any]]]] | None = None
+    shared: bool = False
+    sized: bool = True
 
     @property
     def caption(self) -> str:
@@ -57,16 +61,28 @@ class Layout:
 
 
 def rows_of(layout: Layout, data: Any) -> Rows:
-    """Returns the rows of panels that data have."""
-    if not layout.split:
+    """Returns the rows of panels that data have.
+
+    Raises:
+        TableError: they have none.
+    """
+    if layout.split is None:
         return layout.rows
-    panel, sized = layout.rows[0][0], data[data["size"].ne("")]
-    patches = sorted(sized["patch"].dropna().unique(), reverse=True)
-    order = sized.groupby("size", observed=True)["gflops"].max().sort_values()
-    return (
-        tuple(replace(panel, arguments={"patch": patch}) for patch in patches),
-        tuple(replace(panel, arguments={"size": size}) for size in order.index),
+    panel = layout.rows[0][0]
+    return tuple(
+        tuple(replace(panel, arguments=arguments) for arguments in row)
+        for row in layout.split(data)
     )
+
+
+def by_patch_and_size(rows: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Returns the arguments of a panel for each patch and for each size of the rows."""
+    sized = rows[rows["size"].ne("")]
+    patches = sorted(sized["patch"].dropna().unique(), reverse=True)
+    sizes = sized.groupby("size", observed=True)["gflops"].max().sort_values().index
+    if not len(sizes):
+        raise TableError("no model has a size: train and score one")
+    return [{"patch": patch} for patch in patches], [{"size": size} for size in sizes]
 
 
 def draw_rows(
@@ -86,8 +102,6 @@ def draw_rows(
             else:
                 kept.append(panel)
         drawn.append(tuple(kept))
-    if layout.split:
-        label_outer(fig)
     return tuple(filter(None, drawn)), list(dict.fromkeys(reasons))
 
 
@@ -104,7 +118,7 @@ def place_panels(rows: Rows, layout: Layout, fig: Figure) -> list[list[Axes]]:
     fig.set_size_inches(width * em(), layout.height * len(lines) * em())
     found, line = [], 0
     for row in rows:
-        columns = min(widest, most) if layout.split else min(len(row), most)
+        columns = min(widest, most) if layout.shared else min(len(row), most)
         places = []
         for i, panel in enumerate(row):
             at = line + i // most, len(lines)
@@ -120,11 +134,11 @@ def in_em(
 ) -> np.ndarray:
     """Returns the axes of a panel, left, low, width and height in em; (index, count) of its row."""
     place, count = column
-    gap = GAP if layout.split else panel.left + RIGHT
+    gap = GAP if layout.shared else panel.left + RIGHT
     across = (width - panel.left - RIGHT - (count - 1) * gap) / count
     low = (row[1] - 1 - row[0]) * layout.height + BOTTOM
     return np.array(
-        [panel.left + place * (across + gap), low, across, layout.height - BOTTOM - TOP]
+        [panel.left + place * (across + gap), low, across, layout.height - BOTTOM - panel.top]
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ from matplotlib.axes import Axes
 
 from analysis import fits, style
 from analysis.correlation import correlation
-from analysis.curves import SERIES, compute_axis, draw_curves, log_axis, score_label
+from analysis.curves import SERIES, compute_axis, draw_curves, log_axis, label_score
 from analysis.figures import GFLOPS
 from analysis.grid import final, grid
+from analysis.prediction import leave_one_out, mean_error
 from analysis.table import METRICS, TableError, listed
 
 # Two tones of the intervals that do and do not hold the truth.
-HELD, MISSED = style.PALETTE["L"], style.PALETTE["B"]
+HELD, MISSED = style.SOFT, style.ACCENT
 
 
 def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
@@ -35,7 +37,7 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
     last = max(names.index(name) for name in drawn)
     features = listed(table.loc[table["metric"].isin(drawn), "features"])
     through = "" if features in ("inception", "nothing") else f", scores through {features}"
-    ax.axvline(0, color=style.SOFT, lw=0.8, zorder=0, label="0")
+    ax.axvline(0, color=style.SOFT, lw=0.8, zorder=0, label="_zero")
     ax.set(xlabel=style.literal(f"Pearson correlation with log Gflops{through}"), xlim=(-1.08, 1.08))
     ax.set_yticks(range(len(names)), [METRICS[name] for name in names])
     ax.set_ylim(last + 0.6, -0.6)
@@ -53,13 +55,13 @@ def draw_correlation(ax: Axes, table: pd.DataFrame, name: str, place: int) -> bo
         hollow: dict[str, Any] = {"mfc": "white", "color": style.INK, "ls": "none", "zorder": 4}
         text = "printed in the paper"
         shown = text if text not in texts else f"_{name}, printed"
-        ax.plot(printed, [place - 0.17] * len(printed), "o", **hollow, label=shown)
+        ax.plot(printed, [place - 0.15] * len(printed), "o", **hollow, label=shown)
     try:
         rows = correlation(table, name, statistics=["pearson"])
     except TableError:
         return len(printed) > 0
     for i, (_, row) in enumerate(rows.iterrows()):
-        height, colour = place + 0.17 + 0.2 * i, style.PALETTE["B"]
+        height, colour = place + 0.15 * bool(len(printed)) + 0.2 * i, style.ACCENT
         text = f"computed, n = {row['n']}, with its 95 % interval"
         shown = text if text not in texts else f"_{name}, n = {row['n']}"
         ends = [row["low"], row["high"]]
@@ -68,8 +70,8 @@ def draw_correlation(ax: Axes, table: pd.DataFrame, name: str, place: int) -> bo
     return True
 
 
-def prediction(
-    table: pd.DataFrame, ax: Axes, law: str = "one variable", metric: str = "fid"
+def predicted(
+    table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid"
 ) -> Axes:
     """Draws each model's score, and the 95 % interval that the law gives it from all the others.
 
@@ -77,29 +79,29 @@ def prediction(
         TableError: too few models, several studies, or values without a logarithm.
     """
     every = grid(table, metric)
-    rows = fits.leave_one_out(table, metric)
+    rows = leave_one_out(table, metric)
+    low, high = rows[["low", "truth"]].min().min(), rows[["high", "truth"]].max().max()
     rows = rows[rows["law"] == law].merge(
         final(table, metric)[["model", "gflops", "size", "patch"]], on="model"
     )
     held = rows["truth"].between(rows["low"], rows["high"])
     compute_axis(ax, rows["gflops"])
-    low, high = rows[["low", "truth"]].min().min(), rows[["high", "truth"]].max().max()
     log_axis(ax.yaxis, low / 1.15, high * 1.15)
     for inside, colour, text in ((True, HELD, "holds"), (False, MISSED, "misses")):
         part = rows[held == inside]
         ax.vlines(part["gflops"], part["low"], part["high"], color=colour, alpha=0.35, lw=4,
-                  label=f"interval {text} the score" if len(part) else "_")
+                  label=f"interval {text} the score")
     ax.plot(rows["gflops"], rows["prediction"], "_", color=style.INK, ms=7, label="predicted")
     looks = point_rows(rows.rename(columns={"truth": "value"}), every)
     draw_curves(ax, looks, "gflops", every, linestyle="none")
-    mean = np.expm1(np.abs(np.log(rows["prediction"] / rows["truth"])).mean())
-    ax.set(xlabel=GFLOPS, ylabel=score_label(every))
-    ax.set_title(f"{law.capitalize()}: {held.sum()} of {len(rows)} held, error {mean:.0%}", loc="left")
+    ax.set(xlabel=GFLOPS)
+    label_score(ax, every)
+    ax.set_title(f"{law}\n{held.sum()} of {len(rows)} held, typical error {mean_error(rows):.0%}", loc="left")
     return ax
 
 
 def residuals(
-    table: pd.DataFrame, ax: Axes, law: str = "one variable", metric: str = "fid"
+    table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid"
 ) -> Axes:
     """Draws each model's score by the law's, fitted to all models of its family.
 
@@ -117,11 +119,24 @@ def residuals(
     draw_curves(ax, shown, "gflops", every, linestyle="none")
     spread = np.expm1(np.log(10) * np.sqrt(fit.scale))
     ax.set(xlabel=GFLOPS, ylabel="Score / what the law says")
-    ax.set_title(f"{law.capitalize()}: spread {spread:.0%}", loc="left")
+    ax.set_title(f"{law}\nspread {spread:.0%}", loc="left")
     return ax
 
 
 def point_rows(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:
     """Returns rows of models as `draw_curves` takes them: their statistics have no recipe."""
     absent = {name: "" for name in SERIES if name not in rows}
+    rows = rows.drop(columns=["low", "high", "seeds"], errors="ignore")
     return rows.assign(complete=True, recipe="", source=every["source"].iloc[0], **absent)
+
+
+def further(table: pd.DataFrame, ax: Axes, panel: Callable[..., Axes], metric: str) -> Axes:
+    """Draws a further metric with the panel.
+
+    Raises:
+        TableError: fewer than 3 models have it; of one or two it tells nothing.
+    """
+    count = grid(table, metric)["model"].nunique()
+    if count < 3:
+        raise TableError(f"{METRICS[metric]} is of {count} models, not of 3: score more")
+    return panel(table, ax, metric=metric)

@@ -27,7 +27,7 @@ WIDTHS = {
 # Points of the text: a page is read on a screen, beside 16 px; the smallest text is 0.8 of these.
 PAGE_POINTS, VENUE_POINTS = 10.0, 7.6
 # Margins of a single panel in em: tick labels, axis label and title, and nothing at the right.
-LEFT, BOTTOM, RIGHT, TOP = 5.2, 3.9, 1.2, 2.2
+LEFT, BOTTOM, RIGHT, TOP = 6.0, 3.9, 1.2, 2.2
 
 # From light to dark, at least 11 apart in lightness, so that the order of sizes survives in grey;
 # at least 25 apart in Lab for each kind of colour blindness.
@@ -37,7 +37,7 @@ OTHER_MARKERS = "DvPX<>h*dp"
 FAMILY_MARKERS = "osD^vPX*<>"
 DASHES = {8: ":", 4: "--", 2: "-"}
 OTHER_DASHES = ("-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
-OTHER = "#4a7d4a"
+OTHER, ACCENT = "#4a7d4a", "#c05621"
 INCOMPLETE = "#b4b4b4"
 INK = "#333333"
 SOFT = "#6e6e6e"
@@ -169,6 +169,12 @@ def line_style(row: pd.Series, rows: pd.DataFrame) -> dict[str, Any]:
         "markerfacecolor": "white" if hollow else colour,
         "label": row["model"],
     }
+
+
+def inked(look: Mapping[str, Any], ink: str) -> dict[str, Any]:
+    """Returns the colours of a line in another ink: a hollow marker stays hollow."""
+    face = "white" if look["markerfacecolor"] == "white" else ink
+    return {"color": ink, "markeredgecolor": ink, "markerfacecolor": face}
 
 
 def literal(text: str) -> str:

@@ -12,7 +12,7 @@ from analysis.curves import (
     draw_curves,
     log_axis,
     score_axis,
-    score_label,
+    label_score,
     value_text,
 )
 from analysis.table import HIGHER_IS_BETTER, TableError, listed
@@ -42,15 +42,17 @@ def sweep(table: pd.DataFrame, ax: Axes, field: str, metric: str = "fid") -> Axe
         TableError: no curve has two values of the field.
     """
     rows = comparable(table, field, metric)
-    named = differing(rows, [name for name in (*RECIPE, *PROTOCOL) if name != field])
+    named = differing(rows, [name for name in (*RECIPE, *PROTOCOL) if name not in hidden(field)])
     rows = rows.assign(curve=curve_names(rows, named), complete=True, recipe="")
     looks = dict(zip(rows["curve"].unique(), style.ramp(rows["curve"].nunique()), strict=True))
     place_values(ax, rows, field)
     score_axis(ax, rows["value"])
-    ax.set(xlabel=TITLES[field], ylabel=score_label(rows))
-    ax.set_title(f"Step {listed(rows['step'].map('{:,.0f}'.format))}", loc="left")
+    ax.set(xlabel=TITLES[field])
+    label_score(ax, rows)
+    title = f"{listed(rows['data'])}, step {rows['step'].iloc[0]:,.0f}"
+    ax.set_title(style.literal(title), loc="left")
     shown = rows.assign(x=positions(rows[field]), protocol=rows["curve"])
-    draw_curves(ax, shown, "x", rows, texts="curve", palette=looks)
+    draw_curves(ax, shown, "x", rows, texts="curve", inks=looks)
     draw_best(ax, shown, metric)
     return ax
 
@@ -63,8 +65,12 @@ def comparable(table: pd.DataFrame, field: str, metric: str) -> pd.DataFrame:
     Raises:
         TableError: no model has two values of the field, all else alike.
     """
-    rows = table[(table["metric"] == metric) & table["gflops"].gt(0) & known(table[field])]
+    rows = table[(table["metric"] == metric) & table["gflops"].gt(0) & known(table[field])].copy()
     rows = rows[rows["source"].eq("measured") | rows["source"].str.contains("Figure|Table")]
+    # Without guidance no channel is guided: that score belongs to the scale of every other one.
+    guided = rows.loc[rows["guidance"].gt(1), "guidance_channels"].mode()
+    if len(guided):
+        rows["guidance_channels"] = rows["guidance_channels"].where(rows["guidance"].gt(1), guided[0])
     rows = rows.drop_duplicates([*QUANTITY, "model", "seed", "step", *RECIPE, *PROTOCOL])
     alike = [name for name in (*QUANTITY, "model", "step", *RECIPE, *PROTOCOL) if name != field]
     if field == "sampler":
@@ -73,15 +79,39 @@ def comparable(table: pd.DataFrame, field: str, metric: str) -> pd.DataFrame:
     swept = rows[several]
     if swept.empty:
         raise TableError(f"one {TITLES[field].lower()} only ({listed(table[field])}): sweep several")
-    counts = swept.groupby([*QUANTITY, "step"], dropna=False)[field].nunique()
-    chosen = counts[counts == counts.max()].index[-1]
+    counts = swept.groupby([*QUANTITY, "step"], dropna=False)[field].agg(["nunique", "size"])
+    chosen = counts.sort_values(["nunique", "size"], kind="stable").index[-1]
     for name, value in zip((*QUANTITY, "step"), chosen, strict=True):
         swept = swept[swept[name].eq(value) | (swept[name].isna() & pd.isna(value))]
     return swept.sort_values(["gflops", "model", field])
 
 
+def swept(table: pd.DataFrame) -> list[list[dict[str, str]]]:
+    """Returns the arguments of a panel for each field that the table's FID is swept over.
+
+    Raises:
+        TableError: nothing is swept.
+    """
+    fields = []
+    for field in TITLES:
+        try:
+            comparable(table, field, "fid")
+        except TableError:
+            continue
+        fields.append({"field": field})
+    if not fields:
+        names = ", ".join(TITLES.values()).lower()
+        raise TableError(f"no model has scores at several values of {names}: sweep one")
+    return [fields]
+
+
 def known(values: pd.Series) -> pd.Series:
     return values.ne("") if values.dtype.kind not in "fi" else values.gt(0)
+
+
+def hidden(field: str) -> set[str]:
+    """Returns what the names of curves leave out: the axis, and what follows from another field."""
+    return {field, "guidance_channels"} | ({"sampling_steps"} if field == "sampler" else set())
 
 
 def differing(rows: pd.DataFrame, fields: list[str]) -> list[str]:
