@@ -147,6 +147,8 @@ def cells(
         for column in ("value", "rank")
         for side, name in zip("ab", names, strict=True)
     }
-    caption = "Low and high bound the ratio that noise alone explains, 95 %."
-    named = frame.rename(columns=headings)
-    return html.Table(named, caption if "ratio" in frame else "", files=files)
+    caption = f"{names[0].capitalize()} and {names[1]}, model by model."
+    if "ratio" in frame:
+        caption += " Low and high bound the ratio that noise alone explains, 95 %."
+    named = frame.rename(columns=headings).rename(columns=str.capitalize)
+    return html.Table(named, caption, files=files)
