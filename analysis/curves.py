@@ -35,6 +35,7 @@ def apart(table: pd.DataFrame, metric: str = "fid", unit: str = "model") -> pd.D
 
     Its name then has what varies, which the column `recipe` repeats: 'DiT-S/4, lr 0.003'.
     """
+    table = table.reset_index(drop=True)
     placed = table["metric"].eq(metric) & table["gflops"].gt(0) & table["step"].gt(0)
     recipe = recipes(table[placed], unit)
     recipe = recipe.reindex(table.index, fill_value="")

@@ -42,15 +42,14 @@ def label(
         np.vstack([box(mark, 2, 2), *[box(points, 2 * radius, 2 * radius)] * (len(points) < 30)])
         for mark, points, radius in zip(shown, knots, radii, strict=True)
     ]
-    lines = drawn_lines(ax, marks, scale)
+    covered = np.vstack([*around, drawn_lines(ax, marks, scale)])
     places: list[Array] = [np.empty((0, 4))] * len(shown)
     # The second pass knows where all the others are; the first knew only those before.
     for _ in range(2):
         for i, text in enumerate(texts):
-            others = np.vstack([np.empty((0, 4)), *around[:i], *around[i + 1 :]])
-            own = np.vstack([around[i], lines])
+            others = np.vstack([np.empty((0, 2)), *shown[:i], *shown[i + 1 :]])
             written = np.vstack([np.empty((0, 4)), *places[:i], *places[i + 1 :]])
-            taken = shown[i], radii[i], others, own, written, frame
+            taken = shown[i], radii[i], others, covered, written, frame
             places[i] = best_place(text, *taken)[None]
     for i, text in enumerate(texts):
         write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
@@ -76,8 +75,8 @@ def best_place(
 ) -> Array:
     """Returns the box of a text that costs least among places around its mark.
 
-    What it costs, in areas of the text: 3 over a text, for that is worst; 5 outside of the frame;
-    what it covers of a mark; 1 where another mark is nearer than its own; a little for the distance
+    What it costs, in areas of the text: 5 outside of the frame; 3 over a text or a line (lines
+    are boxes 2 points wide); 1 where another mark is nearer than its own; a little for the distance
     to the mark, and to the end of the curve, where names are looked for.
     """
     lines = text.split("\n")
@@ -87,14 +86,12 @@ def best_place(
     offsets, stretch = places_around(width, height, radius)
     boxes = box((anchors[:, None] + offsets).reshape(-1, 2), width, height)
     area = width * height
-    apart = gaps(boxes, np.vstack([others, covered]))
-    nearest = np.linalg.norm(np.clip(apart[:, : len(others)], 0, None), axis=2)
-    own = distance(boxes, box(mark, 0, 0))
+    own, nearest = distance(boxes, box(mark, 0, 0)), distance(boxes, box(others, 0, 0))
     cost = (
         3 * overlap(boxes, written)
-        + shared(apart)
+        + 3 * overlap(boxes, covered)
         + 5 * (area - overlap(boxes, frame[None]))
-        + area * (nearest.min(1, initial=np.inf) < own + 1)
+        + area * (nearest < own + 1)
         + area * np.tile(0.05 * (stretch - 1), len(anchors))
         + area * np.repeat(np.linspace(0, 0.4, len(anchors)), len(offsets))
     )
@@ -145,20 +142,15 @@ def gaps(places: Array, others: Array) -> Array:
     return np.asarray(low - np.minimum(places[:, None, 2:], others[None, :, 2:]))
 
 
-def shared(apart: Array) -> Array:
-    """Returns the summed area [P] of the overlaps that `gaps` gives."""
-    over = np.clip(-apart, 0, None)
-    return np.asarray((over[..., 0] * over[..., 1]).sum(1))
-
-
 def overlap(places: Array, others: Array) -> Array:
     """Returns the summed area [P] that each box shares with the others."""
-    return shared(gaps(places, others))
+    over = np.clip(-gaps(places, others), 0, None)
+    return np.asarray((over[..., 0] * over[..., 1]).sum(1))
 
 
 def distance(places: Array, others: Array) -> Array:
     """Returns the distance [P] of each box from the nearest of the others."""
-    return np.asarray(np.linalg.norm(np.clip(gaps(places, others), 0, None), axis=2).min(1))
+    return np.asarray(np.linalg.norm(np.clip(gaps(places, others), 0, None), axis=2).min(1, initial=np.inf))
 
 
 def drawn_lines(ax: Axes, marks: Sequence[Any], scale: float) -> Array:

@@ -110,16 +110,21 @@ def residuals(
     """
     every = grid(table, metric)
     rows = fits.one_study(final(table, metric))
-    fit = fits.fit_law(rows, law)
-    shown = point_rows(rows.assign(value=10**fit.resid), every)
+    families = [fits.complete(part, law) for _, part in rows.groupby("family", sort=False)]
+    fitted = [part for part in families if fits.is_fitted(part, law)]
+    if not fitted:
+        fits.fit_law(rows, law)  # says how many models it needs
+    found = [fits.fit_law(part, law) for part in fitted]
+    rows = pd.concat(fitted).assign(value=10 ** np.concatenate([fit.resid for fit in found]))
+    shown = point_rows(rows, every)
     compute_axis(ax, rows["gflops"])
-    reach = 1.15 * float(10 ** np.abs(fit.resid).max())
+    reach = 1.15 * float(10 ** np.abs(np.log10(rows["value"])).max())
     log_axis(ax.yaxis, 1 / reach, reach)
     ax.axhline(1, color=style.SOFT, lw=0.8, zorder=0, label="the law")
     draw_curves(ax, shown, "gflops", every, linestyle="none")
-    spread = np.expm1(np.log(10) * np.sqrt(fit.scale))
+    spread = ", ".join(f"{np.expm1(np.log(10) * np.sqrt(fit.scale)):.0%}" for fit in found)
     ax.set(xlabel=GFLOPS, ylabel="Score / what the law says")
-    ax.set_title(f"{law}\nspread {spread:.0%}", loc="left")
+    ax.set_title(f"{law}\nspread {spread}", loc="left")
     return ax
 
 

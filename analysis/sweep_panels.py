@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from analysis import style
 from analysis.curves import (
@@ -42,7 +43,7 @@ def sweep(table: pd.DataFrame, ax: Axes, field: str, metric: str = "fid") -> Axe
         TableError: no curve has two values of the field.
     """
     rows = comparable(table, field, metric)
-    named = differing(rows, [name for name in (*RECIPE, *PROTOCOL) if name not in hidden(field)])
+    named = differing(rows, [name for name in (*RECIPE, *PROTOCOL) if name not in (field, "guidance_channels")])
     rows = rows.assign(curve=curve_names(rows, named), complete=True, recipe="")
     looks = dict(zip(rows["curve"].unique(), style.ramp(rows["curve"].nunique()), strict=True))
     place_values(ax, rows, field)
@@ -73,8 +74,8 @@ def comparable(table: pd.DataFrame, field: str, metric: str) -> pd.DataFrame:
         rows["guidance_channels"] = rows["guidance_channels"].where(rows["guidance"].gt(1), guided[0])
     rows = rows.drop_duplicates([*QUANTITY, "model", "seed", "step", *RECIPE, *PROTOCOL])
     alike = [name for name in (*QUANTITY, "model", "step", *RECIPE, *PROTOCOL) if name != field]
-    if field == "sampler":
-        alike.remove("sampling_steps")
+    if field == "sampling_steps":  # a sampler with one number of steps stands beside the others
+        alike.remove("sampler")
     several = rows.groupby(alike, dropna=False)[field].transform("nunique") > 1
     swept = rows[several]
     if swept.empty:
@@ -109,11 +110,6 @@ def known(values: pd.Series) -> pd.Series:
     return values.ne("") if values.dtype.kind not in "fi" else values.gt(0)
 
 
-def hidden(field: str) -> set[str]:
-    """Returns what the names of curves leave out: the axis, and what follows from another field."""
-    return {field, "guidance_channels"} | ({"sampling_steps"} if field == "sampler" else set())
-
-
 def differing(rows: pd.DataFrame, fields: list[str]) -> list[str]:
     return [name for name in fields if rows[name].nunique(dropna=False) > 1]
 
@@ -143,6 +139,8 @@ def place_values(ax: Axes, rows: pd.DataFrame, field: str) -> None:
     if field in RATIOS:
         stretch = (x.max() / x.min()) ** 0.12
         log_axis(ax.xaxis, x.min() / stretch, x.max() * stretch**3)
+        ax.set_xticks(sorted(set(x)), [f"{value:g}" for value in sorted(set(x))])
+        ax.xaxis.set_minor_locator(NullLocator())
         return
     width = x.max() - x.min()
     ax.set_xlim(x.min() - 0.08 * width, x.max() + 0.3 * width)
