@@ -172,12 +172,14 @@ def jackknife_interval(
     return {"low": whole - half, "high": whole + half, "groups": k}
 
 
-def difference(a: pd.Series, b: pd.Series) -> dict[str, float]:
-    """Compares two correlations of unlike models by Fisher's z: difference of z, interval, p.
+def difference(statistic: str, a: pd.Series, b: pd.Series) -> dict[str, float]:
+    """Compares two studies' correlations by Fisher's z: difference of z, its 95 % interval, p.
 
-    `a` and `b` are rows of `correlation`.
+    `a` and `b` have the value and the n of `correlation`. NaN of fewer than 4 models, or at ±1.
     """
-    error = np.hypot(*[Z_ERROR[row["statistic"]](row["value"], row["n"]) for row in (a, b)])
+    if min(a["n"], b["n"]) < 4 or not max(abs(a["value"]), abs(b["value"])) < 1:
+        return dict.fromkeys(("difference", "low", "high", "p"), float("nan"))
+    error = np.hypot(*[Z_ERROR[statistic](row["value"], row["n"]) for row in (a, b)])
     z = float(np.arctanh(a["value"]) - np.arctanh(b["value"]))
     half = float(stats.norm.ppf(0.975) * error)
     p = float(2 * stats.norm.sf(abs(z) / error))

@@ -61,12 +61,15 @@ def figure_files(name: str, fig: Figure) -> Files:
 
     They are made in memory: on a full disk matplotlib fails on its own errors, which name no file.
     """
-    files = Files()
-    for kind, metadata in METADATA.items():
-        buffer = io.BytesIO()
-        fig.savefig(buffer, format=kind, metadata=metadata)
-        files[f"{name}.{kind}"] = buffer.getvalue()
+    files = {f"{name}.{kind}": image(fig, kind) for kind in METADATA}
     return {**files, f"{name}.csv": csv_bytes(plotted(fig))}
+
+
+def image(fig: Figure, kind: str) -> bytes:
+    """Returns a figure as PDF, PNG or SVG without a date."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format=kind, metadata=METADATA[kind])
+    return buffer.getvalue()
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

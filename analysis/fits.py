@@ -119,7 +119,7 @@ def is_fitted(rows: pd.DataFrame, law: str) -> bool:
 
 
 def complete(rows: pd.DataFrame, law: str) -> pd.DataFrame:
-    """Returns the rows with all that a law needs; `left_out(..., needs=NEEDS[law])` has the rest."""
+    """Returns the rows with what a law needs; `left_out(..., needs=NEEDS[law])` has the others."""
     return rows[rows[NEEDS[law]].gt(0).all(axis=1)]
 
 

@@ -1,4 +1,4 @@
-"""Laws beyond a line: a power law with a floor, the compute frontier, isoFLOP parabolas."""
+"""Laws beyond a line: a power law with a floor, and the compute frontier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.correlation import Array
-from analysis.fits import one_study, per_family, positive
+from analysis.fits import one_study, per_family
 from analysis.grid import grid, means
 from analysis.table import HIGHER_IS_BETTER, TableError
 
@@ -24,11 +24,12 @@ LIMITS = {False: [(-1.0, 3.0), (0.0, 0.0)], True: [(0.01, 3.0), (0.0, 0.99)]}
 def power_law(
     table: pd.DataFrame, metric: str = "fid", floor: bool = False, protocol: str | None = None
 ) -> pd.DataFrame:
-    """Fits score = a / Gflops^b + c per family by a Huber loss in log space: 95 % profile intervals.
+    """Fits score = a / Gflops^b + c per family by a Huber loss in log space.
 
     Given b and the floor the best a is a location (variable projection), so the search is a grid
     over those two, each node a start, zoomed into the region that fits as well as the best. The
-    extent of that region is the interval; of a and c it includes how far a may move at each node.
+    extent of that region is the 95 % profile interval; of a and c it includes how far a may move
+    at each node.
 
     Raises:
         TableError: too few models, several studies, or values without a logarithm.
@@ -135,18 +136,6 @@ def touches(values: Array, limits: tuple[float, float]) -> bool:
     return bool(np.isclose(values[:, None], limits, atol=1e-6).any())
 
 
-def power_law_text(law: pd.DataFrame) -> str:
-    """States a power law, and which parameters the points do not determine."""
-    open_interval = ", not identified, these points fit any value in the interval"
-    parameters = [
-        f"{row['parameter']} = {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-        + ("" if row["identified"] else open_interval)
-        for _, row in law.iterrows()
-    ]
-    form = "a / Gflops^b + c" if "c" in set(law["parameter"]) else "a / Gflops^b"
-    return f"{form} over {law['n'].iloc[0]} models: {'; '.join(parameters)}."
-
-
 def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
     """Returns the best score that each training compute has bought, over all models and steps.
 
@@ -162,49 +151,3 @@ def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = No
     return rows.loc[
         best.diff().ne(0), ["compute", "value", "model", "step", "gflops", "params", "seeds"]
     ]
-
-
-def isoflop(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, levels: int = 6
-) -> pd.DataFrame:
-    """Fits the best number of parameters at equal training compute, per patch.
-
-    It is the vertex of a parabola in log parameters. A curve is interpolated between its own
-    scores, never beyond; a compute with fewer than three sizes is left out.
-
-    Raises:
-        TableError: several studies, no such score, or values without a logarithm.
-    """
-    rows, optima = one_study(grid(table, metric, protocol)), []
-    for patch, part in rows.groupby("patch"):
-        runs = [
-            run.sort_values("compute") for _, run in part.groupby(["model", "seed"], dropna=False)
-        ]
-        for compute in np.geomspace(part["compute"].min(), part["compute"].max(), levels):
-            points = [point_at(run, compute) for run in runs]
-            covered = np.array([point for point in points if np.isfinite(point).all()])
-            if len(covered) and len(np.unique(covered[:, 0])) > 2:
-                best = vertex(covered, metric in HIGHER_IS_BETTER)
-                optima.append((patch, compute, *best, len(covered)))
-    return pd.DataFrame(optima, columns=["patch", "compute", "params", "value", "inside", "n"])
-
-
-def point_at(run: pd.DataFrame, compute: float) -> tuple[float, float]:
-    """Returns log params and log score of a run at a compute between its first and last score."""
-    x, y = np.log(run["compute"].to_numpy()), np.log(run["value"].to_numpy())
-    score = np.interp(np.log(compute), x, y, np.nan, np.nan)
-    return float(np.log(run["params"].iloc[0])), float(score)
-
-
-def vertex(points: Array, highest: bool) -> tuple[float, float, bool]:
-    """Returns a parabola's vertex, its value, and whether it is a best one among the sizes.
-
-    Outside of the sizes it is a guess; points on a line have none.
-    """
-    fit = np.polynomial.Polynomial.fit(points[:, 0], points[:, 1], 2).convert()
-    if len(fit.coef) < 3:
-        return float("nan"), float("nan"), False
-    at = -fit.coef[1] / (2 * fit.coef[2])
-    between = points[:, 0].min() < at < points[:, 0].max()
-    is_best = bool(between and (fit.coef[2] < 0) == highest)
-    return float(np.exp(at)), float(np.exp(fit(at))), is_best

@@ -84,6 +84,8 @@ def predicted(
     rows = rows[rows["law"] == law].merge(
         final(table, metric)[["model", "gflops", "size", "patch"]], on="model"
     )
+    if rows.empty:
+        raise TableError(f"too few models for the law in {law}: train and score more")
     held = rows["truth"].between(rows["low"], rows["high"])
     compute_axis(ax, rows["gflops"])
     log_axis(ax.yaxis, low / 1.15, high * 1.15)

@@ -9,11 +9,12 @@ import itertools
 import json
 import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from harness.base.validation import Mistakes, one_of, problems, refuse, safe_name, within
+from harness.base.spelling import parts, plain, remedy, suggestion
+from harness.base.validation import Mistakes, one_of, problems, refuse, rules, safe_name, within
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS
 from harness.objectives import SAMPLERS, TIMESTEPS
@@ -28,8 +29,38 @@ LABELS = ("uniform", "balanced")
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
 
-class Identity:
+class Fields:
+    """A constructor that names the fields it does not know, with the nearest one."""
+
+    def __new__(cls, *values: object, **fields: object) -> Self:
+        refuse(cls.__name__, call_problems(cls, values, fields))
+        return super().__new__(cls)
+
+
+def call_problems(cls: Any, values: Iterable[object], given: Iterable[str]) -> list[str]:
+    known = [field.name for field in dataclasses.fields(cls)]
+    unnamed = [f"{value!r} has no name: write {cls.__name__}({known[0]}=...)" for value in values]
+    return unnamed + [
+        f"{name} is unknown: {suggestion(name, known)}" for name in given if name not in known
+    ]
+
+
+class Identity(Fields):
     """What Run and Protocol share: a canonical form, and the id that is its digest."""
+
+    def field_problems(self) -> list[str]:
+        """Every field that is of another type or out of range, once exact numbers are plain."""
+        fields = rules(type(self))
+        several = [name for name in fields if len(parts(getattr(self, name))) > 1]
+        if several:
+            return [
+                f"{name} = {getattr(self, name)!r} are several values:"
+                f" grid({type(self).__name__}, {name}=...) makes one of each"
+                for name in several
+            ]
+        for name, rule in fields.items():
+            object.__setattr__(self, name, plain(getattr(self, name), rule.types))
+        return problems(self)
 
     def canonical(self) -> dict[str, Any]:
         """The fields that bear identity, without None: a new optional field changes no old id."""
@@ -67,7 +98,7 @@ class Run(Identity):
     seed: Annotated[int, within(0)] = 0
 
     def __post_init__(self) -> None:
-        refuse(f"Run({self.model})", problems(self) or self.data_problems())
+        refuse(f"Run({self.model})", self.field_problems() or self.data_problems())
 
     def data_problems(self) -> list[str]:
         """The problems that only show when model and dataset meet."""
@@ -119,7 +150,7 @@ class Protocol(Identity):
     reference_digest: str | None = None
 
     def __post_init__(self) -> None:
-        refuse(f"Protocol({self.name})", problems(self) or self.sampler_problems())
+        refuse(f"Protocol({self.name})", self.field_problems() or self.sampler_problems())
 
     def sampler_problems(self) -> list[str]:
         """DPM-Solver++ on all timesteps takes one of them twice and divides by the distance."""
@@ -140,8 +171,10 @@ class Protocol(Identity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweep(Fields):
     """What is wanted: these runs, each scored at these steps under each of these protocols.
+
+    A list, a range, an array or a single one are as good as a tuple.
 
     Raises:
         UserError: naming every mistake, also those that only show when a run and a protocol meet.
@@ -154,7 +187,8 @@ class Sweep:
 
     def __post_init__(self) -> None:
         for field in ("runs", "steps", "protocols"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+            values = tuple(plain(value, (int,)) for value in parts(getattr(self, field)))
+            object.__setattr__(self, field, values)
         refuse(
             f"Sweep({self.name})",
             self.name_problems() + self.step_problems() + self.part_problems(),
@@ -162,8 +196,9 @@ class Sweep:
 
     def name_problems(self) -> list[str]:
         """The problems of the name, which becomes that of <name>.csv and <name>_log.csv."""
-        if not isinstance(self.name, str) or safe_name(self.name):
-            return [f"name = {self.name!r} {safe_name('')}"]
+        fault = safe_name(self.name if isinstance(self.name, str) else "")
+        if fault:
+            return [f"name = {self.name!r} {fault}"]
         return [
             f"name = {self.name!r} ends in {end}, as a file of the sweep {self.name[: -len(end)]!r}"
             " does: choose another name"
@@ -174,8 +209,8 @@ class Sweep:
     def step_problems(self) -> list[str]:
         if not self.steps:
             return ["steps is empty: name at least one step to score"]
-        if any(type(step) is not int for step in self.steps):
-            return [f"steps = {self.steps} must be int"]
+        if bad := [step for step in self.steps if type(step) is not int]:
+            return [f"steps: {step!r} must be int{remedy(step, (int,))}" for step in bad]
         found = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
         if self.steps != (rising := tuple(sorted(set(self.steps)))):
             found.append(f"steps = {self.steps} must rise without repeats: {rising}")
@@ -199,23 +234,33 @@ class Sweep:
         for data, protocol in itertools.product(datasets, self.protocols):
             row = DATASETS[data]
             if protocol.forwards > 1 and protocol.guidance_channels > row.channels:
-                channels = f"guidance_channels = {protocol.guidance_channels}"
-                yield f"{protocol.name}: {channels} of {data}'s {row.channels}"
-            if row.latent == (protocol.decoder == "identity"):
-                yield f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}"
-            if row.latent == (protocol.features != "inception"):
-                yield f"{protocol.name}: features = {protocol.features!r} do not see {data}"
+                yield (
+                    f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
+                    f" {data}'s {row.channels}: set it to {row.channels}"
+                )
+            decoders = list(ENCODERS) if row.latent else ["identity"]
+            if protocol.decoder not in decoders:
+                yield (
+                    f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
+                    f" set it to {' or '.join(map(repr, decoders))}"
+                )
+            extractor = "inception" if row.latent else "digits-cnn-1"
+            if protocol.features != extractor:
+                yield (
+                    f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
+                    f" set it to {extractor!r}"
+                )
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
     """The product of the axes: grid(model=["DiT-S/2", "DiT-B/2"], lr=1e-4) is two runs.
 
-    A list or a tuple is an axis.
+    A list, a tuple, a range or an array is an axis.
 
     Raises:
         UserError: with the mistakes of every member at once.
     """
-    lists = [values if isinstance(values, list | tuple) else [values] for values in axes.values()]
+    lists = [parts(values) for values in axes.values()]
     members: list[Any] = []
     found: dict[str, None] = {}
     for values in itertools.product(*lists):

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import analysis
-from analysis import comparison, fits, laws, layout, sentences, style
+from analysis import comparison, fits, laws, layout, prediction, sentences, style
 from analysis.correlation import correlation
 from analysis.grid import final
 from analysis.table import load, published
@@ -51,27 +51,25 @@ fits.exponents(table).round(3)
 # A floor is fitted only to see whether the points determine one.
 
 # %%
-print(laws.power_law_text(laws.power_law(table)))
-print(laws.power_law_text(laws.power_law(table, floor=True)))
+laws.power_law(table).round(3)
+
+# %%
+laws.power_law(table, floor=True).round(3)
 
 # %% [markdown]
 # ## What would it have said of the largest model, before that was trained?
 
 # %%
-fits.predict(table, final(table)["model"].iloc[-1]).round(3)
+prediction.predict(table, final(table)["model"].iloc[-1]).round(3)
 
 # %%
-loo = fits.leave_one_out(table)
-loo["error"].abs().groupby(loo["law"]).mean()
+prediction.leave_one_out(table).groupby("law")[["prediction", "truth"]].apply(prediction.mean_error)
 
 # %% [markdown]
 # ## Where does the next unit of compute go?
 
 # %%
 laws.frontier(table)
-
-# %%
-laws.isoflop(table)
 
 # %% [markdown]
 # ## Against the published study, and in sentences
@@ -83,7 +81,7 @@ comparison.compare(table, paper)
 missing: list[str] = []
 print(
     *comparison.comparison_sentences(table, paper),
-    *sentences.statistics(table, missing),
+    *sentences.findings(table, missing),
     "Missing:",
     *missing,
     sep="\n",

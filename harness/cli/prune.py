@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.base.text import in_units
-from harness.cli.verb import Verb, add_sweep, cluster_from
+from harness.cli.verb import Verb, add_sweep, cluster_from, confirmed
 from harness.launch.jobs import query_jobs
 from harness.launch.prune import Item, prunable, prune
 from harness.study.store import Store
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     store = Store(Path(cluster.store))
     items = prunable(sweep, store, query_jobs(store, cluster.executor), args.states)
     print(prune_text(items, store))
-    if items and (args.yes or input("remove them? [y/N] ").lower() == "y"):
+    if items and (args.yes or confirmed("remove them?")):
         gone = prune(sweep, store, cluster.executor, args.states)
         print(f"{in_units(sum(item.bytes for item in gone))}B freed")
     return 0
