@@ -87,13 +87,18 @@ AVERAGE = {"value": "mean", "low": "min", "high": "max", "seeds": "size"}
 
 
 def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
-    """Returns 'XL/2' where all drawn are of one family, else the model; and what else varies."""
+    """Returns 'XL/2' where all drawn are of one family, else the model; and what else varies.
+
+    Where the rows are recipes of one model, it is what varies alone.
+    """
+    one = rows[["size", "patch"]].drop_duplicates().shape[0] == 1 and rows["recipe"].nunique() > 1
     several = "family" in every and every["family"].nunique() > 1
     studies = every["study"].nunique() > 1
     found = []
     for _, row in rows.iterrows():
         short = row["size"] and np.isfinite(row["patch"]) and not several
         parts = [f"{row['size']}/{row['patch']:g}" if short else row["model"].split(", ")[0]]
+        parts = [] if one else parts
         parts += [row["recipe"]] if row.get("recipe") else []
         parts += [row["study"]] if studies else []
         found.append(", ".join(parts))
@@ -117,15 +122,17 @@ def draw_curves(
     every = rows if every is None else every
     marks, named, colours = [], [], []
     by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
-    for _, curve in over_seeds(rows, x).groupby(by, sort=False, dropna=False, observed=True):
+    found = over_seeds(rows, x)
+    found = found.assign(name=found[texts] if texts else names(found, every))
+    for _, curve in found.groupby(by, sort=False, dropna=False, observed=True):
         curve = curve.sort_values(x)
         look = {**style.line_style(curve.iloc[0], every), **line}
         if inks:
-            look |= style.inked(look, inks[curve[texts].iloc[0]])
+            look |= style.inked(look, inks[curve["name"].iloc[0]])
         draw_range(ax, curve, x, look["color"], look.get("linestyle"))
         ax.plot(curve[x], curve["value"], **look)
         marks.append(curve[[x, "value"]].to_numpy(float))
-        named += [str(curve[texts].iloc[0])] if texts else names(curve.head(1), every)
+        named.append(str(curve["name"].iloc[0]))
         colours.append(look["color"])
     label(ax, marks, named, colours)
 
@@ -204,9 +211,13 @@ def compute_axis(ax: Axes, values: pd.Series) -> None:
     log_axis(ax.xaxis, low / margin, high * margin, decades=True)
 
 
-def step_axis(ax: Axes, steps: pd.Series) -> None:
-    """Sets an x axis of steps, from 0, with space for names at the right."""
-    ax.set_xlim(0, 1.2 * float(steps.max()))
+def step_axis(ax: Axes, steps: pd.Series, texts: Sequence[str] = ()) -> None:
+    """Sets an x axis of steps, from 0, with space for the names at the right."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    width = ax.get_position().width * fig.get_figwidth() / style.em()
+    needed = (0.56 * max(map(len, texts), default=4) + 0.8) / width
+    ax.set_xlim(0, float(steps.max()) / (1 - min(needed, 0.4)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.get_major_locator().set_params(nbins=5)  # type: ignore[attr-defined]
     ax.set_xlabel("Training steps")

@@ -108,7 +108,7 @@ def figure_05(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     label_score(ax, rows)
     ax.set_title(style.literal(model.split(", ")[0]), loc="left")
     if rows["step"].nunique() > 1:
-        step_axis(ax, rows["step"])
+        step_axis(ax, rows["step"], list(rows["conditioning"]))
         score_axis(ax, rows["value"])
         draw_curves(ax, rows, "step", texts="conditioning", inks=inks)
         return ax
@@ -131,7 +131,7 @@ def figure_06(table: pd.DataFrame, ax: Axes, metric: str = "fid", **only: Any) -
     rows = select(every, only)
     if every.groupby("model")["step"].nunique().max() < 2:
         raise TableError(f"one step of every model ({listed(every['step'])}): score more of them")
-    step_axis(ax, every["step"])
+    step_axis(ax, every["step"], names(every, every))
     score_axis(ax, every["value"])
     label_score(ax, every)
     ax.set_title(panel_title(only), loc="left")
@@ -151,14 +151,13 @@ def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     ax.set(xlabel=GFLOPS)
     label_score(ax, rows)
     models = over_seeds(rows, "gflops")
+    by = [name for name in ("study", "family") if models[name].nunique() > 1]
     findings = [
-        draw_line(ax, part, METRICS.get(metric, metric))
-        for _, part in models[models["complete"]].groupby(
-            ["study", *(["family"] if "family" in models else [])], sort=False
-        )
+        ": ".join([*part[by].iloc[0], draw_line(ax, part, METRICS.get(metric, metric))])
+        for _, part in models[models["complete"]].groupby(["study", "family"], sort=False)
         if part["gflops"].nunique() > 2 and rows["recipe"].eq("").all()
     ]
-    ax.set_title("\n".join(findings), loc="left")
+    ax.set_title(style.literal("\n".join(findings)), loc="left")
     draw_curves(ax, rows, "gflops", every, linestyle="none")
     return ax
 

@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 PLACES = 12
 # Gap in points beyond which a thin line leads from a name to its mark.
 FAR = 7.0
+# The radius of a marker in points; what is larger is a bubble.
+SMALL = 3.5
 
 
 def label(
@@ -23,7 +25,7 @@ def label(
     marks: Sequence[Any],
     texts: Sequence[str],
     colours: Sequence[Any],
-    radii: Any = 3.5,
+    radii: Any = SMALL,
 ) -> None:
     """Writes each text beside its mark, [K, 2] in data: the points of a curve, or one point.
 
@@ -42,14 +44,19 @@ def label(
         np.vstack([box(mark, 2, 2), *[box(points, 2 * radius, 2 * radius)] * (len(points) < 30)])
         for mark, points, radius in zip(shown, knots, radii, strict=True)
     ]
+    # What a name must be near to: a curve or a point, of a bubble the whole of it.
+    cores = [
+        box(mark, *[2 * max(radius - SMALL, 0)] * 2)
+        for mark, radius in zip(shown, radii, strict=True)
+    ]
     covered = np.vstack([*around, drawn_lines(ax, marks, scale)])
     places: list[Array] = [np.empty((0, 4))] * len(shown)
     # The second pass knows where all the others are; the first knew only those before.
     for _ in range(2):
         for i, text in enumerate(texts):
-            others = np.vstack([np.empty((0, 2)), *shown[:i], *shown[i + 1 :]])
+            others = np.vstack([np.empty((0, 4)), *cores[:i], *cores[i + 1 :]])
             written = np.vstack([np.empty((0, 4)), *places[:i], *places[i + 1 :]])
-            taken = shown[i], radii[i], others, covered, written, frame
+            taken = shown[i], cores[i], radii[i], others, covered, written, frame
             places[i] = best_place(text, *taken)[None]
     for i, text in enumerate(texts):
         write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
@@ -67,6 +74,7 @@ def visible(mark: Array, frame: Array) -> Array:
 def best_place(
     text: str,
     mark: Array,
+    core: Array,
     radius: float,
     others: Array,
     covered: Array,
@@ -86,7 +94,7 @@ def best_place(
     offsets, stretch = places_around(width, height, radius)
     boxes = box((anchors[:, None] + offsets).reshape(-1, 2), width, height)
     area = width * height
-    own, nearest = distance(boxes, box(mark, 0, 0)), distance(boxes, box(others, 0, 0))
+    own, nearest = distance(boxes, core), distance(boxes, others)
     cost = (
         3 * overlap(boxes, written)
         + 3 * overlap(boxes, covered)

@@ -13,10 +13,12 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.panels import grow
+from analysis.table import with_family
 
 
 def add_legend(fig: Figure, table: pd.DataFrame, sized: bool = True) -> None:
     """Adds space below the panels, with the encodings that they use and the table has."""
+    table = with_family(table) if "metric" in table else table
     handles = encodings(fig, table, sized)
     em, width = style.em(), fig.get_figwidth() / style.em()
     columns = max(int((width - 1) // widest(handles)), 1) if handles else 1

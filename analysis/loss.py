@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from analysis.curves import draw_curves, panel_title, select, step_axis
+from analysis.curves import draw_curves, panel_title, score_axis, select, step_axis
 
 # Bins of a curve: few enough that 5 million rows become 1,800 points.
 BINS = 150
@@ -27,8 +27,7 @@ def figure_13(log: pd.DataFrame, ax: Axes, **only: Any) -> Axes:
     rows = select(every, only)
     late = every.loc[every["step"] > every["step"].max() / 10, "value"]
     step_axis(ax, every["step"])
-    margin = 0.06 * (late.max() - late.min()) or 0.05
-    ax.set_ylim(late.min() - margin, late.max() + margin)
+    score_axis(ax, late)
     ax.set(ylabel="Training loss")
     ax.set_title(panel_title(only), loc="left")
     draw_curves(ax, rows, "step", every, marker="", linewidth=1.1)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.style import BOTTOM, LEFT, RIGHT, TOP, em
-from analysis.table import TableError
+from analysis.table import TableError, with_family
 
 # Em of the narrowest panel, and of the widest figure of a single one.
 LEAST, SINGLE = 13.5, 47.0
@@ -76,13 +76,18 @@ def rows_of(layout: Layout, data: Any) -> Rows:
 
 
 def by_patch_and_size(rows: pd.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Returns the arguments of a panel for each patch and for each size of the rows."""
+    """Returns the arguments of a panel for each patch and for each size of the rows.
+
+    Models without a size have a panel by family.
+    """
     sized = rows[rows["size"].ne("")]
     patches = sorted(sized["patch"].dropna().unique(), reverse=True)
     sizes = sized.groupby("size", observed=True)["gflops"].max().sort_values().index
     if not len(sizes):
         raise TableError("no model has a size: train and score one")
-    return [{"patch": patch} for patch in patches], [{"size": size} for size in sizes]
+    others = set(with_family(rows[rows["size"].eq("") & rows["gflops"].gt(0) & rows["step"].gt(0)])["family"])
+    by_size = [{"size": size} for size in sizes] + [{"family": name} for name in sorted(others)]
+    return [{"patch": patch} for patch in patches], by_size
 
 
 def draw_rows(

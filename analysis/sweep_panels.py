@@ -52,7 +52,9 @@ def sweep(table: pd.DataFrame, ax: Axes, field: str, metric: str = "fid") -> Axe
     label_score(ax, rows)
     title = f"{listed(rows['data'])}, step {rows['step'].iloc[0]:,.0f}"
     ax.set_title(style.literal(title), loc="left")
+    # The swept field is the axis, and no longer what tells one curve from another.
     shown = rows.assign(x=positions(rows[field]), protocol=rows["curve"])
+    shown = shown.assign(**{field: rows[field].iloc[0]})
     draw_curves(ax, shown, "x", rows, texts="curve", inks=looks)
     draw_best(ax, shown, metric)
     return ax
