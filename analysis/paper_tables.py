@@ -183,7 +183,7 @@ def rows_of(name: str, table: pd.DataFrame) -> pd.DataFrame:
     measured = table["source"].eq("measured")
     rows = table[cites | (measured & last & layout.measured(table))]
     if rows.empty:
-        raise TableError(f"no row belongs in it ({layout.caption.rstrip('.').lower()})")
+        raise TableError("no row of this study belongs in it")
     by_cost = rows.sort_values("gflops", kind="stable")
     return by_cost if rows["source"].eq("measured").all() else rows
 

@@ -15,7 +15,9 @@ from studies import digits, save_samples, steps_of
 
 from analysis import report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
 QUIET = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
     " --disable-background-networking --disable-component-update --enable-logging=stderr"
@@ -108,8 +110,12 @@ def test_no_figure_is_split_over_two_sheets(page: Path) -> None:
     if not shutil.which("pdftotext"):
         pytest.skip("needs pdftotext: apt-get install poppler-utils")
     marked = page.with_name("marked.html")
-    text, count = re.subn(r"(<figure id[^>]*>)(.*?)(</figure>)", r"\1<i>@top</i>\2<i>@end</i>\3",
-        page.read_text(), flags=re.DOTALL)
+    text, count = re.subn(
+        r"(<figure id[^>]*>)(.*?)(</figure>)",
+        r"\1<i>@top</i>\2<i>@end</i>\3",
+        page.read_text(),
+        flags=re.DOTALL,
+    )
     marked.write_text(text)
     pdf = page.with_name("page.pdf")
     chromium(page.parent, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", marked.as_uri())

@@ -33,7 +33,9 @@ def test_only_seeds_are_averaged(name: str, field: str, value: object) -> None:
 def test_seeds_are_shown_as_mean_and_standard_deviation() -> None:
     table = digits(seeds=(0, 1, 2))
     own = table.query("model == 'mini-DiT-B/4' and metric == 'fid' and step == 600")["value"]
-    cell = paper_table("table_4", table).set_index("Model").loc["mini-DiT-B/4", "FID (digits-cnn-1)"]
+    cell = (
+        paper_table("table_4", table).set_index("Model").loc["mini-DiT-B/4", "FID (digits-cnn-1)"]
+    )
     assert cell == f"{own.mean():.2f} ± {own.std():.2f} (3)"
     assert "over seeds" in caption_of("table_4", table)
     assert "over seeds" not in caption_of("table_4", digits())
@@ -59,7 +61,9 @@ def test_bounds_are_in_the_numbers_alone() -> None:
 
 
 def test_latex_has_a_cell_for_every_cell_and_escapes_all_signs() -> None:
-    frame = pd.DataFrame({"Model_1": ["a & b", "50 %", "$x$"], "FID∞": ["1.0 ± 0.1 (3)", "–", "−2"]})
+    frame = pd.DataFrame(
+        {"Model_1": ["a & b", "50 %", "$x$"], "FID∞": ["1.0 ± 0.1 (3)", "–", "−2"]}
+    )
     text = latex(frame, "A caption of 5 % & more.", "tab:one")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     assert body.count(r"\\") == 3 and body.replace(r"\&", "").count("&") == 3

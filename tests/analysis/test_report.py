@@ -201,7 +201,9 @@ def test_damaged_samples_cost_figure_7_alone(tmp_path: Path) -> None:
     samples = save_samples(tmp_path / "samples.npz")
     samples.write_bytes(samples.read_bytes()[:5000])
     page = text(report.write("digits", small(), None, samples, out))
-    assert re.search(r"Figure 7 of the paper: \S+samples.npz cannot be read \(.*\): collect again", page)
+    assert re.search(
+        r"Figure 7 of the paper: \S+samples.npz cannot be read \(.*\): collect again", page
+    )
     assert "Figure 8 of the paper" in page and not (out / "figure_07.pdf").exists()
 
 
