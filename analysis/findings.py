@@ -35,7 +35,7 @@ def follows_compute(table: pd.DataFrame, metric: str) -> str:
     value = float(rows["value"].iloc[0])
     verb = "falls with" if value < 0 else "rises with"
     verb = verb if abs(value) > 0.5 else "does not follow"
-    return f"{name} {verb} compute: {correlation_text(rows)}, with log Gflops."
+    return f"{name} {verb} compute: {correlation_text(rows)}, over log Gflops."
 
 
 def best(table: pd.DataFrame, metric: str) -> str:
