@@ -83,7 +83,8 @@ def metrics(score: float) -> dict[str, float]:
 
 def steps_of(steps: int = 600) -> pd.DataFrame:
     """A log of every model: one row per step, the loss its step number."""
-    logged = digits().drop_duplicates("run")[["study", "run", "model", "size", "patch", "seed"]]
+    named = ["study", "run", "model", "size", "patch", "seed", "gflops"]
+    logged = digits().drop_duplicates("run")[named]
     log = logged.merge(pd.DataFrame({"step": np.arange(1, steps + 1)}), how="cross")
     return log.assign(loss=log["step"].astype("float32"))
 
