@@ -157,7 +157,7 @@ def test_an_unknown_field_is_named_with_the_one_that_was_meant() -> None:
     ):
         Run(model="DiT-S/2", learning_rate=1e-4, seeds=[0])  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=r"Run: 'DiT-S/2' has no name: write Run\(model=\.\.\.\)"):
-        Run("DiT-S/2")  # type: ignore[misc]
+        Run("DiT-S/2")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=r"step is unknown: did you mean 'steps'"):
         tiny_sweep(step=10)
     with pytest.raises(ValueError, match="'quux' is unknown: there are DiT-S/8, "):

@@ -62,6 +62,8 @@ def known_runs(store: Store) -> Iterator[tuple[str, Run | str]]:
     for name in sorted(store.run_ids()):
         try:
             yield name, Run(**read_json(store.root / "runs" / name / "run.json"))
+        except FileNotFoundError:
+            yield name, "not begun: it has no run.json yet"
         except (UserError, OSError, TypeError) as error:
             yield name, str(error)
 

@@ -33,7 +33,7 @@ from harness.study.speed import known_speed
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Evaluate, Task
-from harness.study.varying import varying
+from harness.study.varying import protocol_text, varying
 
 LOSS_STEPS = 100  # whose mean is shown: the loss of one step is mostly noise
 
@@ -114,6 +114,7 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
         "store": str(store.root.resolve()),
         "store_exists": store.root.exists(),
         "varies": varying(sweep.runs),
+        "protocol_text": protocol_text(sweep.protocols),
         "scheduler": away,
         "warnings": warnings,
         "runs": rows,

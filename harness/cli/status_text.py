@@ -47,7 +47,7 @@ def status_text(status: dict[str, Any]) -> str:
     where = status["store"]
     absent = ", which is not there: --store names another" * (not status["store_exists"])
     summary = f"{done} of {len(lines)} runs are done in {where}{absent}; {used_text(status)}"
-    rest = [*notes(status), *status["warnings"], status["scheduler"]]
+    rest = [status["protocol_text"], *notes(status), *status["warnings"], status["scheduler"]]
     return "\n".join(filter(None, (aligned(["run", *names, *head], lines), summary, *rest)))
 
 

@@ -27,6 +27,7 @@ from harness.base.files import claim
 from harness.cli import main as cli
 from harness.cli.verb import confirmed
 from harness.launch.failures import record
+from harness.launch.slurm_commands import failure
 from harness.study.cluster import read_cluster
 from harness.study.store import Store
 
@@ -231,3 +232,9 @@ def test_a_shell_can_complete_sweeps(tmp_path: Path) -> None:
         check=True,
     )
     assert out.read_text().strip() == "digits"
+
+
+def test_a_machine_without_slurm_is_named_as_such() -> None:
+    error = "squeue: error: no DNS\nsqueue: fatal: Could not establish a configuration source\n"
+    assert failure("squeue", error, 1).startswith("no Slurm here: squeue finds no slurm.conf: run")
+    assert failure("squeue", "a\nb\n", 1) == "a b" and "status 2" in failure("squeue", "", 2)
