@@ -23,6 +23,7 @@ from analysis.curves import (
     panel_title,
     score_axis,
     label_score,
+    name_share,
     select,
     step_axis,
     until_last_step,
@@ -48,12 +49,13 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     column = rows["size"].where(rows["size"].ne(""), rows.get("family", "other"))
     order = list(rows.groupby(column)["gflops"].max().sort_values().index)
     rows = rows.assign(x=[float(order.index(name)) for name in column])
-    ax.set_xlim(-0.5, len(order) - 0.3)
+    texts = names(rows, every)
+    ax.set_xlim(-0.5, len(order) / (1 - name_share(ax, texts) / 2) - 0.5)
     ax.set_xticks(range(len(order)), [style.literal(name) for name in order])
     ax.set(xlabel="Model size (area: Gflops)")
     label_score(ax, every)
     score_axis(ax, rows["value"], "linear")
-    draw_bubbles(ax, rows, names(rows, every), every)
+    draw_bubbles(ax, rows, texts, every)
     return ax
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import fits
+from analysis.captions import caption
 from analysis.figures import (
     figure_02_left,
     figure_02_right,
@@ -199,7 +200,8 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
     crop(fig)
     if layout.source != "samples":
         add_legend(fig, data, layout.sized)
-    fig.set_label(Layout(drawn).caption)
+    text = Layout(drawn).caption
+    fig.set_label(caption(name, text, data) if layout.source == "table" else text)
     return reasons
 
 
