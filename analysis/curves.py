@@ -200,7 +200,7 @@ def score_axis(ax: Axes, values: pd.Series, shape: str = "log") -> None:
         margin = (high / low) ** 0.1
         log_axis(ax.yaxis, low / margin, high * margin)
     else:
-        margin = 0.12 * (high - low) or 0.05 * abs(high) or 1
+        margin = 0.18 * (high - low) or 0.05 * abs(high) or 1
         ax.set_ylim(low - margin, high + margin)
 
 
