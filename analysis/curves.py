@@ -200,7 +200,7 @@ def score_axis(ax: Axes, values: pd.Series, shape: str = "log") -> None:
         margin = (high / low) ** 0.1
         log_axis(ax.yaxis, low / margin, high * margin)
     else:
-        margin = 0.12 * (high - low) or 0.05 * abs(high) or 1
+        margin = 0.18 * (high - low) or 0.05 * abs(high) or 1
         ax.set_ylim(low - margin, high + margin)
 
 
@@ -213,14 +213,18 @@ def compute_axis(ax: Axes, values: pd.Series) -> None:
 
 def step_axis(ax: Axes, steps: pd.Series, texts: Sequence[str] = ()) -> None:
     """Sets an x axis of steps, from 0, with space for the names at the right."""
-    fig = ax.get_figure(root=True)
-    assert fig is not None
-    width = ax.get_position().width * fig.get_figwidth() / style.em()
-    needed = (0.56 * max(map(len, texts), default=4) + 0.8) / width
-    ax.set_xlim(0, float(steps.max()) / (1 - min(needed, 0.4)))
+    ax.set_xlim(0, float(steps.max()) / (1 - name_share(ax, texts)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.get_major_locator().set_params(nbins=5)  # type: ignore[attr-defined]
     ax.set_xlabel("Training steps")
+
+
+def name_share(ax: Axes, texts: Sequence[str]) -> float:
+    """Returns the part of the axis that the longest name needs, at most 0.4."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    width = ax.get_position().width * fig.get_figwidth() / style.em()
+    return float(min((0.56 * max(map(len, texts), default=4) + 0.8) / width, 0.4))
 
 
 def label_score(ax: Axes, rows: pd.DataFrame) -> None:

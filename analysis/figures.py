@@ -23,6 +23,7 @@ from analysis.curves import (
     panel_title,
     score_axis,
     label_score,
+    name_share,
     select,
     step_axis,
     until_last_step,
@@ -46,14 +47,16 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     every = grid(apart(table, metric), metric)
     rows = over_seeds(at_last_step(every), "gflops").sort_values("gflops", ascending=False)
     column = rows["size"].where(rows["size"].ne(""), rows.get("family", "other"))
-    order = list(rows.groupby(column)["gflops"].max().sort_values().index)
+    largest = rows.groupby([rows["size"].eq(""), column])["gflops"].max()
+    order = [name for _, name in largest.sort_values().sort_index(level=0, sort_remaining=False).index]
     rows = rows.assign(x=[float(order.index(name)) for name in column])
-    ax.set_xlim(-0.5, len(order) - 0.3)
+    texts = names(rows, every)
+    ax.set_xlim(-0.5, len(order) / (1 - name_share(ax, texts) / 2) - 0.5)
     ax.set_xticks(range(len(order)), [style.literal(name) for name in order])
     ax.set(xlabel="Model size (area: Gflops)")
     label_score(ax, every)
     score_axis(ax, rows["value"], "linear")
-    draw_bubbles(ax, rows, names(rows, every), every)
+    draw_bubbles(ax, rows, texts, every)
     return ax
 
 

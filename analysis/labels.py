@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from analysis import style
@@ -87,9 +89,7 @@ def best_place(
     are boxes 2 points wide); 1 where another mark is nearer than its own; a little for the distance
     to the mark, and to the end of the curve, where names are looked for.
     """
-    lines = text.split("\n")
-    width = 0.61 * style.small() * max(map(len, lines))
-    height = 1.12 * style.small() * len(lines)
+    width, height = extent(text)
     anchors = mark[:: -max(len(mark) // PLACES, 1)]
     offsets, stretch = places_around(width, height, radius)
     boxes = box((anchors[:, None] + offsets).reshape(-1, 2), width, height)
@@ -104,6 +104,14 @@ def best_place(
         + area * np.repeat(np.linspace(0, 0.4, len(anchors)), len(offsets))
     )
     return np.asarray(boxes[int(np.argmin(np.round(cost, 3)))])
+
+
+def extent(text: str) -> tuple[float, float]:
+    """Returns width and height of a text in points."""
+    font = FontProperties(size=style.small())
+    lines = text.split("\n")
+    widths = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines]
+    return max(widths), 1.12 * style.small() * len(lines)
 
 
 def write(

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import fits
+from analysis.captions import caption
 from analysis.figures import (
     figure_02_left,
     figure_02_right,
@@ -21,9 +22,9 @@ from analysis.figures import (
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
-from analysis.panels import Layout, Panel, Rows, by_patch_and_size, crop, draw_rows, label_outer, place_panels, rows_of
+from analysis.panels import Layout, Panel, Rows, by_patch_and_size, crop, draw_rows, grow, label_outer, place_panels, rows_of
 from analysis.statistics_panels import figure_12, further, predicted, residuals
-from analysis.style import literal
+from analysis.style import em, literal
 from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
 
@@ -111,6 +112,7 @@ FIGURES = {
                     figure_12,
                     "Every metric's Pearson correlation with log Gflops at the last step.",
                     left=9.5,
+                    top=3.2,
                 ),
             ),
             *panels_by_metric(),
@@ -197,9 +199,12 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
     if layout.shared:
         label_outer(fig)
     crop(fig)
-    if layout.source != "samples":
+    if layout.source == "samples":
+        grow(fig, em())  # for the stamp
+    else:
         add_legend(fig, data, layout.sized)
-    fig.set_label(Layout(drawn).caption)
+    text = Layout(drawn).caption
+    fig.set_label(caption(name, text, data) if layout.source == "table" else text)
     return reasons
 
 

@@ -18,7 +18,8 @@ from analysis.table import with_family
 
 def add_legend(fig: Figure, table: pd.DataFrame, sized: bool = True) -> None:
     """Adds space below the panels, with the encodings that they use and the table has."""
-    table = with_family(table) if "metric" in table else table
+    if "metric" in table:  # a log has steps of models with Gflops alone
+        table = with_family(table[table["gflops"].gt(0) & table["step"].gt(0)])
     handles = encodings(fig, table, sized)
     em, width = style.em(), fig.get_figwidth() / style.em()
     columns = max(int((width - 1) // widest(handles)), 1) if handles else 1

@@ -16,7 +16,7 @@ from analysis.style import BOTTOM, LEFT, RIGHT, TOP, em
 from analysis.table import TableError, with_family
 
 # Em of the narrowest panel, and of the widest figure of a single one.
-LEAST, SINGLE = 13.5, 47.0
+LEAST, SINGLE = 11.0, 47.0
 # Em between panels that share an axis, where no tick labels stand.
 GAP = 1.4
 
@@ -118,7 +118,8 @@ def place_panels(rows: Rows, layout: Layout, fig: Figure) -> list[list[Axes]]:
     widest = max(map(len, rows), default=1)
     width = float(mpl.rcParams["figure.figsize"][0]) / em()
     width = min(width, SINGLE) if widest == 1 else width
-    most = max(int((width - LEFT) // LEAST), 1)
+    room = (width - LEFT - RIGHT) / (LEAST + GAP) if layout.shared else width / (LEAST + LEFT + RIGHT)
+    most = max(round(room - 0.4), 1)
     lines = [len(row[at : at + most]) for row in rows for at in range(0, len(row), most)]
     fig.set_size_inches(width * em(), layout.height * len(lines) * em())
     found, line = [], 0

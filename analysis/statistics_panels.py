@@ -43,7 +43,7 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_ylim(last + 0.6, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     return ax
 
 
