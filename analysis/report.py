@@ -119,7 +119,7 @@ def render(
         *against_sections(shown, reasons),
         cost_section(context),
         html.Section("Missing", items=missing(table, log, context)),
-        html.Section("Not drawn", items=grouped(reasons)),
+        html.Section("Not drawn", items=[*grouped(reasons), *left_out(table)]),
     ]
     files |= {**table_files, "table.csv": csv_bytes(table), STATISTICS: csv_bytes(numbers)}
     title = context.title or f"Scaling study: {study}"
@@ -147,7 +147,7 @@ def missing(table: pd.DataFrame, log: pd.DataFrame | None, context: Context) -> 
     """Lists what the study lacks, and which rows of its files cannot be used."""
     problems = table.attrs.get("problems", [])
     problems_of_log = log.attrs.get("problems", []) if log is not None else []
-    return [*context.missing, *problems, *problems_of_log, *left_out(table)]
+    return [*context.missing, *problems, *problems_of_log]
 
 
 def grouped(reasons: Sequence[str]) -> list[str]:
