@@ -15,7 +15,7 @@ from harness.launch.tickets import SchedulerUnavailable
 LEAKS = ("SBATCH_", "SLURM_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ANSWER_S = 60  # the longest wait for an answer of the scheduler
-SAVE_S = 120  # a job is signalled so long before its time is up
+RESTART_S = 60  # slurmctld is back so long after a restart
 
 
 def slurm_free_variables() -> dict[str, str]:

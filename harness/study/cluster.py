@@ -40,13 +40,14 @@ class Cluster:
     them against; paths: from the name of a dataset, decoder or reference to where it lies; retries:
     submissions of a task that may end without its result; poll_seconds: between looks of launch
     --follow; partition … hours: what one task asks Slurm for, None being the site's default; one
-    process per GPU; setup, environment: shell lines and variables before a job's Python; throttle:
-    elements of an array at a time; exclude: nodes that no job runs on; sbatch: any other option of
-    sbatch; max_jobs: of a sweep that wait or run; hang_minutes: without a line in its log after
-    which the follower ends a job; latency_seconds: until files of an ended job are seen here;
-    memory_growth: factor on memory_gb after each end for want of memory; on_failure, on_done:
-    commands that the follower runs; models, evaluate: tables that override fields by the model's
-    name, and for evaluations; follower: the table of what the job of launch --detach asks for.
+    process per GPU; save_seconds: from the signal to save until a job's time is up; setup,
+    environment: shell lines and variables before a job's Python; throttle: elements of an array at
+    a time; exclude: nodes that no job runs on; sbatch: any other option of sbatch; max_jobs: of a
+    sweep that wait or run; hang_minutes: without a line in its log after which the follower ends a
+    job; latency_seconds: until files of an ended job are seen here; memory_growth: factor on
+    memory_gb after each end for want of memory; on_failure, on_done: commands that the follower
+    runs; models, evaluate: tables that override fields by the model's name, and for evaluations;
+    follower: the table of what the job of launch --detach asks for.
 
     Raises:
         UserError: naming every field that is of another type or out of range.
@@ -74,6 +75,7 @@ class Cluster:
     cpus_per_task: Annotated[int | None, within(1), RESOURCE, FOLLOWER] = None
     memory_gb: Annotated[int | float | None, POSITIVE, RESOURCE, FOLLOWER] = None
     hours: Annotated[int | float, POSITIVE, RESOURCE, FOLLOWER] = 24
+    save_seconds: Annotated[int, within(30), RESOURCE] = 120
     setup: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     throttle: Annotated[int, within(1)] = 256

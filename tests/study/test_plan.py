@@ -19,7 +19,7 @@ from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train, from_json, to_json
+from harness.study.tasks import Encode, Evaluate, Task, Train, from_json, to_json
 
 SWEEP = tiny_sweep(steps=(10, 20, 30))
 (RUN,), (PROTOCOL,) = SWEEP.runs, SWEEP.protocols
@@ -49,6 +49,7 @@ def told(tasks: list[Task]) -> list[str]:
         if isinstance(t, Train)
         else f"score {t.step} {t.ready}: {t.reason}"
         for t in tasks
+        if not isinstance(t, Encode)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
 
 
-def statistics(path: Path, side: int = 16, **change: object) -> Path:
+def statistics(path: Path, side: int = 16, **change: Any) -> Path:
     """A reference of the digits extractor's widths."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"mu": np.zeros(64), "sigma": np.eye(64), "mu_s": np.zeros(256)}
