@@ -12,7 +12,9 @@ SWEEP = Sweep(
     name="digits",
     runs=grid(
         Run,
-        model=[f"digit-DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)],
+        model=[
+            f"digit-DiT-{size}/{patch}" for size in ("S", "B", "L", "XL") for patch in (8, 4, 2)
+        ],
         data="digits8",
         batch_size=32,
         lr=3e-3,

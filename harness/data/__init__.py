@@ -28,7 +28,7 @@ def open_dataset(name: str, path: Path | None = None) -> Dataset:
 
         return Digits(name)
     raise UserError(
-        f"dataset {name!r} has no images to open: of pixels only {' and '.join(EMBEDDED)} are embedded;"
-        f" train on latents of it (pixels other than its size {DATASETS[name].size}), or open it in"
+        f"dataset {name!r} has no images to open: of pixels only {' and '.join(EMBEDDED)} are"
+        f" embedded; train on latents of it (pixels other than its size {DATASETS[name].size}), or open it in"
         " harness/data/__init__.py"
     )
