@@ -29,6 +29,6 @@ def open_dataset(name: str, path: Path | None = None) -> Dataset:
         return Digits(name)
     raise UserError(
         f"dataset {name!r} has no images to open: of pixels only {' and '.join(EMBEDDED)} are"
-        f" embedded; train on latents of it (pixels other than its size {DATASETS[name].size}), or open it in"
-        " harness/data/__init__.py"
+        " embedded; train on latents of it (pixels other than its size"
+        f" {DATASETS[name].size}), or open it in harness/data/__init__.py"
     )
