@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.style import BOTTOM, LEFT, RIGHT, TOP, em
+from analysis.style import BOTTOM, LEFT, RIGHT, TOP, dots, em
 from analysis.table import TableError, with_family
 
 # Em of the narrowest panel, and of the widest figure of a single one.
@@ -173,11 +173,15 @@ def crop(fig: Figure) -> None:
 
 
 def grow(fig: Figure, inches: float) -> None:
-    """Adds so many inches below the panels, which keep their size in inches."""
+    """Adds so many inches below the panels, which keep their size in inches.
+
+    The figure has whole dots then, and panels that stood on whole dots do so still.
+    """
     width, height = fig.get_size_inches()
+    inches = round(inches * dots()) / dots()
     places = [ax.get_position() for ax in fig.axes]
-    fig.set_size_inches(width, height + inches)
+    whole = round((height + inches) * dots()) / dots()
+    fig.set_size_inches(width, whole)
     for ax, place in zip(fig.axes, places, strict=True):
         low, tall = place.y0 * height + inches, place.height * height
-        whole = height + inches
         ax.set_position((place.x0, low / whole, place.width, tall / whole))

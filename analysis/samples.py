@@ -97,7 +97,8 @@ def row_names(samples: Samples, table: pd.DataFrame) -> np.ndarray:
     models = pd.Series(samples["model"].astype(str))
     if "run" not in samples:
         return models.to_numpy()
-    runs = apart(table).drop_duplicates("run", keep="last").set_index("run")
+    # A row per run is enough, whatever its metric.
+    runs = apart(table.drop_duplicates("run").assign(metric="fid")).set_index("run")
     runs = runs.loc[samples["run"].astype(str)]
     seeds = runs.groupby("model")["seed"].transform("nunique") > 1
     seed = ", seed " + runs["seed"].map("{:g}".format)

@@ -237,22 +237,3 @@ def test_page_in_a_browser(measured: Path, tmp_path: Path, width: int) -> None:
     probe = json.loads(probed[1].replace("&quot;", '"'))
     assert probe["requests"] == [] and probe["overflow"] <= 0
     assert len(probe["figures"]) == 7 and all(w > 300 and h > 100 for w, h in probe["figures"])
-
-
-def test_notebooks_run_and_define_nothing(tmp_path: Path) -> None:
-    """In one kernel, one after another: a kernel for each would take ten times as long."""
-    paths = sorted((Path(analysis.__file__).parent / "notebooks").glob("*.py"))
-    books = [jupytext.read(path) for path in paths]
-    assert len(paths) == 10
-    assert not any(
-        re.search(r"^\s*(def|class) |lambda", path.read_text(), re.MULTILINE) for path in paths
-    )
-    together = nbformat.v4.new_notebook(cells=[cell for book in books for cell in book.cells])
-    NotebookClient(together, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    images = [
-        out
-        for cell in together.cells
-        for out in cell.get("outputs", [])
-        if "image/png" in out.get("data", {})
-    ]
-    assert len(images) >= 8
