@@ -213,7 +213,7 @@ def correlations_sentences(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> lis
         texts = [
             f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in (one, other)
         ]
-        found = difference("pearson", one, other)
+        found = difference(one, other)
         known = (
             f"; difference of Fisher's z {found['difference']:.2f} [{found['low']:.2f},"
             f" {found['high']:.2f}], p = {found['p']:.2g}"

@@ -171,7 +171,10 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
     axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
     within = np.floor(np.log10(high)) - np.ceil(np.log10(low))
     if decades and within < 1:
-        low, high = min(low, 10 ** np.floor(np.log10(low))), max(high, 10 ** np.ceil(np.log10(high)))
+        low, high = (
+            min(low, 10 ** np.floor(np.log10(low))),
+            max(high, 10 ** np.ceil(np.log10(high))),
+        )
     subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 3.0, 5.0) if high > 4 * low else NEAR
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(number))
@@ -228,7 +231,7 @@ def name_share(ax: Axes, texts: Sequence[str]) -> float:
 
 
 def label_score(ax: Axes, rows: pd.DataFrame) -> None:
-    """Writes the name of the score, on two lines where one would be longer than the panel is high."""
+    """Names the score at its axis, on two lines where one is longer than the panel is high."""
     text, fig = style.literal(axis_label(rows)), ax.get_figure(root=True)
     assert fig is not None
     height = ax.get_position().height * fig.get_figheight() / style.em()

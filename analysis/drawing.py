@@ -18,7 +18,8 @@ from analysis.sentences import attempt
 from analysis.table import TableError
 
 # The order on the page: what was found, how it came about, what was checked.
-STORY = "08 sweeps 05 09 10 07 06 02 prediction residuals 12 13".split()
+BY_MODEL = "08 09 10 sweeps 05 07 06 02 prediction residuals 12 13".split()
+BY_RECIPE = "sweeps 05 10 08 09 07 06 02 prediction residuals 12 13".split()
 PHONE = "icml-column"  # 312 px wide: text of 6 pt is then 9 px on a phone of 390
 
 
@@ -30,27 +31,30 @@ def render_figures(
     A figure that cannot hold the whole table is drawn once for each part.
     """
     figures, files = list[html.Figure](), Files()
-    for name in sorted(FIGURES, key=place):
-        whole = Part("", sources["table"])
+    whole = Part("", sources["table"])
+    for name in sorted(FIGURES, key=partial(place, story=story(shown))):
         for tried in ([whole], shown if shown[0].name else []):
             refused = list[str]()
-            drawn = [
-                render_figure(name, narrowed(sources, part), stamp, part, refused) for part in tried
-            ]
-            figures += [figure for figure, _ in filter(None, drawn)]
-            files |= {
-                name: content for _, new in filter(None, drawn) for name, content in new.items()
-            }
-            if any(drawn):
+            made = [render_figure(name, sources, stamp, part, refused) for part in tried]
+            drawn = [each for each in made if each]
+            figures += [figure for figure, _ in drawn]
+            files |= {path: content for _, new in drawn for path, content in new.items()}
+            if drawn:
                 break
         reasons += refused
     return figures, files
 
 
-def place(name: str) -> int:
+def story(shown: Sequence[Part]) -> list[str]:
+    """Returns the order of figures: by what varies, where that is not the model."""
+    models = shown[0].table["model"].nunique()
+    return BY_MODEL if len(shown) == 1 and models > 2 else BY_RECIPE
+
+
+def place(name: str, story: list[str]) -> int:
     """Returns where a figure stands on the page; those that are not in the story come last."""
     number = name.rpartition("_")[2]
-    return STORY.index(number) if number in STORY else len(STORY)
+    return story.index(number) if number in story else len(story)
 
 
 def narrowed(sources: Mapping[str, Any], part: Part) -> dict[str, Any]:
@@ -65,12 +69,12 @@ def render_figure(
     name: str, sources: Mapping[str, Any], stamp: str, part: Part, reasons: list[str]
 ) -> tuple[html.Figure, Files] | None:
     """Returns a figure for the page and its files; appends to `reasons` which panels it lacks."""
-    file = name + part.slug
-    made = attempt(html.titled(file), partial(draw_figure, name, sources, stamp, part), reasons)
+    file, given = name + part.slug, narrowed(sources, part)
+    made = attempt(html.titled(name), partial(draw_figure, name, given, stamp, part), reasons)
     if made is None:
         return None
     fig, lacking, files, phone = made
-    reasons += [f"{html.titled(file)}: {reason}." for reason in lacking]
+    reasons += [f"{html.titled(name)}: {reason}." for reason in lacking]
     caption = f"{part.name.capitalize()}. {fig.get_label()}" if part.name else fig.get_label()
     wide, svg = fig.get_figwidth() > 8, files[f"{file}.svg"].decode()
     return html.Figure(file, svg, caption, wide, [*files], phone), files

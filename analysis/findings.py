@@ -14,13 +14,12 @@ from analysis.sentences import attempt
 from analysis.table import HIGHER_IS_BETTER, TableError
 
 
-def findings(shown: Sequence[Part], reasons: list[str], metric: str = "fid") -> list[str]:
-    """Returns what was found in each part; appends to `reasons` what could not be."""
+def findings(shown: Sequence[Part], metric: str = "fid") -> list[str]:
+    """Returns what was found in each part; the statistics give the reason for what is absent."""
     texts = []
     for part in shown:
-        made = attempt("Finding", partial(best, part.table, metric), reasons)
-        follows = attempt("Finding", partial(follows_compute, part.table, metric), reasons)
-        said = " ".join(filter(None, [follows, made]))
+        made = [attempt("", partial(state, part.table, metric), []) for state in STATEMENTS]
+        said = " ".join(filter(None, made))
         texts.append(f"{part.name.capitalize()}: {said}" if part.name and said else said)
     return texts
 
@@ -34,11 +33,9 @@ def follows_compute(table: pd.DataFrame, metric: str) -> str:
     rows = correlation(table, metric, statistics=["pearson"])
     name = axis_label(grid(table, metric))
     value = float(rows["value"].iloc[0])
-    verb = "falls" if value < 0 else "rises"
-    if not abs(value) > 0.5:
-        verb = "does not follow"
-        return f"{name} {verb} compute: {correlation_text(rows)} with log Gflops."
-    return f"{name} {verb} with compute: {correlation_text(rows)} with log Gflops."
+    verb = "falls with" if value < 0 else "rises with"
+    verb = verb if abs(value) > 0.5 else "does not follow"
+    return f"{name} {verb} compute: {correlation_text(rows)}, over log Gflops."
 
 
 def best(table: pd.DataFrame, metric: str) -> str:
@@ -57,3 +54,6 @@ def best(table: pd.DataFrame, metric: str) -> str:
     return (
         f"Best of {len(order)} at step {step:,.0f}: {order.index[0]}, {first['mean']:.4g}{seeds}."
     )
+
+
+STATEMENTS = (follows_compute, best)

@@ -33,11 +33,10 @@ def forms() -> list[Form]:
     return list(found)
 
 
-def columns_of(rows: pd.DataFrame, form: Form) -> Array:
+def columns_of(logs: dict[str, Array], form: Form) -> Array:
     """Returns the regressors [N, 1 + terms] of a form."""
-    logs = logs_of(rows)
     terms = [np.prod([logs[name] for name in term], axis=0) for term in form]
-    return np.column_stack([np.ones(len(rows)), *terms])
+    return np.column_stack([np.ones(len(terms[0])), *terms])
 
 
 def left_out_errors(columns: Array, y: Array) -> Array:
@@ -50,11 +49,14 @@ def left_out_errors(columns: Array, y: Array) -> Array:
 def predictions(rows: pd.DataFrame, target: pd.DataFrame) -> Iterator[tuple[Form, Array, float]]:
     """Yields every form that the rows determine, its left-out errors and its prediction."""
     y = np.log10(rows["value"].to_numpy())
+    logs, there = (
+        {name: log.to_numpy() for name, log in logs_of(models).items()} for models in (rows, target)
+    )
     for form in forms():
-        columns = columns_of(rows, form)
+        columns = columns_of(logs, form)
         if len(rows) > columns.shape[1] and np.linalg.matrix_rank(columns) == columns.shape[1]:
             beta = np.linalg.lstsq(columns, y, rcond=None)[0]
-            at = float((columns_of(target, form) @ beta)[0])
+            at = float((columns_of(there, form) @ beta)[0])
             yield form, left_out_errors(columns, y), 10**at
 
 

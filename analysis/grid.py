@@ -48,6 +48,8 @@ def grid(
 def grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
     last = last_step(rows, unit)
     for field in SETTLED:
+        if rows[field].nunique(dropna=False) == 1:
+            continue
         values = rows.groupby([unit, "model"])[field].nunique(dropna=False)
         if field != unit and values.max() > 1:
             settled = settled_value(rows[rows["step"] == last], field, unit)
@@ -130,19 +132,17 @@ def mixing(rows: pd.DataFrame, by: Iterable[str] = AVERAGED) -> list[str]:
     `by` are the columns of the average; whatever is averaged asks first. Empty where the rows of
     every group differ by seed alone. Gflops and parameters may differ by rounding, 0.1 %.
     """
-    rows = with_family(rows)
+    rows, keys = with_family(rows), list(by)
+    rows = rows[rows.duplicated(keys, keep=False)]
     rows = rows.assign(guidance_channels=rows["guidance_channels"].where(rows["guidance"] > 1))
-    keys, mixed = list(by), list[str]()
-    groups = rows.groupby(keys, dropna=False, sort=False)
+    groups, differ = rows.groupby(keys, dropna=False, sort=False), dict[str, pd.Series]()
     for field in dict.fromkeys([*SETTLED, *ONE_AXIS, "guidance_channels"]):
-        if field not in keys:
-            several = groups[field].transform("nunique", dropna=False) > 1
-            mixed += [f"{field} ({listed(rows.loc[several, field])})"] if several.any() else []
+        if field not in keys and rows[field].nunique(dropna=False) > 1:
+            differ[field] = groups[field].transform("nunique", dropna=False) > 1
     for field in ("gflops", "params"):
-        largest, least = groups[field].transform("max"), groups[field].transform("min")
-        several = largest > 1.001 * least
-        mixed += [f"{field} ({listed(rows.loc[several, field])})"] if several.any() else []
-    return mixed
+        differ[field] = groups[field].transform("max") > 1.001 * groups[field].transform("min")
+    texts = {field: listed(rows.loc[several, field]) for field, several in differ.items()}
+    return [f"{field} ({text})" for field, text in texts.items() if differ[field].any()]
 
 
 def left_out(

@@ -63,7 +63,7 @@ def label(
             taken = shown[i], cores[i], radii[i], others, covered, written, frame
             places[i] = best_place(text, *taken)[None]
     for i, text in enumerate(texts):
-        write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
+        write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i], scale)
 
 
 def visible(mark: Array, frame: Array) -> Array:
@@ -112,18 +112,27 @@ def extent(text: str) -> tuple[float, float]:
     """Returns width and height of a text in points."""
     font = FontProperties(size=style.small())
     lines = text.split("\n")
-    widths = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines]
+    widths = [
+        text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines
+    ]
     return max(widths), 1.12 * style.small() * len(lines)
 
 
 def write(
-    ax: Axes, text: str, place: Array, mark: Any, shown: Array, colour: Any, radius: float
+    ax: Axes,
+    text: str,
+    place: Array,
+    mark: Any,
+    shown: Array,
+    colour: Any,
+    radius: float,
+    scale: float,
 ) -> None:
     """Writes a text into its box, with a thin line to its mark where that is far."""
     centre = (place[:2] + place[2:]) / 2
     nearest = shown[np.linalg.norm(shown - centre, axis=1).argmin()]
     gap = float(distance(place[None], box(nearest[None], 0, 0))[0]) - radius
-    data = ax.transData.inverted().transform(nearest * ax.get_figure(root=True).dpi / 72)  # type: ignore[union-attr]
+    data = ax.transData.inverted().transform(nearest * scale)
     soft: dict[str, Any] = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0}
     ax.annotate(
         style.literal(text),
@@ -168,7 +177,9 @@ def distance(places: Array, others: Array) -> Array:
     """Returns the distance [P] of each box from the nearest of the others."""
     across, up = (
         np.maximum(
-            np.maximum(others[:, i] - places[:, None, i + 2], places[:, None, i] - others[:, i + 2]),
+            np.maximum(
+                others[:, i] - places[:, None, i + 2], places[:, None, i] - others[:, i + 2]
+            ),
             0,
         )
         for i in (0, 1)

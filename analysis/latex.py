@@ -1,4 +1,4 @@
-"""A frame of text as a LaTeX table: booktabs, numbers to the right, nothing to be escaped by hand."""
+"""A frame of text as a LaTeX table: booktabs, numbers to the right, all signs escaped."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     lines = [line for ax in fig.axes for line in ax.lines]
     lines = [line for line in lines if not sized or to_hex(line.get_color()) in known.values()]
     dots = [dots for ax in fig.axes for dots in ax.collections if isinstance(dots, PathCollection)]
-    inks = {to_hex(line.get_color()) for line in lines} | {to_hex(d.get_edgecolor()[0]) for d in dots}
+    inks = {to_hex(line.get_color()) for line in lines} | {
+        to_hex(d.get_edgecolor()[0]) for d in dots
+    }
     sizes = [name for name in order(table) if known[name] in inks] if sized else []
     found = [entry(f"size {name}", color=known[name], lw=3) for name in sizes]
     found += patch_entries(lines, table) if sized else []

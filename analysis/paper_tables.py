@@ -31,7 +31,7 @@ HEADINGS = {
     "width": "Hidden size",
     "heads": "Heads",
 }
-COUNTS = ("depth", "width", "heads", "imagenet256", "imagenet512")
+COUNTS = ("depth", "width", "heads")
 # Rows that differ in one of these are never averaged: the field becomes a column.
 RECIPE = ("data", "step", "batch_size", "lr", "conditioning")
 SCORING = (
@@ -60,7 +60,9 @@ def no_row(rows: pd.DataFrame) -> pd.Series:
 
 
 PAPER_TABLES = {
-    "table_1": PaperTable("Details of the models, Gflops at patch 4.", ("model",), no_row),
+    "table_1": PaperTable(
+        "Details of the models, Gflops at patch 4.", ("model", "params", "gflops"), no_row
+    ),
     "table_2": PaperTable(
         "Every metric of every model.", ("model",), lambda rows: rows["data"].ne("imagenet512")
     ),
@@ -183,7 +185,7 @@ def rows_of(name: str, table: pd.DataFrame) -> pd.DataFrame:
     measured = table["source"].eq("measured")
     rows = table[cites | (measured & last & layout.measured(table))]
     if rows.empty:
-        raise TableError(f"no row belongs in it ({layout.caption.rstrip('.').lower()})")
+        raise TableError("no row of this study belongs in it")
     by_cost = rows.sort_values("gflops", kind="stable")
     return by_cost if rows["source"].eq("measured").all() else rows
 
@@ -229,6 +231,6 @@ def cell_text(row: pd.Series, field: str) -> str:
 
 def number_text(value: float, name: str) -> str:
     """Returns a value with the paper's decimals: none for counts, 4 for KID, else 2."""
-    if name in COUNTS:
+    if name in COUNTS or name.startswith("imagenet"):
         return f"{value:.0f}"
     return f"{value:.4f}" if name.startswith("kid") else f"{value:.2f}"

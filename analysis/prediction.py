@@ -54,8 +54,12 @@ def predict(
     others = rows[rows["family"].eq(target["family"].iloc[0]) & ~is_target]
     if not beyond and np.isnan(truth):
         within_range(target, others)
-    predictions = by_every_law(others, target, truth)
-    return predictions.assign(model=target["model"].iloc[0], metric=metric)
+    found = by_every_law(others, target, truth)
+    found = found.assign(model=target["model"].iloc[0], metric=metric)
+    if not found["law"].eq(PRODUCT).any():
+        return found
+    forms = range_of_forms(complete(others, PRODUCT), target)
+    return found.assign(**{name: found["law"].map({PRODUCT: x}) for name, x in forms.items()})
 
 
 def target_of(
@@ -117,7 +121,6 @@ def predict_by(law: str, rows: pd.DataFrame, target: pd.DataFrame, truth: float)
     prediction = 10 ** frame.iloc[0]
     exponents = zip(fit.params[1:], LAWS[law], strict=True)
     terms = " ".join(f"{value:+.3f} log {name}" for value, name in exponents)
-    forms = range_of_forms(complete(rows, law), target) if law == PRODUCT else {}
     return {
         "law": law,
         "prediction": prediction["mean"],
@@ -127,7 +130,6 @@ def predict_by(law: str, rows: pd.DataFrame, target: pd.DataFrame, truth: float)
         "error": prediction["mean"] / truth - 1,
         "n": int(fit.nobs),
         "formula": f"log score = {fit.params[0]:.3f} {terms}",
-        **forms,
     }
 
 
@@ -176,6 +178,8 @@ def hold_out(table: pd.DataFrame, metric: str = "fid", protocol: str | None = No
 def hold_out_of(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values("gflops")
     count = int(np.ceil(FITTED * len(rows)))
+    if count == len(rows):
+        raise TableError(f"a hold-out by range needs 3 models, there are {len(rows)}: train more")
     places = range(count, len(rows))
     if not places:
         raise TableError(f"a hold-out needs 3 models, there are {len(rows)}: train and score more")

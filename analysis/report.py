@@ -110,20 +110,20 @@ def render(
     sections = [
         html.Section(
             "Finding",
-            paragraphs=[context.status, *findings(shown, reasons)],
+            paragraphs=[context.status, *findings(shown)],
             figures=figures[:1],
         ),
         html.Section("Figures", figures=figures[1:]),
         html.Section("Tables", tables=tables),
         *statistics_sections(numbers),
-        attempt("Measured against published", partial(against_published, main), reasons),
+        *against_sections(shown, reasons),
         cost_section(context),
         html.Section("Missing", items=missing(table, log, context)),
-        html.Section("Not drawn", items=grouped(reasons)),
+        html.Section("Not drawn", items=[*grouped(reasons), *left_out(table)]),
     ]
     files |= {**table_files, "table.csv": csv_bytes(table), STATISTICS: csv_bytes(numbers)}
     title = context.title or f"Scaling study: {study}"
-    page = render_page(title, subtitle(study, shown), context, table, [*filter(None, sections)])
+    page = render_page(title, subtitle(study, shown), context, table, sections)
     return {**files, INDEX: page}
 
 
@@ -147,7 +147,7 @@ def missing(table: pd.DataFrame, log: pd.DataFrame | None, context: Context) -> 
     """Lists what the study lacks, and which rows of its files cannot be used."""
     problems = table.attrs.get("problems", [])
     problems_of_log = log.attrs.get("problems", []) if log is not None else []
-    return [*context.missing, *problems, *problems_of_log, *left_out(table)]
+    return [*context.missing, *problems, *problems_of_log]
 
 
 def grouped(reasons: Sequence[str]) -> list[str]:
@@ -185,6 +185,15 @@ def columns_for_print(rows: pd.DataFrame) -> pd.DataFrame:
     one_family = rows["family"].nunique() == 1
     empty = [name for name in shown if shown[name].eq("").all()]
     return shown.drop(columns=[*empty, *(["Family"] if one_family else [])], errors="ignore")
+
+
+def against_sections(shown: Sequence[Part], reasons: list[str]) -> list[html.Section]:
+    """Returns each part beside the published scores."""
+    made = [
+        attempt("Measured against published", partial(against_published, part), reasons)
+        for part in shown
+    ]
+    return [*filter(None, made)]
 
 
 def cost_section(context: Context) -> html.Section:

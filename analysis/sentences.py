@@ -109,7 +109,7 @@ def correlations_of(table: pd.DataFrame, metric: str) -> list[Row]:
         name = f"{label}, {found['statistic'].capitalize()} with log Gflops"
         bounds = (found["low"], found["high"])
         same: Row = {"n": found["n"], "family": found["family"]}
-        rows.append(row_of(name, found["value"], bounds, ".2f", "Fisher z", **same))
+        rows.append(row_of(name, found["value"], bounds, ".2f", found["method"], **same))
         if found["statistic"] == "pearson":
             own = models[models["family"].eq(found["family"]) & models["study"].eq(found["study"])]
             bca = bca_interval(*axes_of(own))

@@ -14,6 +14,7 @@ from analysis.figures import figure_08
 from analysis.files import INDEX, Files, csv_bytes, figure_files
 from analysis.legend import add_legend
 from analysis.panels import Layout, Panel, crop, place_panels
+from analysis.parts import Part
 from analysis.sentences import attempt
 from analysis.table import TableError, digest, listed, published
 
@@ -102,18 +103,19 @@ def beside(first: pd.DataFrame, other: pd.DataFrame, heading: str) -> tuple[html
     return section, {file: csv_bytes(comparison.compare(first, other))}
 
 
-def against_published(table: pd.DataFrame) -> html.Section:
+def against_published(part: Part) -> html.Section:
     """Returns measured beside published scores; of the published study, its public reruns.
 
     Raises:
         TableError: the studies have no size and patch in common, or no scores on one axis.
     """
+    table, paper = part.table, published()
     if not table["source"].eq("measured").any():
         return reruns(table)
-    paper = published()
     sentences = comparison.comparison_sentences(table, paper)
     beside = cells(table, paper, ["measured", "published"])
-    return html.Section(AGAINST, items=sentences, tables=[beside])
+    heading = f"{AGAINST}, {part.name}" if part.name else AGAINST
+    return html.Section(heading, items=sentences, tables=[beside])
 
 
 def reruns(table: pd.DataFrame) -> html.Section:

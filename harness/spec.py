@@ -50,7 +50,7 @@ class Identity(Fields):
 
     def field_problems(self) -> list[str]:
         """Every field that is of another type or out of range, once exact numbers are plain."""
-        fields = rules(type(self))
+        fields = rules(typing.cast(Any, type(self)))
         several = [name for name in fields if len(parts(getattr(self, name))) > 1]
         if several:
             return [

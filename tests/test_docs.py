@@ -60,7 +60,8 @@ def test_every_link_resolves(page: Path) -> None:
 
 def test_every_id_is_what_the_code_gives() -> None:
     sweeps = [load_sweep(path.stem) for path in SWEEPS.glob("[a-z]*.py")]
-    known = {part.id for sweep in sweeps for part in (*sweep.runs, *sweep.protocols)}
+    known = {run.id for sweep in sweeps for run in sweep.runs}
+    known |= {protocol.id for sweep in sweeps for protocol in sweep.protocols}
     shown = {
         name: page.name
         for page in PAGES
@@ -104,7 +105,8 @@ def test_the_model_of_contributing_is_counted_as_it_is_built() -> None:
     from harness.models import build
 
     (row,) = eval(f"[{example('Add a size')}]")
-    model, shape = Model(*row, patch=8), DATASETS["imagenet256"]
+    size, depth, width, heads = row
+    model, shape = Model(size, depth, width, heads, 8), DATASETS["imagenet256"]
     with torch.device("meta"):
         net = build(model, "adaLN-Zero", shape)
     count = dit_rows.parameters(model, "adaLN-Zero", shape)

@@ -3,17 +3,18 @@
 # One model, conditioned in several ways. The paper prints only the last step, so that there are
 # points and no curves.
 
+# %%
+import matplotlib.pyplot as plt
+
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
+
 # %% tags=["parameters"]
 STUDY = "peebles2023"
 WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-import matplotlib.pyplot as plt
-
-from analysis import figures, style
-from analysis.files import include, save, study_table
-from analysis.table import load
-
 path = study_table(STUDY)
 table = load(path)
 print(path)
@@ -30,4 +31,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_05")
+fig.set_label(layout.FIGURES["figure_05"].caption)
 print(include("figure_05", fig))

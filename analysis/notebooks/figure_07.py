@@ -2,10 +2,6 @@
 # # Figure 7: samples
 # The same noise and labels through every model, pixel for pixel.
 
-# %% tags=["parameters"]
-STUDY = "digits"
-WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
-
 # %%
 import matplotlib.pyplot as plt
 
@@ -14,6 +10,11 @@ from analysis.files import include, save, study_table
 from analysis.samples import check_samples, load_samples
 from analysis.table import load
 
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
+
+# %%
 path = study_table(STUDY)
 samples = check_samples(load_samples(path.with_name(f"{STUDY}_samples.npz")), load(path))
 print(path)

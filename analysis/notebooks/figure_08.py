@@ -2,17 +2,18 @@
 # # Figure 8: the score follows Gflops
 # Every model at the last step that most have reached, with the least-squares line.
 
+# %%
+import matplotlib.pyplot as plt
+
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
+
 # %% tags=["parameters"]
 STUDY = "digits"
 WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-import matplotlib.pyplot as plt
-
-from analysis import figures, style
-from analysis.files import include, save, study_table
-from analysis.table import load
-
 path = study_table(STUDY)
 table = load(path)
 print(path)
@@ -29,4 +30,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_08")
+fig.set_label(layout.FIGURES["figure_08"].caption)
 print(include("figure_08", fig))

@@ -3,17 +3,18 @@
 # Protocols that differ in sampling steps alone, of several models: `harness run sampling_compute`
 # makes such a study.
 
+# %%
+import matplotlib.pyplot as plt
+
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
+
 # %% tags=["parameters"]
 STUDY = "sampling_compute"
 WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-import matplotlib.pyplot as plt
-
-from analysis import figures, style
-from analysis.files import include, save, study_table
-from analysis.table import load
-
 path = study_table(STUDY)
 table = load(path)
 print(path)
@@ -30,4 +31,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_10")
+fig.set_label(layout.FIGURES["figure_10"].caption)
 print(include("figure_10", fig))

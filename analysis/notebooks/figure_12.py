@@ -2,17 +2,18 @@
 # # Figure 12: every metric
 # Each metric's correlation with log Gflops, with its 95 % interval.
 
+# %%
+import matplotlib.pyplot as plt
+
+from analysis import layout, statistics_panels, style
+from analysis.files import include, save, study_table
+from analysis.table import load
+
 # %% tags=["parameters"]
 STUDY = "digits"
 WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-import matplotlib.pyplot as plt
-
-from analysis import statistics_panels, style
-from analysis.files import include, save, study_table
-from analysis.table import load
-
 path = study_table(STUDY)
 table = load(path)
 print(path)
@@ -30,4 +31,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_12")
+fig.set_label(layout.FIGURES["figure_12"].caption)
 print(include("figure_12", fig))

@@ -2,17 +2,18 @@
 # # Figure 13: training loss
 # Every point is a local line through a tenth of its curve.
 
+# %%
+import matplotlib.pyplot as plt
+
+from analysis import layout, loss, style
+from analysis.files import include, save, study_table
+from analysis.table import load_log
+
 # %% tags=["parameters"]
 STUDY = "digits"
 WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-import matplotlib.pyplot as plt
-
-from analysis import loss, style
-from analysis.files import include, save, study_table
-from analysis.table import load_log
-
 path = study_table(f"{STUDY}_log")
 log = load_log(path)
 print(path)
@@ -29,4 +30,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_13")
+fig.set_label(layout.FIGURES["figure_13"].caption)
 print(include("figure_13", fig))

@@ -2,10 +2,6 @@
 # # The whole study
 # From one table to what it says.
 
-# %% tags=["parameters"]
-STUDY = "digits"
-WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
-
 # %%
 import matplotlib.pyplot as plt
 
@@ -15,6 +11,11 @@ from analysis.files import study_table
 from analysis.grid import final
 from analysis.table import load, published
 
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
+
+# %%
 path = study_table(STUDY)
 paper, table = published(), load(path)
 print(path, *table.attrs["problems"], sep="\n")

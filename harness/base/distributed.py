@@ -59,6 +59,14 @@ class Rank:
         dist.gather_object(part, parts)
         return parts or []
 
+    def first(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        if self.world == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def wait(self) -> None:
         """Returns when every rank has called it."""
         if self.world > 1:
@@ -129,6 +137,7 @@ def choose_device(device: str, gpus: int, local_rank: int) -> torch.device:
             ' and `setup`, or set device = "cpu"'
         )
     # Where a scheduler shows a task its own GPU only, that one is number 0 whatever the local rank.
+    # Workers of one machine are given a local rank too, so that each takes a GPU of its own.
     return torch.device("cuda", local_rank % count)
 
 

@@ -25,6 +25,20 @@ def on_stop(handler: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, earlier)
 
 
+@contextlib.contextmanager
+def stop_afterwards() -> Iterator[None]:
+    """Within, a signal of STOPS is only noted: an import that swallows exceptions cannot lose it.
+
+    Raises:
+        KeyboardInterrupt: at the end, where there was one.
+    """
+    asked: list[int] = []
+    with on_stop(lambda number, _: asked.append(number)):
+        yield
+    if asked:
+        raise KeyboardInterrupt
+
+
 def interrupt(number: int, frame: object) -> None:
     """Ends the process as Ctrl-C does.
 

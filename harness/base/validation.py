@@ -117,8 +117,8 @@ def value_problems(value: Any, rule: Rule) -> list[str]:
     """The problems of a field's value, as they go on after the field's name."""
     # exact: True is not an int, and 1 is not 1.0, where an id is at stake
     if type(value) not in rule.types:
-        fault = f" = {value!r} must be {names(rule.types)}, not {type(value).__name__}"
-        return [fault + remedy(value, rule.types)]
+        wanted = f"must be {names(rule.types)}, not {type(value).__name__}"
+        return [f" = {value!r} {wanted}{remedy(value, rule.types)}"]
     if isinstance(value, float) and not math.isfinite(value):
         return [f" = {value!r} must be finite"]
     if value is None:

@@ -31,7 +31,19 @@ from harness.study.tasks import Evaluate
 PICTURED = 64  # images in a picture
 
 
+def refuse_absent(*paths: Path | None) -> None:
+    """
+    Raises:
+        UserError: with every path where nothing is.
+    """
+    refuse(
+        "paths",
+        [f"there is nothing at {p}: name one that is there" for p in paths if p and not p.exists()],
+    )
+
+
 def score(args: argparse.Namespace) -> int:
+    refuse_absent(args.samples, args.reference, args.inception)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
@@ -149,6 +161,7 @@ def sample_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parity(args: argparse.Namespace) -> int:
+    refuse_absent(args.samples, args.reference, args.inception)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
@@ -264,6 +277,7 @@ def verify(folder: Path) -> int:
 
 
 def reference(args: argparse.Namespace) -> int:
+    refuse_absent(args.images, args.inception)
     from harness.base.distributed import process_group
     from harness.scoring import features
     from harness.scoring.external import make_reference

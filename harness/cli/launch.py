@@ -28,6 +28,7 @@ from harness.launch.follower import detach, prefix
 from harness.launch.ledger import find_all
 from harness.launch.local import OF_ONE_MACHINE, file_system
 from harness.launch.logs import log_files, log_text
+from harness.launch.outdated import outdated
 from harness.launch.removed import removed
 from harness.launch.snapshot import snapshot
 from harness.launch.submit import Reconciled, submit
@@ -90,6 +91,7 @@ def launch(args: argparse.Namespace) -> int:
         return follow_here(sweep, store, cluster, code, args)
     done = submit(sweep.name, partial(missing, sweep, store), store, cluster, code, args.retry)
     print_reconciled(done, args.sweep, store)
+    print_outdated(sweep, store, cluster)
     if args.detach and missing(sweep, store):
         return detach_here(sweep, store, cluster, code, len(done.submitted))
     return 0
@@ -142,6 +144,16 @@ def print_reconciled(done: Reconciled, sweep: str, store: Store) -> None:
         print(
             f"{len(done.exhausted)} left alone, since they failed again and again:"
             " harness status says why, --retry tries them again"
+        )
+
+
+def print_outdated(sweep: Sweep, store: Store, cluster: Cluster) -> None:
+    """Names the waiting jobs that ask for other resources than the cluster file does now."""
+    held = jobs.query_jobs(store, cluster.executor).by_task
+    for task, changes in outdated(missing(sweep, store), store, cluster, held).items():
+        print(
+            f"job {held[task].job} of {task} waits with {'; '.join(changes)}:"
+            " harness cancel, then launch, submits it with the new ones"
         )
 
 

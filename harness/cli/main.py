@@ -7,6 +7,7 @@ import difflib
 import io
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,17 +17,20 @@ from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
 from harness.cli import image_verbs
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
+from harness.cli.listing import LIST
 from harness.cli.plan import PLAN
 from harness.cli.predict import PREDICT
 from harness.cli.prune import PRUNE
 from harness.cli.results import COLLECT, REPORT
 from harness.cli.run import BENCH, RUN
+from harness.cli.show import SHOW
 from harness.cli.status import STATUS
 from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
-SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT, PRUNE)
-VERBS = (*SWEEP_VERBS, *image_verbs.VERBS)
+SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT)
+STORE_VERBS = (LIST, SHOW, PRUNE)
+VERBS = (*SWEEP_VERBS, *STORE_VERBS, *image_verbs.VERBS)
 # What people type for a verb of another name.
 GUESSES = {
     **dict.fromkeys(("ls", "runs", "sweeps"), "list"),
@@ -129,9 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def stdout_is_closed() -> bool:
     """Whether nobody reads what this process prints; what is left of it is then dropped."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    ends = select.poll()
+    ends.register(sys.stdout.fileno(), 0)  # of errors alone, which are always reported
+    if not ends.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

@@ -220,8 +220,8 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
     ]
     unknown = [
         f"{missing}; {disk}",
-        "Time: unknown, as networks this small are slower than their operations: harness bench, with"
-        " the same words and --seconds 0.1, measures them here.",
+        "Time: unknown, as networks this small are slower than their operations: harness bench,"
+        " with the same words and --seconds 0.1, measures them here.",
     ]
     return [
         *(time if plan["speed"]["estimates"] else unknown),

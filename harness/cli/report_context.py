@@ -65,7 +65,7 @@ def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Sp
     run = cell.run
     wanted = {(run.id, s, p.id) for s in sweep.steps for p in sweep.protocols}
     lacking = wanted - scored
-    tasks = tuple(task for task in cell.tasks if is_lacking(task, lacking))
+    tasks = tuple(task for task in cell.tasks if is_lacking(task, lacking, sweep))
     reasons = dict.fromkeys(task.reason for task in tasks)
     if len(lacking) > sum(isinstance(task, Evaluate) for task in tasks):
         reasons["scored and not in the table: harness collect"] = None
@@ -86,11 +86,11 @@ def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Sp
     )
 
 
-def is_lacking(task: Task, lacking: set[Score]) -> bool:
-    """Whether a task of the store leads to a score that the table lacks."""
+def is_lacking(task: Task, lacking: set[Score], sweep: Sweep) -> bool:
+    """Whether a task of the store leads to a score that the table lacks, or to mere weights."""
     if isinstance(task, Evaluate):
         return (task.run.id, task.step, task.protocol.id) in lacking
-    return not lacking or any(step in task.steps for _, step, _ in lacking)
+    return not sweep.protocols or any(step in task.steps for _, step, _ in lacking)
 
 
 def status_line(rows: Sequence[Row]) -> str:

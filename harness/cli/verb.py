@@ -67,8 +67,11 @@ def fold_words(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
     With that line every verb names the same runs.
     """
     many = isinstance(args.sweep, list)
-    kept = [f"{key}={','.join(getattr(args, key))}" for key in ("models", "runs")]
-    words = [*(args.sweep if many else [args.sweep]), *args.words, *more]
+    named = {key: getattr(args, key) for key in ("models", "runs")}
+    swallowed = [word for names in named.values() for word in names if WORD.fullmatch(word)]
+    names = {key: [n for n in found if n not in swallowed] for key, found in named.items()}
+    kept = [f"{key}={','.join(found)}" for key, found in names.items() if found]
+    words = [*(args.sweep if many else [args.sweep]), *args.words, *swallowed, *more]
     lines, strange = list[str](), list[str]()
     for word in words:
         if lines and WORD.fullmatch(word):
@@ -77,7 +80,7 @@ def fold_words(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
             lines.append(word)
         else:
             strange.append(word)
-    lines = [" ".join([line, *(k for k in kept if not k.endswith("="))]) for line in lines]
+    lines = [" ".join([line, *kept]) for line in lines]
     args.sweep = lines if many else lines[0]
     return strange
 

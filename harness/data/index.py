@@ -81,6 +81,11 @@ def shard_path(folder: Path, shard: int) -> Path:
     return folder / "shards" / f"{shard:05d}.npy"
 
 
+def checksums_path(folder: Path, shard: int) -> Path:
+    """Beside a shard: the CRC-32 of each row and side, uint32 [rows, mirrored]."""
+    return shard_path(folder, shard).with_suffix(".crc.npy")
+
+
 def note_path(folder: Path, shard: int) -> Path:
     """Beside a whole shard: its digest, what was unreadable, and how it was made."""
     return shard_path(folder, shard).with_suffix(".json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import zlib
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -15,7 +16,7 @@ from harness.base import rng
 from harness.base.errors import UserError
 from harness.base.files import sha256
 from harness.base.validation import refuse
-from harness.data.index import Index, checked, labels_path, remedy, shard_path
+from harness.data.index import Index, checked, checksums_path, labels_path, remedy, shard_path
 from harness.data.origin import Origin
 from harness.data.rows import DATASETS
 
@@ -25,11 +26,15 @@ Array = np.ndarray[Any, Any]
 class Shard:
     """A file of latents in the kernel's page cache, not in this process's memory.
 
+    `checksums` has a CRC-32 for each row and side; older latents have none.
+
     Raises:
         UserError: it is no .npy file of these rows.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, checksums: Path, shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.checksums = open_checksums(checksums, shape[0])
         with path.open("rb") as file:
             try:
                 np.lib.format.read_magic(file)
@@ -47,6 +52,34 @@ class Shard:
         first = self.start + row * self.rows.strides[0] + side * self.rows.strides[1]
         page = first - first % mmap.PAGESIZE
         self.pages.madvise(mmap.MADV_WILLNEED, page, first + self.rows.strides[1] - page)
+
+    def check(self, row: int, side: int, moments: Array) -> None:
+        """
+        Raises:
+            UserError: these are not the moments that were written.
+        """
+        if self.checksums is not None and zlib.crc32(moments.data) != self.checksums[row, side]:
+            raise UserError(
+                f"{self.path} is damaged in row {row}: delete it; harness encode with the same"
+                " words as before makes it again, and nothing else"
+            )
+
+
+def open_checksums(path: Path, rows: int) -> Array | None:
+    """The checksums of a shard; None where it is older than these.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        checksums: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
+        raise UserError(f"{path.name} is no array: {error}") from None
+    if (checksums.shape, checksums.dtype) != ((rows, 2), np.uint32):
+        raise UserError(f"{path.name} holds {checksums.dtype} {checksums.shape}")
+    return checksums
 
 
 class Latents:
@@ -108,6 +141,7 @@ class Latents:
         moments = torch.empty(len(rows), *self.index.shape[1:], dtype=torch.float16, pin_memory=pin)
         for place, (k, i, side) in zip(moments.numpy(), places, strict=True):
             place[:] = self.shards[k].rows[i, side]
+            self.shards[k].check(i, side, place)
         labels = torch.from_numpy(self.labels[rows].astype(np.int64))
         return moments, labels.pin_memory() if pin else labels
 
@@ -149,7 +183,7 @@ def open_shards(folder: Path, index: Index) -> list[Shard]:
     for i in range(len(index.shards)):
         path, rows = shard_path(folder, i), min(index.shard, index.rows - i * index.shard)
         try:
-            shards.append(Shard(path, (rows, *index.shape)))
+            shards.append(Shard(path, checksums_path(folder, i), (rows, *index.shape)))
         except UserError as error:
             problems.append(f"{path} is no shard ({error}): delete it, and {remedy(folder, index)}")
     refuse(f"dataset {index.data}", problems)

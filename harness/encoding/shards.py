@@ -1,10 +1,11 @@
-"""One shard: images through the VAE's encoder, their file, and the note beside it."""
+"""One shard: images through the VAE's encoder, their file, its checksums and its note."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,6 +112,7 @@ def write_shard(
         Interrupted: a signal came; neither file is there.
     """
     path, digest, bad = files.shard_path(out, shard), hashlib.sha256(), list[dict[str, Any]]()
+    checksums: list[list[int]] = []
     files.note_path(out, shard).unlink(missing_ok=True)
     with atomic_write(path) as beside, beside.open("wb") as file:
 
@@ -125,12 +127,15 @@ def write_shard(
                 raise Interrupted
             batch = next(batches)
             write(batch.rows.data)
+            checksums += [[zlib.crc32(side.data) for side in sides] for sides in batch.rows]
             bad += [{"row": row + i, "fault": fault} for i, fault in batch.faults.items()]
             row += len(batch.rows)
             if row == span.stop or time.monotonic() - reported > REPORT_SECONDS:
                 progress((row - span.start) / len(span))
                 reported = time.monotonic()
         size = file.tell()
+    with atomic_write(files.checksums_path(out, shard)) as beside, beside.open("wb") as file:
+        np.save(file, np.array(checksums, np.uint32))
     note = Note(size, digest.hexdigest(), bad, made)
     write_json(files.note_path(out, shard), asdict(note))
     return note

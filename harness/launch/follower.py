@@ -18,7 +18,8 @@ from harness.launch.job import Job
 from harness.launch.jobs import launch_lock, query_jobs
 from harness.launch.ledger import given
 from harness.launch.logs import last_error
-from harness.launch.submit import FOLLOWER, Submission, submit_jobs
+from harness.launch.orders import Submission
+from harness.launch.submit import FOLLOWER, submit_jobs
 from harness.launch.tickets import Line, Ticket
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
@@ -45,7 +46,7 @@ class Follower(Job):
         Raises:
             SystemExit: it was signalled to stop; where its scheduler can, it is in the queue again.
         """
-        spec, cluster = self.load()
+        (spec,), cluster = self.load()
         # A signal waits for the end of a round, so that no submission is cut in two.
         stopped: list[int] = []
         for number in (signal.SIGTERM, signal.SIGUSR2):
@@ -89,7 +90,7 @@ def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[st
         folder = shlex.quote(str(store.submissions().resolve()))
         small = replace(small, setup=[*small.setup, REQUEUE_TRAP.replace("FOLDER", folder)])
         order = Submission(name, "follow", {"sweep": fields}, small, 0)
-        jobs = submit_jobs([order], Follower, sweep.name, store, cluster, False, code)
+        jobs = submit_jobs([[order]], Follower, sweep.name, store, cluster, False, code)
         return jobs[name], True
 
 

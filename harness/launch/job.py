@@ -1,13 +1,15 @@
-"""What a queued job does: one task, in the code of its launch. No torch at module level."""
+"""What a queued job does: its tasks, in the code of its launch. No torch at module level."""
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.base.errors import EnvironmentProblem, UserError, user_errors
+from harness.base.errors import EnvironmentProblem, UserError, as_user_error, user_errors
 from harness.base.files import read_json
 from harness.launch.executors import executor
 from harness.launch.logs import ENVIRONMENT
@@ -19,13 +21,16 @@ from harness.study.tasks import Task, from_json
 
 
 class Job:
-    """What is pickled: a task's id and the folder that holds the rest. Called, it runs the task."""
+    """What is pickled: ids of tasks and the folder that holds the rest. Called, it runs the tasks.
 
-    def __init__(self, folder: str, task: str) -> None:
-        self.folder, self.task = folder, task
+    Several tasks are small evaluations of one checkpoint, with the resources of the first.
+    """
 
-    def load(self) -> tuple[dict[str, Any], Cluster]:
-        """What launch.json holds of the task, and the cluster.
+    def __init__(self, folder: str, *tasks: str) -> None:
+        self.folder, self.tasks = folder, tasks
+
+    def load(self) -> tuple[list[dict[str, Any]], Cluster]:
+        """What launch.json holds of the tasks, and the cluster.
 
         Raises:
             SystemExit: this process runs other code than that of the launch.
@@ -38,20 +43,20 @@ class Job:
                 raise SystemExit(str(error)) from None
         names = [name for name in spec.get("environment", ()) if name in os.environ]
         values = {"environment": {name: os.environ[name] for name in names}} if names else {}
-        return spec["tasks"][self.task], Cluster(**spec["cluster"] | values)
+        return [spec["tasks"][task] for task in self.tasks], Cluster(**spec["cluster"] | values)
 
     def __call__(self) -> None:
         """
         Raises:
-            SystemExit: the task failed for a reason a person can fix, or was stopped; the line is
+            SystemExit: a task failed for a reason a person can fix, or was stopped; the line is
             the job's last.
         """
         fields, cluster = self.load()
-        task = from_json(fields)
-        cluster = task.resources(cluster)
+        tasks = [from_json(one) for one in fields]
+        cluster = tasks[0].resources(cluster)
         store = Store(Path(cluster.store))
         with executor(cluster).running(store, cluster) as patience:
-            run_task(task, store, cluster, patience)
+            run_tasks(tasks, store, cluster, patience)
 
     def checkpoint(self) -> Any:
         """What submitit's own handler requeues, should its signal come before ours is there."""
@@ -60,14 +65,14 @@ class Job:
         return DelayedSubmission(self)
 
 
-def run_task(task: Task, store: Store, cluster: Cluster, patience: float) -> None:
-    """Performs a task; a signal puts this job back into its queue, where it can."""
+def run_tasks(tasks: Sequence[Task], store: Store, cluster: Cluster, patience: float) -> None:
+    """Performs tasks in turn; a signal puts this job back into its queue, where it can."""
     from harness.base.distributed import Interrupted
 
     set_threads(cluster)
     try:
         with user_errors():
-            perform(task, store, cluster, print_progress, patience)
+            perform_each(tasks, store, cluster, patience)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr, flush=True)
         # 1 of a rank would end the first before its turn
@@ -76,6 +81,28 @@ def run_task(task: Task, store: Store, cluster: Cluster, patience: float) -> Non
         raise SystemExit(f"{ENVIRONMENT}{error}") from None
     except UserError as error:
         raise SystemExit(str(error)) from None
+
+
+def perform_each(tasks: Sequence[Task], store: Store, cluster: Cluster, patience: float) -> None:
+    """Performs each task, also after one that failed: it is not theirs to wait for its remedy.
+
+    Raises:
+        EnvironmentProblem: this machine cannot perform any of them.
+        Exception: that of the last task that failed; the log has those before it.
+    """
+    failed: Exception | None = None
+    for task in tasks:
+        try:
+            perform(task, store, cluster, print_progress, patience)
+        except EnvironmentProblem:
+            raise
+        except Exception as error:  # of one task: the others go on
+            if failed:
+                words = as_user_error(failed) or "".join(traceback.format_exception(failed))
+                print(words, file=sys.stderr, flush=True)
+            failed = error
+    if failed:
+        raise failed
 
 
 def print_progress(news: str, share: float) -> None:

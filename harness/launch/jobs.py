@@ -101,7 +101,7 @@ def cancel(tasks: Collection[str], store: Store, executor: str = "") -> list[Tic
     """
     with launch_lock(store):
         seen = query_jobs(store, executor)
-        tickets = [seen.by_task[task] for task in tasks if task in seen.by_task]
+        tickets = list({seen.by_task[task]: None for task in tasks if task in seen.by_task})
         withdraw(tickets + seen.untracked)
         set_cancelled(tasks, store, True)
     return tickets + seen.untracked

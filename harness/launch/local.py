@@ -57,11 +57,15 @@ def submit(
 
 @contextlib.contextmanager
 def running(store: Store, cluster: Cluster) -> Iterator[float]:
-    """Waits for one of the `workers` slots, which all launches into this store share."""
+    """Waits for one of the `workers` slots, which all launches into this store share.
+
+    The job computes on the GPU of its slot's number, counted round and round.
+    """
     while True:
         for number in range(cluster.workers):
             with claim(store.submissions() / f"place.{number}.lock") as mine:
                 if mine:
+                    os.environ["LOCAL_RANK"] = str(number)
                     yield 0.1
                     return
         time.sleep(0.5)

@@ -30,6 +30,11 @@ class Tries(NamedTuple):
     last: Line | None = None  # the latest job or ending
     error: str = ""  # of the latest that has one
 
+    @property
+    def suspect(self) -> str:
+        """The node on which the last job failed at once while others worked elsewhere, or ""."""
+        return str(self.last["node"]) if self.last and is_node_fault(self.last) else ""
+
     def is_exhausted(self, retries: int) -> bool:
         """Whether the task has failed that often by itself, or twice that often at all."""
         return self.jobs - min(self.node_faults, retries) >= retries

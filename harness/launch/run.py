@@ -57,13 +57,16 @@ def run_one(task: Task, store: Store, cluster: Cluster) -> None:
 
 
 class Worker:
-    """A child process at work. Its reports move the bar; the end of its stdin stops it."""
+    """A child process at work. Its reports move the bar; the end of its stdin stops it.
 
-    def __init__(self, job: Share, bar: Bar) -> None:
-        self.bar, self.task, self.problem = bar, "", ""
+    Worker `number` computes on the GPU of that number, counted round and round.
+    """
+
+    def __init__(self, job: Share, number: int, bar: Bar) -> None:
+        self.number, self.bar, self.task, self.problem = number, bar, "", ""
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "harness.launch.worker"],
-            env=code_environment(os.environ),
+            env=code_environment({**os.environ, "LOCAL_RANK": str(number)}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for the parent, which then stops all
@@ -113,8 +116,8 @@ def workers(job: Share, count: int, bar: Bar) -> Iterator[list[Worker]]:
     """Starts `count` workers. At the end they are stopped, and waited for while they save."""
     crew: list[Worker] = []
     try:
-        for _ in range(count):
-            crew.append(Worker(job, bar))
+        for number in range(count):
+            crew.append(Worker(job, number, bar))
         yield crew
     finally:
         with on_stop(second_interrupt):
@@ -151,4 +154,4 @@ def supervise(job: Share, count: int, spare: int, bar: Bar) -> None:
                     bar.write(f"a worker ended with {how} before it began a task")
                     spare -= 1
                 if spare >= 0:
-                    crew.append(Worker(job, bar))
+                    crew.append(Worker(job, worker.number, bar))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.base.errors import UserError
-from harness.launch.slurm_commands import ANSWER_S, SAVE_S, ask, deadline, slurm_free_env
+from harness.launch.slurm_commands import ANSWER_S, ask, deadline, slurm_free_env
 from harness.launch.tickets import Handle, SchedulerUnavailable, Work
 from harness.study.cluster import RESOURCES, Cluster
 
@@ -154,7 +154,7 @@ def parameters(wanted: Request, launch: str, code: Path) -> dict[str, Any]:
         "slurm_array_parallelism": cluster.throttle,
         "slurm_comment": launch,
         "slurm_wckey": "",  # submitit's own is "submitit", which sites with wckeys refuse
-        "slurm_signal_delay_s": min(SAVE_S, 15 * minutes),
+        "slurm_signal_delay_s": min(cluster.save_seconds, 15 * minutes),
         "slurm_additional_parameters": {"requeue": True, **cluster.sbatch},
         # A rank that fails ends the others; and since 22.05 srun does not take over sbatch's CPUs.
         "slurm_srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"],

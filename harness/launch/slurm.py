@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from harness.launch.sbatch import cancel_jobs, submit
-from harness.launch.slurm_commands import SAVE_S, ask
+from harness.launch.slurm_commands import RESTART_S, ask
 from harness.launch.tickets import Line, SchedulerUnavailable, Ticket
 from harness.study.cluster import Cluster
 from harness.study.store import Store
@@ -129,7 +129,7 @@ def requeue() -> bool:
     """
     if os.environ["SLURM_PROCID"] != "0":
         return False
-    job, until = os.environ["SLURM_JOB_ID"], time.monotonic() + SAVE_S / 2
+    job, until = os.environ["SLURM_JOB_ID"], time.monotonic() + RESTART_S
     here = f"RUNNING {os.environ['SLURM_JOB_NODELIST']}"
     while True:
         try:

@@ -15,7 +15,7 @@ from harness.launch.tickets import SchedulerUnavailable
 LEAKS = ("SBATCH_", "SLURM_", "SRUN_", "SQUEUE_", "SACCT_", "SCANCEL_")
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 ANSWER_S = 60  # the longest wait for an answer of the scheduler
-SAVE_S = 120  # a job is signalled so long before its time is up
+RESTART_S = 60  # slurmctld is back so long after a restart
 
 
 def slurm_free_variables() -> dict[str, str]:
@@ -41,10 +41,18 @@ def ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise SchedulerUnavailable(f"{command[0]} did not answer in {ANSWER_S} s") from None
     if done.returncode:
-        raise SchedulerUnavailable(
-            " ".join(done.stderr.split()) or f"{command[0]} failed with status {done.returncode}"
-        )
+        raise SchedulerUnavailable(failure(command[0], done.stderr, done.returncode))
     return done.stdout
+
+
+def failure(command: str, error: str, status: int) -> str:
+    """Why a command failed, in a line; a machine that is no part of a cluster has no slurm.conf."""
+    if "configuration source" in error:
+        return (
+            f"no Slurm here: {command} finds no slurm.conf: run this on a login node, or set"
+            " SLURM_CONF to the file"
+        )
+    return " ".join(error.split()) or f"{command} failed with status {status}"
 
 
 @contextlib.contextmanager

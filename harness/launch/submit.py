@@ -1,4 +1,4 @@
-"""Missing tasks → jobs, one job a task at a time; asked twice, submitted once. No torch."""
+"""Missing tasks → jobs, one job at a time for a task; asked twice, submitted once. No torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import datetime
 import getpass
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.base.commit import commit
 from harness.base.files import append_lines, is_claimed, write_json
@@ -17,11 +18,13 @@ from harness.launch.executors import executor
 from harness.launch.job import Job
 from harness.launch.jobs import Jobs, launch_lock, query_jobs, withdraw
 from harness.launch.ledger import cancelled, given, set_cancelled
+from harness.launch.orders import Submission, order, pack
 from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
 from harness.launch.tickets import SchedulerUnavailable
 from harness.study.cluster import Cluster
+from harness.study.speed import known_speed
 from harness.study.store import Store
-from harness.study.tasks import Encode, Evaluate, Task, to_json
+from harness.study.tasks import Task
 
 FOLLOWER = "follower:"  # begins the names of followers, which are no tasks
 
@@ -77,9 +80,12 @@ def submit(
         backs_off = executor(cluster).DETACHED and not asked
         early = too_early(tasks, tried, cluster) if backs_off else set()
         free = room(name, seen, store, cluster)
-        chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)[:free]
-        orders = [order(task, store, cluster, tried) for task in chosen]
-        jobs = submit_jobs(orders, Job, name, store, cluster, retry, code) if orders else {}
+        chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)
+        orders = [
+            order(task, store, cluster, tried.get(task.id, Tries()), retry) for task in chosen
+        ]
+        packs = pack(chosen, orders, known_speed(store, cluster))[:free]
+        jobs = submit_jobs(packs, Job, name, store, cluster, retry, code) if packs else {}
         taken = [task for task in tasks if task.id in jobs]
         later = {task.id for task in tasks} - set(jobs)
         return Reconciled(taken, held, worn, off, later)
@@ -115,41 +121,16 @@ def room(name: str, seen: Jobs, store: Store, cluster: Cluster) -> int | None:
     if cluster.max_jobs is None:
         return None
     last = given(store)
-    alive = sum(
-        last[task]["name"] == name and not task.startswith(FOLLOWER) for task in seen.by_task
-    )
-    return max(0, cluster.max_jobs - alive)
-
-
-class Submission(NamedTuple):
-    """A job to be submitted."""
-
-    task: str
-    label: str  # its name in the queue
-    launch_spec: dict[str, Any]  # what launch.json holds of it
-    resources: Cluster
-    at: int  # where it begins
-
-
-def order(task: Task, store: Store, cluster: Cluster, tried: Mapping[str, Tries]) -> Submission:
-    resources = task.resources(cluster)
-    ooms = tried[task.id].memory_faults if task.id in tried else 0
-    if resources.memory_gb and ooms:
-        more = resources.memory_gb * resources.memory_growth**ooms
-        resources = replace(resources, memory_gb=more)
-    return Submission(task.id, label(task), to_json(task), resources, task.position(store))
-
-
-def label(task: Task) -> str:
-    """What the queue shows: the model first, as squeue cuts after eight characters."""
-    if isinstance(task, Encode):
-        return task.name
-    model = task.run.model.replace("/", "-")
-    return f"{model}.score" if isinstance(task, Evaluate) else f"{model}.train"
+    alive = {
+        ticket
+        for task, ticket in seen.by_task.items()
+        if last[task]["name"] == name and not task.startswith(FOLLOWER)
+    }
+    return max(0, cluster.max_jobs - len(alive))
 
 
 def submit_jobs(
-    orders: Sequence[Submission],
+    packs: Sequence[Sequence[Submission]],
     kind: type[Job],
     name: str,
     store: Store,
@@ -157,18 +138,19 @@ def submit_jobs(
     retry: bool,
     code: Path,
 ) -> dict[str, str]:
-    """Submits jobs and writes the accepted ones to the ledger; their ids by task."""
+    """Submits a job for each pack, and writes the accepted ones to the ledger; job ids by task."""
     bad = [] if retry else excluded(store)
+    firsts = [first for first, *_ in packs]
     resources = [
         replace(o.resources, exclude=list(dict.fromkeys([*o.resources.exclude, *bad])))
-        for o in orders
+        for o in firsts
     ]
     folder = launch_folder(store)
-    write_launch(folder, orders, store, cluster, code)
+    write_launch(folder, list(chain.from_iterable(packs)), store, cluster, code)
     handles = executor(cluster).submit(
-        [kind(str(folder), o.task) for o in orders],
+        [kind(str(folder), *(o.task for o in pack)) for pack in packs],
         resources,
-        [f"{o.label}.{name}" for o in orders],
+        [f"{o.label}.{name}" for o in firsts],
         folder,
         code,
     )
@@ -181,7 +163,9 @@ def submit_jobs(
         "retry": retry,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    taken = [(o, handle) for o, handle in zip(orders, handles, strict=True) if handle]
+    taken = [
+        (o, handle) for pack, handle in zip(packs, handles, strict=True) if handle for o in pack
+    ]
     append_lines(
         store.ledger(),
         [

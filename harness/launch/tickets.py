@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from harness.base.errors import UserError
 
-Work = Callable[[], None]  # what a job does; it is pickled
+Work = Callable[[], object]  # what a job does; it is pickled
 Line = dict[str, Any]  # of the ledger
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 from harness.base.errors import EnvironmentProblem, Locked, UserError, user_errors
 from harness.base.files import holder, is_claimed
-from harness.base.signals import interrupt, on_stop
+from harness.base.signals import interrupt, on_stop, stop_afterwards
 from harness.launch.failures import failed_in, record, record_traceback
 from harness.launch.perform import perform, set_threads
 from harness.launch.progress import Pipe, Reporter
@@ -47,7 +47,8 @@ def work(job: Share, reporter: Reporter) -> None:
             return
         free = next((task for task in left if not is_claimed(task.claim(job.store))), None)
         if free:
-            set_threads(job.cluster)  # imports torch: not where nothing is left to do
+            with stop_afterwards():
+                set_threads(job.cluster)  # imports torch: not where nothing is left to do
             attempt(free, job, reporter)
             continue
         # Another process has locked what is left: waiting for it, rather than calling it a failure.

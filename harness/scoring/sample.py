@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from harness.base import rng
 from harness.base.errors import UserError
 from harness.base.files import sha256
+from harness.base.precision import autocast, matmul_precision
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import Decoder, to_uint8
@@ -41,7 +42,6 @@ def sample(
     """Latents low … high of a protocol in fp32, [high - low, C, h, w]."""
     data = DATASETS[run.data]
     shape, device = (data.channels, data.size, data.size), torch.device(device)
-    torch.set_float32_matmul_precision("highest" if protocol.precision == "fp32" else "high")
 
     def noise(k: int) -> Tensor:
         return rng.normal(low, high, shape, device, "noise", protocol.seed, k)
@@ -49,7 +49,7 @@ def sample(
     start = rng.normal(low, high, shape, device, "start", protocol.seed)
     y = labels(protocol, data.classes, low, high, device)
     denoiser = diffusion.guided(net, protocol.guidance, protocol.guidance_channels, data.classes)
-    with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
+    with matmul_precision(protocol.precision), autocast(protocol.precision, device):
         return diffusion.sample(
             protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise
         )
@@ -66,10 +66,11 @@ def sample_images(
     latents = sample(net, task.run, task.protocol, low, high, device)
     refuse_not_finite(latents, f"latents of {task.id}")
     images = []
-    for part in latents.split(DECODED):
-        pixels = decode(part)
-        refuse_not_finite(pixels, f"decoded images of {task.id}")
-        images.append(to_uint8(pixels))
+    with matmul_precision(task.protocol.precision):
+        for part in latents.split(DECODED):
+            pixels = decode(part)
+            refuse_not_finite(pixels, f"decoded images of {task.id}")
+            images.append(to_uint8(pixels))
     return torch.cat(images)
 
 

@@ -18,11 +18,10 @@ PROTOCOL = "protocol."  # before a field that runs have too: protocol.seed
 Axes = Mapping[str, tuple[Any, ...]]
 
 
-def targets() -> dict[str, tuple[type[Run | Protocol | Sweep], str]]:
+def targets() -> dict[str, tuple[Any, str]]:
     """What a word may name: whose field, and which."""
     runs, protocols = rules(Run), [field for field in rules(Protocol) if field != "name"]
-    found: dict[str, tuple[type[Run | Protocol | Sweep], str]] = {}
-    found |= {field: (Run, field) for field in runs}
+    found: dict[str, tuple[Any, str]] = {field: (Run, field) for field in runs}
     found["steps"] = Sweep, "steps"
     return found | {PROTOCOL * (f in runs) + f: (Protocol, f) for f in protocols}
 

@@ -63,26 +63,40 @@ def save_weights(
 
 
 def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
-    """Loads the newest whole state at or before the first wanted step; 0 where there is none."""
+    """Loads the newest state at or before the first wanted step that is whole on every rank.
+
+    Returns its step; 0 where there is none.
+    """
     run = task.run
-    for step in reversed([s for s in store.steps(run) if s <= task.steps[0]]):
-        try:
-            load(store.state(run, step), f"{run.id}@{step}", state, rank)
-        except FileNotFoundError:
-            continue
-        except UserError as error:
-            print(
-                f"{run.id}: the state of step {step} is passed over, the one before is used:"
-                f" {error}",
-                file=sys.stderr,
-            )
-            continue
-        return step
+    for step in rank.first([s for s in reversed(store.steps(run)) if s <= task.steps[0]]):
+        parts = read_state(run, store, step, state, rank)
+        if not rank.any(parts is None):
+            assert parts is not None
+            put(parts, state)
+            return step
     return 0
 
 
-def load(path: Path, checkpoint: str, state: TrainState, rank: Rank) -> None:
-    """Puts the tensors of a file into the state.
+def read_state(
+    run: Run, store: Store, step: int, state: TrainState, rank: Rank
+) -> dict[str, dict[str, Tensor]] | None:
+    """The tensors of a state by part and name; None where there are none, or damaged ones."""
+    try:
+        return load(store.state(run, step), f"{run.id}@{step}", state, rank)
+    except FileNotFoundError:
+        return None
+    except UserError as error:
+        print(
+            f"{run.id}: the state of step {step} is passed over, the one before is used: {error}",
+            file=sys.stderr,
+        )
+        return None
+
+
+def load(
+    path: Path, checkpoint: str, state: TrainState, rank: Rank
+) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a file by part (net, ema, the optimizer's three) and name.
 
     Raises:
         UserError: the file is damaged, is of another checkpoint, or holds what is not finite.
@@ -98,6 +112,11 @@ def load(path: Path, checkpoint: str, state: TrainState, rank: Rank) -> None:
     for name, x in tensors.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = x
+    return parts
+
+
+def put(parts: dict[str, dict[str, Tensor]], state: TrainState) -> None:
+    """Puts the tensors that load() read into a state."""
     state.net.load_state_dict(parts["net"])
     state.ema.load_state_dict(parts["ema"])
     for name, p in state.net.named_parameters():

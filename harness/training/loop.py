@@ -29,15 +29,23 @@ from harness.study.tasks import Progress, Train
 from harness.training.checkpoint import is_finite, resume, save, save_weights, tensors_of
 from harness.training.step import microbatches, new_network, new_state, stepper
 
-Log = Callable[[list[dict[str, object]]], None]  # appends lines
+Log = Callable[[list[dict[str, object]]], object]  # takes lines
 
 LOG_EVERY = 20  # steps between logs, signals and the clock: each waits for the device
 
 
 def train(
-    task: Train, store: Store, cluster: Cluster, rank: Rank, stop: Stop, progress: Progress
+    task: Train,
+    store: Store,
+    cluster: Cluster,
+    rank: Rank,
+    stop: Stop,
+    progress: Progress,
+    also: Log = len,
 ) -> None:
     """Trains `task.run` until the last of `task.steps`, from the newest whole state in the store.
+
+    `also` takes the lines of the log, after they are written.
 
     Raises:
         UserError: the loss, the gradient or a weight is not finite; the last good checkpoint stays.
@@ -61,7 +69,7 @@ def train(
     if start in task.steps and rank.is_main:  # the state is whole, the scored weights were not
         save_weights(run, store, start, task.weights, state)
     optimise = stepper(run, state, cluster, rank)
-    log = begin_log(run, store, start, rank)
+    log = begin_log(run, store, start, rank, also)
 
     # Steps. Every random number is a function of (seed, step, slot): see rng.py.
     # The next microbatch is made while the last one is in use.
@@ -151,7 +159,7 @@ def make_batch(
     return x0, t, y.masked_fill(dropped, data.classes), noise
 
 
-def begin_log(run: Run, store: Store, start: int, rank: Rank) -> Log:
+def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
     """Opens this attempt's log and returns what appends to it, on rank 0.
 
     Writes run.json and model.json once.
@@ -170,7 +178,12 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank) -> Log:
         write_json(store.model(run), counted)
     path = store.next_log(run)
     append_lines(path, [{"start": start, "world": rank.world, **provenance(rank.device)}])
-    return lambda lines: append_lines(path, lines)
+
+    def log(lines: list[dict[str, object]]) -> None:
+        append_lines(path, lines)
+        also(lines)
+
+    return log
 
 
 def log_steps(

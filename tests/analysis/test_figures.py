@@ -71,9 +71,7 @@ def test_compute_axes_name_powers_of_ten_at_least_two(panel: Panel) -> None:
 
 
 @pytest.mark.parametrize("table", [PAPER, digits()], ids=["published", "measured"])
-@pytest.mark.parametrize(
-    "panel", [figures.figure_02_left, figures.figure_08, figures.figure_09]
-)
+@pytest.mark.parametrize("panel", [figures.figure_02_left, figures.figure_08, figures.figure_09])
 def test_labels_cover_neither_each_other_nor_the_frame(panel: Panel, table: pd.DataFrame) -> None:
     with style.theme():
         ax = panel(table, axes())

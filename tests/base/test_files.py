@@ -133,7 +133,12 @@ def test_a_temporary_file_follows_no_link_and_has_a_name_of_its_own(tmp_path: Pa
 def test_a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     (tmp_path / "x.lock").symlink_to(tmp_path / "mine")
-    for ask in (lambda: is_claimed(tmp_path / "x.lock"), claim(tmp_path / "x.lock").__enter__):
+
+    def take() -> None:
+        with claim(tmp_path / "x.lock"):
+            pass
+
+    for ask in (lambda: is_claimed(tmp_path / "x.lock"), take):
         with pytest.raises(OSError, match="symbolic links") as refused:
             ask()
         assert f"{tmp_path}/x.lock: " in str(as_user_error(refused.value))

@@ -72,7 +72,7 @@ def test_a_file_of_postscript_starts_no_program(planted: Path) -> None:
 def test_the_named_formats_are_read(kind: str) -> None:
     data = image(kind)
     assert inspect(data) == ("RGB", (16, 16))
-    assert np.array_equal(decode(data), Image.open(io.BytesIO(data)))
+    assert np.array_equal(np.array(decode(data)), np.array(Image.open(io.BytesIO(data))))
     assert decode(data, "L").mode == "L"
 
 

@@ -24,13 +24,13 @@ def log_of(rows: int) -> pd.DataFrame:
     loss = (
         0.15 + 1 / np.sqrt(step) + 0.01 * np.random.default_rng(0).standard_normal(len(step))
     ).astype(np.float32)
-    names = [f"DiT-{size}/{patch}" for size, patch in MODELS]
+    names = pd.Index([f"DiT-{size}/{patch}" for size, patch in MODELS])
     text = {
-        "study": pd.Categorical.from_codes(model * 0, ["bench"]),
+        "study": pd.Categorical.from_codes(model * 0, pd.Index(["bench"])),
         "run": pd.Categorical.from_codes(model, names),
         "model": pd.Categorical.from_codes(model, names),
-        "size": pd.Categorical.from_codes(model // 3, SIZES),
-        "conditioning": pd.Categorical.from_codes(model * 0, ["adaLN-Zero"]),
+        "size": pd.Categorical.from_codes(model // 3, pd.Index(SIZES)),
+        "conditioning": pd.Categorical.from_codes(model * 0, pd.Index(["adaLN-Zero"])),
     }
     patch = np.array([patch for _, patch in MODELS])[model]
     numbers = {

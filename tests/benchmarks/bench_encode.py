@@ -44,17 +44,14 @@ def released() -> Any:
     """sd-vae-ft-mse's network, with random weights."""
     torch.manual_seed(0)
     blocks = 4
-    return (
-        AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * blocks,
-            up_block_types=("UpDecoderBlock2D",) * blocks,
-            block_out_channels=(128, 256, 512, 512),
-            latent_channels=4,
-            layers_per_block=2,
-        )
-        .eval()
-        .requires_grad_(False)
+    vae: Any = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        block_out_channels=(128, 256, 512, 512),
+        latent_channels=4,
+        layers_per_block=2,
     )
+    return vae.eval().requires_grad_(False)
 
 
 @torch.inference_mode()
@@ -86,7 +83,7 @@ def main(images: int, rounds: int) -> None:
         source = open_source(folder / "images")
         DATASETS[NAME] = replace(DATASETS[NAME], images=images, classes=2)
         vae, task = released(), Encode(str(folder / "images"), "", NAME, "ft-mse", images)
-        encoding.load_vae, encoding.PIXELS = lambda *_: vae, BATCH * 256**2
+        vars(encoding).update(load_vae=lambda *_: vae, PIXELS=BATCH * 256**2)
         x = (
             torch.from_numpy(np.stack(list(decoded(source, range(images), 256, 2)))).permute(
                 0, 3, 1, 2

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,11 @@ import torch
 from numpy.lib.format import open_memmap
 
 from harness.base import rng
-from harness.base.files import write_json
+from harness.base.files import sha256, write_json
 from harness.data import DATASETS
 from harness.data import index as files
 from harness.data.latents import Latents
-from harness.encoding.encode import part
+from harness.encoding.encode import file_entry
 
 NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")
 
@@ -34,10 +35,13 @@ def make(folder: Path, images: int, shards: int = 128) -> None:
     noise = np.random.default_rng(0).standard_normal((shard, *shape)).astype(np.float16)
     (folder / "shards").mkdir(parents=True)
     paths = [files.shard_path(folder, i) for i in range(-(-images // shard))]
+    checksums = np.array([[zlib.crc32(side) for side in sides] for sides in noise], np.uint32)
     for i, path in enumerate(paths):
         rows = min(shard, images - i * shard)
         open_memmap(path, "w+", np.float16, (rows, *shape))[:] = noise[:rows]
-    np.save(files.labels_path(folder), np.zeros(images, np.int32))
+        np.save(files.checksums_path(folder, i), checksums[:rows])
+    labels = files.labels_path(folder)
+    np.save(labels, np.zeros(images, np.int32))
     index = files.Index(
         schema=files.SCHEMA,
         data=NAME,
@@ -45,7 +49,7 @@ def make(folder: Path, images: int, shards: int = 128) -> None:
         shard=shard,
         shape=shape,
         dtype="float16",
-        vae={"encoder": "none"},
+        vae={"name": "none", "encoder": "none", "digest": ""},
         scale=0.18215,
         crop=files.CROP,
         pixels=256,
@@ -54,10 +58,8 @@ def make(folder: Path, images: int, shards: int = 128) -> None:
         listing="",
         unreadable=[],
         made={},
-        shards=[part(folder, path, path.stat().st_size, "") for path in paths],
-        labels=part(
-            folder, files.labels_path(folder), files.labels_path(folder).stat().st_size, ""
-        ),
+        shards=[file_entry(folder, path, path.stat().st_size, "") for path in paths],
+        labels=file_entry(folder, labels, labels.stat().st_size, sha256(labels)),
     )
     write_json(files.index_path(folder), vars(index))
 

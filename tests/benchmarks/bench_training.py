@@ -11,6 +11,7 @@ import copy
 import itertools
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from sides import Makers, Step, head, imported, options, table
@@ -78,20 +79,17 @@ def of_diffusers(run: Run, device: torch.device) -> Step:
     from diffusers.training_utils import EMAModel
 
     model = MODELS[run.model]
-    net = (
-        DiTTransformer2DModel(
-            num_attention_heads=model.heads,
-            attention_head_dim=model.width // model.heads,
-            in_channels=4,
-            out_channels=8,
-            num_layers=model.depth,
-            sample_size=32,
-            patch_size=model.patch,
-            num_embeds_ada_norm=1000,
-        )
-        .to(device)
-        .train()
+    net: Any = DiTTransformer2DModel(
+        num_attention_heads=model.heads,
+        attention_head_dim=model.width // model.heads,
+        in_channels=4,
+        out_channels=8,
+        num_layers=model.depth,
+        sample_size=32,
+        patch_size=model.patch,
+        num_embeds_ada_norm=1000,
     )
+    net.to(device).train()
     ema = EMAModel(net.parameters(), decay=0.9999)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
     x0, t, y, noise = batch(run, device)

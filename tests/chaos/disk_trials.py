@@ -68,4 +68,5 @@ def outcome(folder: Path) -> list[Any]:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), json.loads(sys.argv[4]))
+    sweep, folder, whole = map(Path, sys.argv[1:4])
+    main(sweep, folder, whole, json.loads(sys.argv[4]))

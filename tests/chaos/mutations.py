@@ -16,7 +16,7 @@ FOREIGN = (
     b"7\n",
     b"PK\x03\x04",
 )
-VALUES = (None, "x", -1, 0, 1e300, [], {}, True, "NaN", 10**40)
+VALUES: tuple[object, ...] = (None, "x", -1, 0, 1e300, [], {}, True, "NaN", 10**40)
 
 
 def damages(data: bytes, count: int, seed: object) -> Iterator[tuple[str, bytes]]:

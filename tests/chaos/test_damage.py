@@ -58,8 +58,8 @@ KINDS = {
 LATENTS = {
     "index.json": Kind("latents/index.json", (), (run, collect), 16),
     "labels.npy": Kind("latents/labels.npy", (), (run, collect), 16),
-    # No collect: training does not hash 42 GB before it begins, --verify does.
-    "shard": Kind(f"{SHARDS}00001.npy", (), (verify, run), 16),
+    "shard": Kind(f"{SHARDS}00001.npy", (), (verify, run, collect), 16),
+    "checksums": Kind(f"{SHARDS}00001.crc.npy", (), (run, collect), 16),
     "note": Kind(f"{SHARDS}00001.json", ("latents/index.json",), (encode, run, collect), 16),
 }
 

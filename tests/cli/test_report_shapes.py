@@ -41,9 +41,9 @@ SHAPES: dict[str, tuple[set[str], tuple[str, ...]]] = {
 
 
 def mini(sweep: Sweep) -> Sweep:
-    """The sweep with at most four of its models and three of its steps."""
+    """The sweep with at most four of its models and two of its steps."""
     runs = tuple(run for run in sweep.runs if run.model in MINIS)
-    return dataclasses.replace(sweep, runs=runs, steps=sweep.steps[-3:])
+    return dataclasses.replace(sweep, runs=runs, steps=sweep.steps[-2:])
 
 
 def planted(sweep: Sweep) -> pd.DataFrame:

@@ -34,7 +34,14 @@ from harness.base.errors import UserError
 from harness.base.files import read_json, read_lines, sha256, write_json
 from harness.base.npz import image_shape
 from harness.data import DATASETS, Data, open_dataset
-from harness.data.index import Index, index_path, labels_path, read_index, shard_path
+from harness.data.index import (
+    Index,
+    checksums_path,
+    index_path,
+    labels_path,
+    read_index,
+    shard_path,
+)
 from harness.data.latents import Latents
 from harness.data.origin import read_origin
 from harness.scoring.records import few_images
@@ -111,6 +118,20 @@ def test_unreadable_rows_are_never_drawn(copy: Path) -> None:
     x, y = data.batch(torch.arange(10), 0, CPU, 0, 1)
     assert len(data) == 10 and x.isfinite().all()
     assert y.tolist() == np.delete(np.load(labels_path(copy)), bad).tolist()
+
+
+def test_a_row_with_a_flipped_bit_is_refused_when_it_is_read_and_no_other(copy: Path) -> None:
+    path = shard_path(copy, 1)
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1  # of the mirror image of row 9
+    path.write_bytes(damaged)
+    data = Latents("tiny", copy)
+    for row, mirrored in ((8, True), (9, False)):
+        data.read(np.array([row]), np.array([mirrored]), pin=False)
+    with pytest.raises(UserError, match=rf"{path} is damaged in row 4: delete it; harness encode"):
+        data.read(np.array([0, 9]), np.array([True, True]), pin=False)
+    checksums_path(copy, 1).unlink()
+    Latents("tiny", copy).read(np.array([9]), np.array([True]), pin=False)  # as older latents
 
 
 def test_a_folder_that_is_whole_opens(folder: Path) -> None:

@@ -35,11 +35,11 @@ def picture(width: int, height: int) -> Image.Image:
 def adm(image: Image.Image, size: int) -> Array:
     """openai/guided-diffusion, image_datasets.py, as it stands there."""
     while min(*image.size) >= 2 * size:
-        image = image.resize(tuple(x // 2 for x in image.size), resample=Image.Resampling.BOX)
+        half = [x // 2 for x in image.size]
+        image = image.resize(half, resample=Image.Resampling.BOX)
     scale = size / min(*image.size)
-    image = image.resize(
-        tuple(round(x * scale) for x in image.size), resample=Image.Resampling.BICUBIC
-    )
+    scaled = [round(x * scale) for x in image.size]
+    image = image.resize(scaled, resample=Image.Resampling.BICUBIC)
     arr = np.array(image)
     crop_y, crop_x = (arr.shape[0] - size) // 2, (arr.shape[1] - size) // 2
     return arr[crop_y : crop_y + size, crop_x : crop_x + size]
@@ -448,7 +448,7 @@ def saved(folder: Path, columns: dict[str, Any], features: dict[str, Any]) -> Pa
 
 def test_a_hugging_face_dataset_on_disk(pictures: Path, tmp_path: Path) -> None:
     known, label = open_source(pictures), {"_type": "ClassLabel", "names": list(CLASSES)}
-    images = [{"bytes": known.read(i), "path": None} for i in range(12)]
+    images: list[dict[str, Any]] = [{"bytes": known.read(i), "path": None} for i in range(12)]
     images.append({"bytes": None, "path": str(pictures / known.names[12])})
     images.append({"bytes": None, "path": None})
     columns = {"label": known.labels.tolist(), "picture": images}

@@ -66,7 +66,7 @@ def test_a_follower_leaves_alone_what_was_cancelled(
     store, cluster = Store(tmp_path / "store"), Cluster(executor="debug")
     both = [task.id for task in missing(SWEEP, store)]
     cancel([name for name in both if name.startswith(SWEEP.runs[0].id)], store)
-    left = follow(SWEEP, store, cluster, ROOT, str, asked=False)
+    left = follow(SWEEP, store, cluster, ROOT, print, asked=False)
     assert left == sorted(name for name in both if name.startswith(SWEEP.runs[0].id))
     words = (written(SWEEP, tmp_path), "--store", store.root)
     assert [
@@ -75,7 +75,7 @@ def test_a_follower_leaves_alone_what_was_cancelled(
         "cancelled",
         "done",
     ]
-    assert follow(SWEEP, store, cluster, ROOT, str) == [], "a person asks anew"
+    assert follow(SWEEP, store, cluster, ROOT, print) == [], "a person asks anew"
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_only_a_name_and_a_folder_are_pickled() -> None:
     job = Job("/shared/launch", tiny_run().id)
     assert vars(pickle.loads(pickle.dumps(job))) == {
         "folder": "/shared/launch",
-        "task": tiny_run().id,
+        "tasks": (tiny_run().id,),
     }
     assert vars(job.checkpoint().function) == vars(job)
 

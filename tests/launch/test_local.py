@@ -116,11 +116,23 @@ def test_a_job_gets_the_setup_the_variables_and_the_gpus_that_are_visible(
     assert (tmp_path / "seen").read_text() == "one two words 3\n", handle.log.read_text()
 
 
+def test_jobs_side_by_side_take_gpus_of_their_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "7")
+    two = Cluster(workers=2)
+    with local.running(store, two):
+        first = os.environ["LOCAL_RANK"]
+        with local.running(store, two):
+            assert (first, os.environ["LOCAL_RANK"]) == ("0", "1")
+
+
 def test_a_job_that_is_killed_says_so_in_its_log(store: Store) -> None:
     folder = store.submissions() / "launch"
     folder.mkdir(parents=True)
     job = partial(os.system, "kill -9 $PPID")
     (handle,) = local.submit([job], [Cluster()], "name", folder, ROOT)
+    assert handle
     until(lambda: not any(number for _, number in jobs_of(store)) and handle.log.exists())
     until(lambda: "ended with SIGKILL" in handle.log.read_text())
 

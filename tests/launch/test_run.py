@@ -31,9 +31,14 @@ from helpers import (
 )
 
 from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
+from harness.base.signals import stop_afterwards
 from harness.launch.failures import failures
+from harness.launch.progress import Bar
+from harness.launch.run import workers
+from harness.launch.worker import Share
 from harness.scoring.metrics import METRICS
 from harness.spec import Protocol, Sweep
+from harness.study.cluster import Cluster
 from harness.study.collect import COLUMNS, LOG_COLUMNS
 from harness.study.plan import missing, newest
 from harness.study.store import Store
@@ -358,6 +363,35 @@ def test_a_worker_that_is_killed_costs_its_task_one_attempt_and_no_worker(
     assert f"failed: {begun.id}: its process ended with SIGKILL" in err
     assert failures(store).keys() == {begun.id} == {task.id for task in missing(sweep, store)}
     assert told(capsys, *words)[0] == 0 and missing(sweep, store) == []
+
+
+def test_each_worker_is_given_a_gpu_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that reports its local rank in place of its work."""
+    stub = tmp_path / "python"
+    stub.write_text("""#!/bin/sh\necho "[\\"environment\\", \\"$LOCAL_RANK\\"]"\n""")
+    stub.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(stub))
+    share = Share(tiny_sweep(), Store(tmp_path), Cluster(), "batch")
+    with Bar([]) as bar, workers(share, 3, bar) as crew:
+        for worker in crew:
+            worker.listener.join()
+        assert [worker.problem for worker in crew] == ["0", "1", "2"]
+
+
+def test_a_stop_during_an_import_is_not_lost() -> None:
+    """Within, an exception of a signal may be swallowed."""
+    reached: list[str] = []
+
+    @stop_afterwards()
+    def imports() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        imports()
+    assert reached
 
 
 def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path) -> None:

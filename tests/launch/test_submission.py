@@ -15,20 +15,26 @@ from typing import Any
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import ROOT, tiny_run, tiny_sweep, train_all
+from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, train_all
 
 from harness.base.errors import UserError
-from harness.base.files import append_lines
+from harness.base.files import append_lines, read_json, write_json
 from harness.launch import snapshot
 from harness.launch.follow import Reporter, follow
 from harness.launch.job import Job
+from harness.launch.jobs import query_jobs
 from harness.launch.ledger import given, ledger, read_ledger
+from harness.launch.orders import SMALL_HOURS, Submission, pack
 from harness.launch.outcomes import bad_nodes, tries
+from harness.launch.outdated import outdated
 from harness.launch.submit import Reconciled, submit
-from harness.spec import Sweep
+from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
+from harness.study.cost import evaluation
 from harness.study.plan import missing
+from harness.study.speed import Speed
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
 
 SWEEP = tiny_sweep(runs=tuple(tiny_run(seed=seed) for seed in range(6)), steps=(10,), protocols=())
 
@@ -61,13 +67,14 @@ def test_any_option_of_sbatch_may_be_given_and_no_wckey_is(slurm: FakeSlurm, sto
     launched(
         SWEEP,
         store,
+        save_seconds=300,
         sbatch={"reservation": "week 3", "exclusive": True, "mail-user": "a@b"},
         exclude=["node7"],
     )
     asked = flags(slurm.scripts[0])
     assert asked["reservation"] == "week 3" and "exclusive" in asked
     assert asked["mail-user"] == "a@b" and asked["exclude"] == "node7"
-    assert not asked.get("wckey") and "requeue" in asked and asked["signal"] == "USR2@120"
+    assert not asked.get("wckey") and "requeue" in asked and asked["signal"] == "USR2@300"
 
 
 def test_the_queue_tells_models_and_scoring_apart(slurm: FakeSlurm, store: Store) -> None:
@@ -79,6 +86,65 @@ def test_the_queue_tells_models_and_scoring_apart(slurm: FakeSlurm, store: Store
         "mini-DiT-S-4.train.tiny",
         "mini-DiT-S-8.train.tiny",
     ]
+
+
+def test_small_evaluations_of_one_checkpoint_share_a_job_of_one_process(
+    slurm: FakeSlurm, store: Store
+) -> None:
+    """One that fails holds up no other, and leaves the job failed."""
+    sweep = tiny_sweep(
+        runs=(tiny_run(seed=0), tiny_run(seed=1)),
+        steps=(10,),
+        protocols=tuple(tiny_protocol(name=f"p{i}", images=64 + i) for i in range(3)),
+    )
+    train_all(sweep, store)
+    assert len(launched(sweep, store, max_jobs=1).submitted) == 3, "max_jobs counts jobs"
+    assert len(launched(sweep, store, nodes=2).submitted) == 3 and len(slurm.jobs) == 4
+    first, *_ = sweep.runs
+    lines = {task: line for task, line in given(store).items() if task.startswith(first.id)}
+    assert len({(line["launch"], line["job"]) for line in lines.values()}) == 1
+    broken = store.record(first, 10, sweep.protocols[1])
+    broken.mkdir(parents=True)
+    (line, *_) = lines.values()
+    path = store.submissions() / line["launch"] / "launch.json"
+    spec = read_json(path)
+    spec["cluster"]["executor"] = "debug"
+    write_json(path, {key: spec[key] for key in ("cluster", "environment", "tasks")})
+    with pytest.raises(SystemExit, match=re.escape(str(broken))):
+        Job(str(path.parent), *lines)()
+    broken.rmdir()
+    left = [t for t in missing(sweep, store) if t.id in lines]
+    assert [t.protocol.name for t in left if isinstance(t, Evaluate)] == ["p1"]
+
+
+def test_evaluations_that_take_long_have_jobs_of_their_own(slurm: FakeSlurm, store: Store) -> None:
+    dear = tuple(Protocol(name=f"p{i}", images=2_000 + i) for i in range(2))
+    cheap = tuple(Protocol(name=f"q{i}", images=100 + i) for i in range(2))
+    run, speed = Run(model="DiT-XL/2"), Speed("x", "y", tflops=100)
+    tasks = [Evaluate(run, 10, p, True, "") for p in (*dear, *cheap)]
+    orders = [Submission(t.id, "", {}, Cluster(), 0) for t in tasks]
+    hours = [evaluation(run, p, speed).hours for p in (*dear, *cheap)]
+    assert hours[0] > SMALL_HOURS > sum(hours[2:])
+    assert [len(jobs) for jobs in pack(tasks, orders, speed)] == [1, 1, 2]
+
+
+def test_a_job_that_waits_with_other_resources_than_the_file_asks_for_is_named(
+    slurm: FakeSlurm, store: Store
+) -> None:
+    def changes(**fields: Any) -> dict[str, list[str]]:
+        cluster = Cluster(executor="slurm", store=str(store.root), **fields)
+        return outdated(missing(SWEEP, store), store, cluster, query_jobs(store).by_task)
+
+    launched(SWEEP, store, memory_gb=1)
+    assert changes(memory_gb=1, throttle=3) == {}
+    found = changes(memory_gb=2, models={"mini-DiT-S/8": {"hours": 3}})
+    assert set(found) == {run.id for run in SWEEP.runs}
+    assert found[SWEEP.runs[0].id] == [
+        "memory_gb = 1, 2 in the cluster file",
+        "hours = 24, 3 in the cluster file",
+    ]
+    slurm.set(next(iter(slurm.jobs)), "RUNNING", "node1", "5:00")
+    assert len(changes(memory_gb=2)) == len(SWEEP.runs) - 1, "what runs is left alone"
 
 
 def test_a_limit_on_jobs_is_filled_and_the_rest_comes_later(slurm: FakeSlurm, store: Store) -> None:
@@ -147,6 +213,21 @@ def test_a_node_that_fails_every_job_is_excluded_and_eats_no_tries(
         ended(slurm, list(slurm.jobs)[-4:], "node4")
         last = launched(SWEEP, store, retries=2)
     assert len(last.exhausted) == 4
+
+
+def test_a_task_that_fails_at_once_where_others_do_not_is_tried_elsewhere(
+    slurm: FakeSlurm, store: Store
+) -> None:
+    launched(SWEEP, store)
+    first, *others = slurm.jobs
+    ended(slurm, [first], "node4")
+    for job in others:
+        slurm.set(job, "RUNNING", "node1", "0:30")
+    launched(SWEEP, store)
+    assert flags(slurm.scripts[-1])["exclude"] == "node4" and not bad_nodes(ledger(store))
+    more = tiny_sweep(runs=(tiny_run(seed=9),), steps=(10,), protocols=())
+    launched(more, store)
+    assert "exclude" not in flags(slurm.scripts[-1]), "one failure does not condemn a node"
 
 
 def test_what_a_person_cancels_is_no_fault_of_the_node(slurm: FakeSlurm, store: Store) -> None:

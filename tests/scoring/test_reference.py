@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import UserError
+from harness.base.files import sha256
 from harness.base.npz import image_shape, read_arrays
 from harness.scoring import features, reference
 from harness.scoring.arrays import read_array, write_array
@@ -45,7 +46,7 @@ def test_statistics_of_adm_are_read_and_cast_and_other_keys_ignored(
     )
     found = reference.read(tmp_path / "adm.npz", extractor)
     assert (found.name, found.n) == ("adm", 50)
-    assert found.digest == features.sha256(tmp_path / "adm.npz")
+    assert found.digest == sha256(tmp_path / "adm.npz")
     for key, array in stored.items():
         assert getattr(found, key).dtype == np.float64
         np.testing.assert_array_equal(getattr(found, key), array)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.base.errors import UserError
+from harness.base.files import sha256
 from harness.scoring import external as score
 from harness.scoring import features, metrics, reference
 from harness.scoring.arrays import write_array
@@ -50,7 +51,7 @@ def test_a_folder_scores_as_its_npz_and_as_its_features(
     )
     assert {name: from_array[name] for name in score.SCORES} == pytest.approx(expected, rel=1e-6)
     assert from_array["n"] == 200 and from_array["warnings"] == []
-    assert from_array["reference_digest"] == features.sha256(against)
+    assert from_array["reference_digest"] == sha256(against)
     assert json.loads(json.dumps(from_array)) == from_array
 
 

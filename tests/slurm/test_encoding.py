@@ -10,7 +10,7 @@ from pathlib import Path
 
 from drawings import TINY, autoencoder, draw
 from helpers import ROOT, environment
-from lab import until
+from processes import until
 from site_verbs import Site, toml
 
 from harness.base.files import read_json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,10 @@ def written(folder: Path, text: str) -> str:
 
 
 def test_tables_override_by_model_and_for_evaluations() -> None:
-    given = {"DiT-XL/2": {"nodes": 2, "hours": 72}, "DiT-L/2": {"partition": "big"}}
+    given: dict[str, dict[str, Any]] = {
+        "DiT-XL/2": {"nodes": 2, "hours": 72},
+        "DiT-L/2": {"partition": "big"},
+    }
     scoring = {"nodes": 1, "hours": 2.5}
     cluster = Cluster(
         executor="slurm", partition="gpu", gpus_per_node=8, models=given, evaluate=scoring

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def published(
     return float(row["gflops"]), float(row["params"])
 
 
-def empty(run: Run) -> DiT:
+def empty(run: Run) -> nn.Module:
     """The network without the time its initialisation takes: counts do not read the weights."""
     with torch.device("meta"):
         return network(run)
@@ -255,12 +256,12 @@ def test_what_is_still_to_be_spent_is_of_the_missing_tasks() -> None:
 
 
 def test_what_was_used_is_each_attempts_time_on_all_its_ranks() -> None:
-    first = [
+    first: list[dict[str, Any]] = [
         {"start": 0, "world": 4},
         {"step": 1, "loss": 1.0, "seconds": 5.0},
         {"step": 2, "loss": 1.0, "seconds": 90.0},
     ]
-    attempts = [
+    attempts: list[list[dict[str, Any]]] = [
         first,
         [{"start": 2, "world": 2}, {"step": 3, "loss": 1.0, "seconds": 45.0}],
         [{"start": 3, "world": 8}],

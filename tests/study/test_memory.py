@@ -82,7 +82,7 @@ class Peak(TorchDispatchMode):
     """The most bytes that were alive at once, of all that came to be meanwhile."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, int] = {}
         self.most = 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from helpers import (
     curve,
     do,
     only_training,
+    ranks,
     score_all,
     tiny_protocol,
     tiny_sweep,
@@ -102,6 +105,40 @@ def test_a_state_that_is_not_right_is_passed_over_for_the_one_before(
     assert read_lines(store.logs(run)[-1])[0][0]["start"] == 20
     assert curve(store, run) == curve(undisturbed, run)
     assert store.ema(run, 60).read_bytes() == undisturbed.ema(run, 60).read_bytes()
+
+
+RESUME = """
+import json, sys
+from pathlib import Path
+from harness.base.distributed import process_group
+from harness.spec import Run
+from harness.study.store import Store
+from harness.study.tasks import Train
+from harness.training.checkpoint import resume
+from harness.training.step import new_state
+run = Run(**json.loads(sys.argv[1]))
+with process_group("cpu") as rank:
+    for mine, *others in zip(sys.argv[2:4], sys.argv[4:6]):
+        state, store = new_state(run, rank.device), Store(Path([mine, *others][rank.index]))
+        step = resume(Train(run, (60,), 0, ""), store, state, rank)
+        print(step, sum(float(p.double().sum()) for p in state.net.parameters()))
+"""
+
+
+@pytest.mark.slow
+def test_ranks_resume_from_a_state_that_is_whole_for_all_of_them(
+    begun: tuple[Store, Run], tmp_path: Path
+) -> None:
+    """One of them may see other bytes, such as through a cache of a network file system."""
+    store, run = begun
+    others = [Store(shutil.copytree(store.root, tmp_path / name)) for name in "ab"]
+    truncated(others[0].state(run, 40))
+    for step in (20, 40):
+        truncated(others[1].state(run, step))
+    words = (store.root, store.root, *(other.root for other in others))
+    first, second = ranks(2, RESUME, json.dumps(asdict(run)), *words)
+    assert first == second
+    assert [line.split()[0] for line in first.splitlines()] == ["20", "0"]
 
 
 def test_a_state_of_before_there_were_digests_is_used(

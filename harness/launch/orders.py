@@ -1,0 +1,70 @@
+"""What is submitted for a task: its resources and name, and which tasks share a job. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from harness.launch.outcomes import Tries
+from harness.study.cluster import Cluster
+from harness.study.cost import evaluation
+from harness.study.speed import Speed
+from harness.study.store import Store
+from harness.study.tasks import Encode, Evaluate, Task, to_json
+
+SMALL_HOURS = 0.25  # of evaluations that share a job, by the device that plan counts with
+
+
+class Submission(NamedTuple):
+    """A task to be submitted."""
+
+    task: str
+    label: str  # its name in the queue
+    launch_spec: dict[str, Any]  # what launch.json holds of it
+    resources: Cluster
+    at: int  # where it begins
+
+
+def order(task: Task, store: Store, cluster: Cluster, tried: Tries, retry: bool) -> Submission:
+    """A task that failed is tried with more memory, and elsewhere, where that may help."""
+    resources = task.resources(cluster)
+    if resources.memory_gb and tried.memory_faults:
+        more = resources.memory_gb * resources.memory_growth**tried.memory_faults
+        resources = replace(resources, memory_gb=more)
+    if tried.suspect and not retry:
+        resources = replace(resources, exclude=[*resources.exclude, tried.suspect])
+    return Submission(task.id, label(task), to_json(task), resources, task.position(store))
+
+
+def pack(
+    tasks: Sequence[Task], orders: Sequence[Submission], speed: Speed
+) -> list[list[Submission]]:
+    """What each job performs: one task, or small evaluations of one checkpoint together.
+
+    To start a job and load its network takes minutes on a cluster. Only jobs of one process share:
+    after an error in one rank the others cannot go on with the next task.
+    """
+    packs: list[list[Submission]] = []
+    begun: dict[str, tuple[list[Submission], float]] = {}
+    for task, one in zip(tasks, orders, strict=True):
+        hours, key = math.inf, one.task
+        if isinstance(task, Evaluate) and one.resources.ranks == 1:
+            hours = evaluation(task.run, task.protocol, speed).hours
+            key = repr((task.run.id, task.step, one.resources))
+        mates, spent = begun.get(key, ([], math.inf))
+        if spent + hours > SMALL_HOURS:
+            mates, spent = [], 0.0
+            packs.append(mates)
+        mates.append(one)
+        begun[key] = mates, spent + hours
+    return packs
+
+
+def label(task: Task) -> str:
+    """What the queue shows: the model first, as squeue cuts after eight characters."""
+    if isinstance(task, Encode):
+        return task.name
+    model = task.run.model.replace("/", "-")
+    return f"{model}.score" if isinstance(task, Evaluate) else f"{model}.train"
