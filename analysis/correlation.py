@@ -54,9 +54,8 @@ def correlation(
 ) -> pd.DataFrame:
     """Correlates a metric with log10 Gflops at the last step: a row per study, family, statistic.
 
-    Columns low and high bound the 95 % interval over models by the method in `method`: Fisher's z
-    of Pearson (NaN of fewer than 4 models, and at ±1), jackknife-t of the ranks' (Fisher's z of
-    those covers 79 % to 96 %). `bca_interval` is Pearson's other one.
+    Columns low and high bound the 95 % interval over models by the method in `method` (NaN of fewer
+    than 4 models, and at ±1). `bca_interval` is Pearson's other one.
 
     Raises:
         TableError: fewer than 3 models in every family, no such score, or rows that cannot share
@@ -66,9 +65,10 @@ def correlation(
     families = [part for _, part in rows.groupby(["study", "family"], sort=False)]
     enough = [part for part in families if len(part) > 2]
     if not enough:
-        counts = ", ".join(f"{listed(part['family'])} has {len(part)}" for part in families)
+        counts = ", ".join(f"{len(part)} of {listed(part['family'])}" for part in families)
+        counts = counts if len(families) > 1 else str(len(rows))
         raise TableError(
-            f"a correlation needs 3 models at one step, of {metric} {counts}: train and score more"
+            f"a correlation needs 3 models at one step, {metric} has {counts}: train and score more"
         )
     return pd.concat([correlate(part, statistics) for part in enough]).assign(metric=metric)
 
@@ -92,22 +92,30 @@ def axes_of(rows: pd.DataFrame) -> tuple[Array, Array]:
 
 
 def interval_of(statistic: str, x: Array, y: Array, value: float) -> dict[str, Any]:
-    """Returns the 95 % interval of a correlation over models, and how it was made."""
-    if statistic == "pearson":
-        low, high = fisher_interval(value, len(x))
+    """Returns the 95 % interval of a correlation over models, and how it was made.
+
+    Kendall's Fisher z (Fieller, Hartley and Pearson, 1957) covers 79 % to 95 % of 12 models.
+    """
+    if statistic != "kendall":
+        spread = 1 if statistic == "pearson" else 1 + value**2 / 2
+        low, high = fisher_interval(value, len(x), spread)
         return {"low": low, "high": high, "method": "Fisher z"}
     others = np.array([np.delete(np.arange(len(x)), i) for i in range(len(x))])
     with np.errstate(invalid="ignore", divide="ignore"):
-        half = jackknife_half(STATISTICS[statistic](x[others], y[others]))
+        half = jackknife_half(kendall(x[others], y[others]))
     low, high = np.clip([value - half, value + half], -1, 1)
     return {"low": float(low), "high": float(high), "method": "jackknife-t over models"}
 
 
-def fisher_interval(value: float, n: int) -> tuple[float, float]:
-    """Returns the 95 % interval of Pearson's correlation of n models by Fisher's z."""
+def fisher_interval(value: float, n: int, spread: float = 1) -> tuple[float, float]:
+    """Returns the 95 % interval of a correlation of n models by Fisher's z.
+
+    Its variance is spread / (n − 3): 1 of Pearson, 1 + r² / 2 of Spearman (Bonett and Wright,
+    Psychometrika 65, 2000).
+    """
     if n < 4 or not abs(value) < 1:
         return float("nan"), float("nan")
-    half = stats.norm.ppf(0.975) / np.sqrt(n - 3)
+    half = stats.norm.ppf(0.975) * np.sqrt(spread / (n - 3))
     low, high = np.tanh(np.arctanh(value) + [-half, half])
     return float(low), float(high)
 

@@ -1,7 +1,7 @@
 """Planted studies, and how often each printed 95 % interval holds what was planted.
 
-`PYTHONPATH=.:tests python tests/analysis/coverage.py 600` prints the table of docs/statistics.md, in
-20 minutes of one core; a second word chooses the situations with it in their name.
+`PYTHONPATH=.:tests python tests/analysis/coverage.py 600` prints the table of
+docs/statistics.md in 20 minutes; a second word chooses the situations with it in their name.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def test_statistics_are_scipys_with_ties_too() -> None:
 
 
 def test_too_few_models_are_counted_in_the_message() -> None:
-    with pytest.raises(TableError, match="needs 3 models at one step, of fid mini-DiT has 1"):
+    with pytest.raises(TableError, match="needs 3 models at one step, fid has 1"):
         correlation(digits()[:15])
 
 

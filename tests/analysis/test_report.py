@@ -98,7 +98,7 @@ def test_the_page_holds_what_a_reader_asks_for(measured: Path) -> None:
         "not comparable: the studies differ in features (digits-cnn-1, inception)",
         "a / Gflops^b + c",
         "batch_size",
-        "± ",
+        "24 runs of 12 models over seeds",
     ):
         assert expected in page
 
@@ -134,8 +134,8 @@ def test_the_same_csv_gives_the_same_files_in_any_process(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (digits()[:0], "no fid of a model with size and patch"),
-        (small()[:3], "no metric has 3 models at one step"),
+        (digits()[:0], "no fid of a model with Gflops and a step"),
+        (small()[:3], "a correlation needs 3 models at one step, fid has 1"),
         (pd.concat([small(), small().assign(protocol="other")]), "protocol differs on one axis"),
     ],
     ids=["empty", "single point", "two protocols"],
