@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import colors as mcolors
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import (
     EngFormatter,
     FuncFormatter,
     LogFormatterMathtext,
     LogLocator,
+    MaxNLocator,
     NullFormatter,
 )
 
@@ -168,7 +169,7 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
 
     Labels are plain numbers from 0.0001 to 100,000; `decades` names powers of ten alone.
     """
-    axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
+    axis.axes.set_xscale("log") if isinstance(axis, XAxis) else axis.axes.set_yscale("log")
     within = np.floor(np.log10(high)) - np.ceil(np.log10(low))
     if decades and within < 1:
         low, high = (
@@ -179,7 +180,7 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
-    axis.axes.set_xlim(low, high) if axis.axis_name == "x" else axis.axes.set_ylim(low, high)
+    axis.axes.set_xlim(low, high) if isinstance(axis, XAxis) else axis.axes.set_ylim(low, high)
 
 
 # Ticks of a logarithmic axis that spans less than a factor of 4.
@@ -218,7 +219,7 @@ def step_axis(ax: Axes, steps: pd.Series, texts: Sequence[str] = ()) -> None:
     """Sets an x axis of steps, from 0, with space for the names at the right."""
     ax.set_xlim(0, float(steps.max()) / (1 - name_share(ax, texts)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.get_major_locator().set_params(nbins=5)  # type: ignore[attr-defined]
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel("Training steps")
 
 

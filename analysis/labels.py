@@ -35,9 +35,7 @@ def label(
     The limits and the place of the axes must be final. `radii` are those of the markers in points.
     """
     ax.autoscale_view()  # matplotlib delays it until drawing; the places below need the limits now
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    scale = figure.dpi / 72
+    scale = points_of(ax)
     frame = np.asarray(ax.get_window_extent().extents) / scale
     shown = [visible(ax.transData.transform(mark) / scale, frame) for mark in marks]
     radii = np.broadcast_to(radii, len(shown))
@@ -63,7 +61,14 @@ def label(
             taken = shown[i], cores[i], radii[i], others, covered, written, frame
             places[i] = best_place(text, *taken)[None]
     for i, text in enumerate(texts):
-        write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i], scale)
+        write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
+
+
+def points_of(ax: Axes) -> float:
+    """Returns the pixels of a point on the axes' figure."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return float(figure.dpi / 72)
 
 
 def visible(mark: Array, frame: Array) -> Array:
@@ -88,8 +93,8 @@ def best_place(
     """Returns the box of a text that costs least among places around its mark.
 
     What it costs, in areas of the text: 8 over a text, for that is worst; 5 outside of the frame;
-    3 over a line (boxes 2 points wide) or marker; 1 where another mark is nearer than its own; a little for the distance
-    to the mark, and to the end of the curve, where names are looked for.
+    3 over a line (boxes 2 points wide) or marker; 1 where another mark is nearer than its own; a
+    little for the distance to the mark, and to the end of the curve, where names are looked for.
     """
     width, height = extent(text)
     anchors = mark[:: -max(len(mark) // PLACES, 1)]
@@ -119,16 +124,10 @@ def extent(text: str) -> tuple[float, float]:
 
 
 def write(
-    ax: Axes,
-    text: str,
-    place: Array,
-    mark: Any,
-    shown: Array,
-    colour: Any,
-    radius: float,
-    scale: float,
+    ax: Axes, text: str, place: Array, mark: Any, shown: Array, colour: Any, radius: float
 ) -> None:
     """Writes a text into its box, with a thin line to its mark where that is far."""
+    scale = points_of(ax)
     centre = (place[:2] + place[2:]) / 2
     nearest = shown[np.linalg.norm(shown - centre, axis=1).argmin()]
     gap = float(distance(place[None], box(nearest[None], 0, 0))[0]) - radius

@@ -93,7 +93,7 @@ def check_samples(samples: Samples, table: pd.DataFrame) -> Samples:
 
 
 def row_names(samples: Samples, table: pd.DataFrame) -> np.ndarray:
-    """Returns the model of each row, with what tells its runs apart: 'DiT-S/4, lr 0.003, seed 1'."""
+    """Returns each row's model with what tells its runs apart: 'DiT-S/4, lr 0.003, seed 1'."""
     models = pd.Series(samples["model"].astype(str))
     if "run" not in samples:
         return models.to_numpy()

@@ -162,6 +162,6 @@ def draw_best(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
     ring: dict[str, Any] = {"mfc": "none", "mec": style.INK, "ms": 9, "ls": "none", "label": "best"}
     for _, curve in rows.groupby("curve"):
         means = curve.groupby("x")["value"].mean()
-        best = means.idxmax() if metric in HIGHER_IS_BETTER else means.idxmin()
+        best = int((means if metric in HIGHER_IS_BETTER else -means).argmax())
         if len(means) > 2:
-            ax.plot([best], [means[best]], "o", zorder=1.5, **ring)
+            ax.plot([means.index[best]], [means.iloc[best]], "o", zorder=1.5, **ring)

@@ -194,7 +194,7 @@ def test_a_study_without_a_table_is_no_other_study(tmp_path: Path) -> None:
     assert study_table("digits", tmp_path) == tmp_path / "measured" / "digits.csv"
     (tmp_path / "digits.csv").write_text("")
     assert study_table("digits", tmp_path) == tmp_path / "digits.csv"
-    with pytest.raises(TableError, match="'digit' has no table in .*: choose one of digits"):
+    with pytest.raises(TableError, match=r"'digit' has no table in .*: choose one of digits"):
         study_table("digit", tmp_path)
 
 
