@@ -16,13 +16,17 @@ TABLES := $(wildcard results/*.csv results/*.npz results/measured/*.csv results/
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test test-fast test-slurm chaos lint bench notebooks docs install clean
+.PHONY: demo help test test-fast test-slurm chaos lint bench notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
 	$(BIN)/harness run digits --workers $(WORKERS)
 	$(BIN)/harness collect digits
-	@$(MAKE) --no-print-directory $(REPORT)
+	@$(MAKE) --no-print-directory --silent $(REPORT)
+	@echo "report: $(REPORT)"
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 $(REPORT): results/digits.csv
 	$(BIN)/harness report digits
@@ -65,6 +69,7 @@ docs: install  ## the documentation as a site, in build/site
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): 2 GB with PyTorch for CPUs, 6 GB with CUDA; minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,notebooks]"
 	touch $@
