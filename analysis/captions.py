@@ -10,7 +10,6 @@ from analysis.curves import apart
 from analysis.grid import axis_label, grid
 from analysis.table import TableError, digest, listed
 
-
 # Figures of one score on one axis, and what a model must have to be in them.
 NEEDS = {
     "figure_02": [],
@@ -72,8 +71,7 @@ def correlations(table: pd.DataFrame) -> str:
     parts = rows.groupby(["study", "family"], sort=False)
     several = parts.ngroups > 1
     texts = [
-        (f"{family}: " if several else "") + correlation_text(part)
-        for (_, family), part in parts
+        (f"{family}: " if several else "") + correlation_text(part) for (_, family), part in parts
     ]
     return f"{'; '.join(texts)}."
 

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import colors as mcolors
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import (
     EngFormatter,
     FuncFormatter,
     LogFormatterMathtext,
     LogLocator,
+    MaxNLocator,
     NullFormatter,
 )
 
@@ -168,15 +169,18 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
 
     Labels are plain numbers from 0.0001 to 100,000; `decades` names powers of ten alone.
     """
-    axis.axes.set_xscale("log") if axis.axis_name == "x" else axis.axes.set_yscale("log")
+    axis.axes.set_xscale("log") if isinstance(axis, XAxis) else axis.axes.set_yscale("log")
     within = np.floor(np.log10(high)) - np.ceil(np.log10(low))
     if decades and within < 1:
-        low, high = min(low, 10 ** np.floor(np.log10(low))), max(high, 10 ** np.ceil(np.log10(high)))
+        low, high = (
+            min(low, 10 ** np.floor(np.log10(low))),
+            max(high, 10 ** np.ceil(np.log10(high))),
+        )
     subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 3.0, 5.0) if high > 4 * low else NEAR
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
-    axis.axes.set_xlim(low, high) if axis.axis_name == "x" else axis.axes.set_ylim(low, high)
+    axis.axes.set_xlim(low, high) if isinstance(axis, XAxis) else axis.axes.set_ylim(low, high)
 
 
 # Ticks of a logarithmic axis that spans less than a factor of 4.
@@ -215,7 +219,7 @@ def step_axis(ax: Axes, steps: pd.Series, texts: Sequence[str] = ()) -> None:
     """Sets an x axis of steps, from 0, with space for the names at the right."""
     ax.set_xlim(0, float(steps.max()) / (1 - name_share(ax, texts)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.get_major_locator().set_params(nbins=5)  # type: ignore[attr-defined]
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel("Training steps")
 
 
@@ -228,7 +232,7 @@ def name_share(ax: Axes, texts: Sequence[str]) -> float:
 
 
 def label_score(ax: Axes, rows: pd.DataFrame) -> None:
-    """Writes the name of the score, on two lines where one would be longer than the panel is high."""
+    """Names the score at its axis, on two lines where one is longer than the panel is high."""
     text, fig = style.literal(axis_label(rows)), ax.get_figure(root=True)
     assert fig is not None
     height = ax.get_position().height * fig.get_figheight() / style.em()

@@ -17,19 +17,17 @@ from analysis.curves import (
     compute_axis,
     draw_bubbles,
     draw_curves,
-    log_axis,
+    label_score,
+    name_share,
     names,
     over_seeds,
     panel_title,
     score_axis,
-    label_score,
-    name_share,
     select,
     step_axis,
     until_last_step,
 )
 from analysis.grid import grid, one_axis
-from analysis.labels import label
 from analysis.table import METRICS, TableError, listed
 
 GFLOPS = "Model compute (Gflops of one image)"
@@ -48,7 +46,9 @@ def figure_02_left(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     rows = over_seeds(at_last_step(every), "gflops").sort_values("gflops", ascending=False)
     column = rows["size"].where(rows["size"].ne(""), rows.get("family", "other"))
     largest = rows.groupby([rows["size"].eq(""), column])["gflops"].max()
-    order = [name for _, name in largest.sort_values().sort_index(level=0, sort_remaining=False).index]
+    order = [
+        name for _, name in largest.sort_values().sort_index(level=0, sort_remaining=False).index
+    ]
     rows = rows.assign(x=[float(order.index(name)) for name in column])
     texts = names(rows, every)
     ax.set_xlim(-0.5, len(order) / (1 - name_share(ax, texts) / 2) - 0.5)
@@ -107,7 +107,9 @@ def figure_05(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     model = several.sort_values("gflops")["model"].iloc[-1]
     one = several[several["model"] == model]
     rows = until_last_step(grid(apart(one, metric, "conditioning"), metric, unit="conditioning"))
-    inks = CONDITIONINGS | dict.fromkeys(set(rows["conditioning"]) - set(CONDITIONINGS), style.OTHER)
+    inks = CONDITIONINGS | dict.fromkeys(
+        set(rows["conditioning"]) - set(CONDITIONINGS), style.OTHER
+    )
     label_score(ax, rows)
     ax.set_title(style.literal(model.split(", ")[0]), loc="left")
     if rows["step"].nunique() > 1:

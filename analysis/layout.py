@@ -22,7 +22,18 @@ from analysis.figures import (
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
-from analysis.panels import Layout, Panel, Rows, by_patch_and_size, crop, draw_rows, grow, label_outer, place_panels, rows_of
+from analysis.panels import (
+    Layout,
+    Panel,
+    Rows,
+    by_patch_and_size,
+    crop,
+    draw_rows,
+    grow,
+    label_outer,
+    place_panels,
+    rows_of,
+)
 from analysis.statistics_panels import figure_12, further, predicted, residuals
 from analysis.style import em, literal
 from analysis.sweep_panels import sweep, swept
@@ -57,7 +68,9 @@ FIGURES = {
         ),
         height=26,
     ),
-    "figure_05": Layout(((Panel(figure_05, "The ways of conditioning one model."),),), height=27, sized=False),
+    "figure_05": Layout(
+        ((Panel(figure_05, "The ways of conditioning one model."),),), height=27, sized=False
+    ),
     "figure_06": Layout(
         ((Panel(figure_06, "The score over training, by patch and by size."),),),
         height=19,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -56,9 +57,9 @@ def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     """Returns what a reader must know: of sizes, patches and sources those that are drawn."""
     known = {**style.colours(table), "incomplete": style.INCOMPLETE, "other": style.OTHER}
     lines = [line for ax in fig.axes for line in ax.lines]
-    lines = [line for line in lines if not sized or to_hex(line.get_color()) in known.values()]
+    lines = [line for line in lines if not sized or ink(line) in known.values()]
     dots = [dots for ax in fig.axes for dots in ax.collections if isinstance(dots, PathCollection)]
-    inks = {to_hex(line.get_color()) for line in lines} | {to_hex(d.get_edgecolor()[0]) for d in dots}
+    inks = {ink(line) for line in lines} | {to_hex(np.asarray(d.get_edgecolor())[0]) for d in dots}
     sizes = [name for name in order(table) if known[name] in inks] if sized else []
     found = [entry(f"size {name}", color=known[name], lw=3) for name in sizes]
     found += patch_entries(lines, table) if sized else []
@@ -68,11 +69,17 @@ def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     return found
 
 
+def ink(line: Line2D) -> str:
+    return to_hex(to_rgb(line.get_color()))
+
+
 def source_entries(lines: list[Line2D], dots: list[PathCollection]) -> list[Line2D]:
     """Returns what hollow and faint markers are, and where there are both, what filled ones are."""
     faces = [line.get_markerfacecolor() for line in lines if line.get_marker() not in ("None", "")]
-    hollow = "white" in faces or any(d.get_facecolor()[0][3] < 0.5 for d in dots)
-    filled = set(faces) - {"white", "none"} or any(d.get_facecolor()[0][3] > 0.5 for d in dots)
+    hollow = "white" in faces or any(np.asarray(d.get_facecolor())[0, 3] < 0.5 for d in dots)
+    filled = set(faces) - {"white", "none"} or any(
+        np.asarray(d.get_facecolor())[0, 3] > 0.5 for d in dots
+    )
     look: dict[str, Any] = {"marker": "o", "color": style.SOFT, "ls": "none"}
     found = [entry("published", mfc="white", **look)] if hollow else []
     return found + ([entry("measured", **look)] if hollow and filled else [])
@@ -88,7 +95,7 @@ def patch_entries(lines: list[Line2D], table: pd.DataFrame) -> list[Line2D]:
     column, marker = style.markers(table)
     dashed = style.others(table["patch"], style.DASHES, style.OTHER_DASHES)
     drawn = {line.get_marker() for line in lines}
-    joined = any(len(line.get_xdata()) > 2 and line.get_linestyle() != "None" for line in lines)  # type: ignore[arg-type]
+    joined = any(len(line.get_xdata()) > 2 and line.get_linestyle() != "None" for line in lines)
     found = []
     for value in sorted(set(table[column].dropna()), key=str, reverse=True):
         look: dict[str, Any] = {"color": style.INK, "lw": 1.2}

@@ -74,5 +74,7 @@ def binned(log: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     first = order[starts[filled // bins]]
     rows = log.iloc[first][[*by, "gflops"]].reset_index(drop=True)
     return rows.assign(
-        step=step_sum[filled] / held[filled], loss=loss_sum[filled] / held[filled], rows=held[filled]
+        step=step_sum[filled] / held[filled],
+        loss=loss_sum[filled] / held[filled],
+        rows=held[filled],
     )

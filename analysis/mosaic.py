@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -24,7 +23,7 @@ def figure_07(samples: Samples, ax: Axes) -> Axes:
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
     names = [style.literal(str(name)) for name in samples.get("name", samples["model"])]
-    dots = float(mpl.rcParams["savefig.dpi"])
+    dots = style.dots()
     left = 0.62 * 0.87 * style.em() * max(map(len, names)) + 1.2 * style.em()
     width = figure.get_figwidth() - left - style.RIGHT * style.em()
     rows, columns = samples["images"].shape[:2]

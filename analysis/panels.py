@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.style import BOTTOM, LEFT, RIGHT, TOP, em
+from analysis.style import BOTTOM, LEFT, RIGHT, TOP, dots, em
 from analysis.table import TableError, with_family
 
 # Em of the narrowest panel, and of the widest figure of a single one.
@@ -85,14 +85,14 @@ def by_patch_and_size(rows: pd.DataFrame) -> tuple[list[dict[str, Any]], list[di
     sizes = sized.groupby("size", observed=True)["gflops"].max().sort_values().index
     if not len(sizes):
         raise TableError("no model has a size: train and score one")
-    others = set(with_family(rows[rows["size"].eq("") & rows["gflops"].gt(0) & rows["step"].gt(0)])["family"])
+    others = set(
+        with_family(rows[rows["size"].eq("") & rows["gflops"].gt(0) & rows["step"].gt(0)])["family"]
+    )
     by_size = [{"size": size} for size in sizes] + [{"family": name} for name in sorted(others)]
     return [{"patch": patch} for patch in patches], by_size
 
 
-def draw_rows(
-    rows: Rows, layout: Layout, data: Any, fig: Figure
-) -> tuple[Rows, list[str]]:
+def draw_rows(rows: Rows, layout: Layout, data: Any, fig: Figure) -> tuple[Rows, list[str]]:
     """Draws rows of panels; returns the drawn ones, and why the others cannot be drawn."""
     drawn: list[tuple[Panel, ...]] = []
     reasons: list[str] = []
@@ -118,7 +118,9 @@ def place_panels(rows: Rows, layout: Layout, fig: Figure) -> list[list[Axes]]:
     widest = max(map(len, rows), default=1)
     width = float(mpl.rcParams["figure.figsize"][0]) / em()
     width = min(width, SINGLE) if widest == 1 else width
-    room = (width - LEFT - RIGHT) / (LEAST + GAP) if layout.shared else width / (LEAST + LEFT + RIGHT)
+    room = (
+        (width - LEFT - RIGHT) / (LEAST + GAP) if layout.shared else width / (LEAST + LEFT + RIGHT)
+    )
     most = max(round(room - 0.4), 1)
     lines = [len(row[at : at + most]) for row in rows for at in range(0, len(row), most)]
     fig.set_size_inches(width * em(), layout.height * len(lines) * em())
@@ -129,7 +131,9 @@ def place_panels(rows: Rows, layout: Layout, fig: Figure) -> list[list[Axes]]:
         for i, panel in enumerate(row):
             at = line + i // most, len(lines)
             box = in_em(panel, at, (i % most, columns), width, layout)
-            places.append(fig.add_axes(tuple(box / np.tile([width, layout.height * len(lines)], 2))))
+            places.append(
+                fig.add_axes(tuple(box / np.tile([width, layout.height * len(lines)], 2)))
+            )
         line += -(-len(row) // most)
         found.append(places)
     return found
@@ -173,11 +177,15 @@ def crop(fig: Figure) -> None:
 
 
 def grow(fig: Figure, inches: float) -> None:
-    """Adds so many inches below the panels, which keep their size in inches."""
+    """Adds so many inches below the panels, which keep their size in inches.
+
+    The figure has whole dots then, and panels that stood on whole dots do so still.
+    """
     width, height = fig.get_size_inches()
+    inches = round(inches * dots()) / dots()
     places = [ax.get_position() for ax in fig.axes]
-    fig.set_size_inches(width, height + inches)
+    whole = round((height + inches) * dots()) / dots()
+    fig.set_size_inches(width, whole)
     for ax, place in zip(fig.axes, places, strict=True):
         low, tall = place.y0 * height + inches, place.height * height
-        whole = height + inches
         ax.set_position((place.x0, low / whole, place.width, tall / whole))

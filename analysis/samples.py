@@ -93,11 +93,12 @@ def check_samples(samples: Samples, table: pd.DataFrame) -> Samples:
 
 
 def row_names(samples: Samples, table: pd.DataFrame) -> np.ndarray:
-    """Returns the model of each row, with what tells its runs apart: 'DiT-S/4, lr 0.003, seed 1'."""
+    """Returns each row's model with what tells its runs apart: 'DiT-S/4, lr 0.003, seed 1'."""
     models = pd.Series(samples["model"].astype(str))
     if "run" not in samples:
         return models.to_numpy()
-    runs = apart(table).drop_duplicates("run", keep="last").set_index("run")
+    # A row per run is enough, whatever its metric.
+    runs = apart(table.drop_duplicates("run").assign(metric="fid")).set_index("run")
     runs = runs.loc[samples["run"].astype(str)]
     seeds = runs.groupby("model")["seed"].transform("nunique") > 1
     seed = ", seed " + runs["seed"].map("{:g}".format)

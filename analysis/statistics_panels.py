@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis import fits, style
 from analysis.correlation import correlation
-from analysis.curves import SERIES, compute_axis, draw_curves, log_axis, label_score
+from analysis.curves import SERIES, compute_axis, draw_curves, label_score, log_axis
 from analysis.figures import GFLOPS
 from analysis.grid import final, grid
 from analysis.prediction import leave_one_out, mean_error
@@ -38,7 +38,9 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
     features = listed(table.loc[table["metric"].isin(drawn), "features"])
     through = "" if features in ("inception", "nothing") else f", scores through {features}"
     ax.axvline(0, color=style.SOFT, lw=0.8, zorder=0, label="_zero")
-    ax.set(xlabel=style.literal(f"Pearson correlation with log Gflops{through}"), xlim=(-1.08, 1.08))
+    ax.set(
+        xlabel=style.literal(f"Pearson correlation with log Gflops{through}"), xlim=(-1.08, 1.08)
+    )
     ax.set_yticks(range(len(names)), [METRICS[name] for name in names])
     ax.set_ylim(last + 0.6, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -70,9 +72,7 @@ def draw_correlation(ax: Axes, table: pd.DataFrame, name: str, place: int) -> bo
     return True
 
 
-def predicted(
-    table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid"
-) -> Axes:
+def predicted(table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid") -> Axes:
     """Draws each model's score, and the 95 % interval that the law gives it from all the others.
 
     Raises:
@@ -91,20 +91,27 @@ def predicted(
     log_axis(ax.yaxis, low / 1.15, high * 1.15)
     for inside, colour, text in ((True, HELD, "holds"), (False, MISSED, "misses")):
         part = rows[held == inside]
-        ax.vlines(part["gflops"], part["low"], part["high"], color=colour, alpha=0.35, lw=4,
-                  label=f"interval {text} the score")
+        ax.vlines(
+            part["gflops"],
+            part["low"],
+            part["high"],
+            color=colour,
+            alpha=0.35,
+            lw=4,
+            label=f"interval {text} the score",
+        )
     ax.plot(rows["gflops"], rows["prediction"], "_", color=style.INK, ms=7, label="predicted")
     looks = point_rows(rows.rename(columns={"truth": "value"}), every)
     draw_curves(ax, looks, "gflops", every, linestyle="none")
     ax.set(xlabel=GFLOPS)
     label_score(ax, every)
-    ax.set_title(f"{law}\n{held.sum()} of {len(rows)} held, typical error {mean_error(rows):.0%}", loc="left")
+    ax.set_title(
+        f"{law}\n{held.sum()} of {len(rows)} held, typical error {mean_error(rows):.0%}", loc="left"
+    )
     return ax
 
 
-def residuals(
-    table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid"
-) -> Axes:
+def residuals(table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str = "fid") -> Axes:
     """Draws each model's score by the law's, fitted to all models of its family.
 
     Raises:

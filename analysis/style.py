@@ -113,6 +113,12 @@ def em() -> float:
     return float(mpl.rcParams["font.size"]) / 72
 
 
+def dots() -> float:
+    """Returns the dots per inch of a saved picture; outside of a theme those of the screen."""
+    found = mpl.rcParams["savefig.dpi"]
+    return float(mpl.rcParams["figure.dpi"] if found == "figure" else found)
+
+
 def small() -> float:
     """Returns the points of labels at curves: the size of tick labels."""
     return 0.87 * float(mpl.rcParams["font.size"])

@@ -11,9 +11,9 @@ from matplotlib.ticker import NullLocator
 from analysis import style
 from analysis.curves import (
     draw_curves,
+    label_score,
     log_axis,
     score_axis,
-    label_score,
     value_text,
 )
 from analysis.table import HIGHER_IS_BETTER, TableError, listed
@@ -43,7 +43,9 @@ def sweep(table: pd.DataFrame, ax: Axes, field: str, metric: str = "fid") -> Axe
         TableError: no curve has two values of the field.
     """
     rows = comparable(table, field, metric)
-    named = differing(rows, [name for name in (*RECIPE, *PROTOCOL) if name not in (field, "guidance_channels")])
+    named = differing(
+        rows, [name for name in (*RECIPE, *PROTOCOL) if name not in (field, "guidance_channels")]
+    )
     rows = rows.assign(curve=curve_names(rows, named), complete=True, recipe="")
     looks = dict(zip(rows["curve"].unique(), style.ramp(rows["curve"].nunique()), strict=True))
     place_values(ax, rows, field)
@@ -73,7 +75,9 @@ def comparable(table: pd.DataFrame, field: str, metric: str) -> pd.DataFrame:
     # Without guidance no channel is guided: that score belongs to the scale of every other one.
     guided = rows.loc[rows["guidance"].gt(1), "guidance_channels"].mode()
     if len(guided):
-        rows["guidance_channels"] = rows["guidance_channels"].where(rows["guidance"].gt(1), guided[0])
+        rows["guidance_channels"] = rows["guidance_channels"].where(
+            rows["guidance"].gt(1), guided[0]
+        )
     rows = rows.drop_duplicates([*QUANTITY, "model", "seed", "step", *RECIPE, *PROTOCOL])
     alike = [name for name in (*QUANTITY, "model", "step", *RECIPE, *PROTOCOL) if name != field]
     if field == "sampling_steps":  # a sampler with one number of steps stands beside the others
@@ -81,7 +85,9 @@ def comparable(table: pd.DataFrame, field: str, metric: str) -> pd.DataFrame:
     several = rows.groupby(alike, dropna=False)[field].transform("nunique") > 1
     swept = rows[several]
     if swept.empty:
-        raise TableError(f"one {TITLES[field].lower()} only ({listed(table[field])}): sweep several")
+        raise TableError(
+            f"one {TITLES[field].lower()} only ({listed(table[field])}): sweep several"
+        )
     counts = swept.groupby([*QUANTITY, "step"], dropna=False)[field].agg(["nunique", "size"])
     chosen = counts.sort_values(["nunique", "size"], kind="stable").index[-1]
     for name, value in zip((*QUANTITY, "step"), chosen, strict=True):
@@ -156,6 +162,6 @@ def draw_best(ax: Axes, rows: pd.DataFrame, metric: str) -> None:
     ring: dict[str, Any] = {"mfc": "none", "mec": style.INK, "ms": 9, "ls": "none", "label": "best"}
     for _, curve in rows.groupby("curve"):
         means = curve.groupby("x")["value"].mean()
-        best = means.idxmax() if metric in HIGHER_IS_BETTER else means.idxmin()
+        best = int((means if metric in HIGHER_IS_BETTER else -means).argmax())
         if len(means) > 2:
-            ax.plot([best], [means[best]], "o", zorder=1.5, **ring)
+            ax.plot([means.index[best]], [means.iloc[best]], "o", zorder=1.5, **ring)

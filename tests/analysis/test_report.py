@@ -7,16 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jupytext
-import nbformat
 import pandas as pd
 import pytest
 from helpers import ROOT, environment
 from matplotlib.axes import Axes
-from nbclient import NotebookClient
 from studies import PAPER, digits, save_samples, saved, steps_of
 
-import analysis
 from analysis import drawing, layout, report
 from analysis.captions import left_out
 from analysis.paper_tables import paper_table
@@ -216,22 +212,3 @@ def test_several_studies_side_by_side(tmp_path: Path) -> None:
     assert all(f"{name}: table" in page for name in ("digits", "other", "third"))
     assert len(pd.read_csv(tmp_path / "comparison_digits_other.csv")) == 12
     assert (tmp_path / "comparison_digits_third.csv").exists()
-
-
-def test_notebooks_run_and_define_nothing(tmp_path: Path) -> None:
-    """In one kernel, one after another: a kernel for each would take ten times as long."""
-    paths = sorted((Path(analysis.__file__).parent / "notebooks").glob("*.py"))
-    books = [jupytext.read(path) for path in paths]
-    assert len(paths) == 10
-    assert not any(
-        re.search(r"^\s*(def|class) |lambda", path.read_text(), re.MULTILINE) for path in paths
-    )
-    together = nbformat.v4.new_notebook(cells=[cell for book in books for cell in book.cells])
-    NotebookClient(together, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    images = [
-        out
-        for cell in together.cells
-        for out in cell.get("outputs", [])
-        if "image/png" in out.get("data", {})
-    ]
-    assert len(images) >= 8
