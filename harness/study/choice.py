@@ -38,7 +38,10 @@ def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     """
     if not words:
         return sweep
-    given = {m[1]: m[2].split(",") for word in words if (m := WORD.fullmatch(word))}
+    given: dict[str, list[str]] = {}
+    for word in words:
+        name, _, values = word.partition("=")
+        given.setdefault(name, []).extend(values.split(","))
     kept = [given.pop(key, []) for key in ("models", "runs")]
     axes = parsed(given)
     runs = [again for run in sweep.runs for again in variants(run, axes[Run])]

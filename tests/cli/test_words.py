@@ -182,12 +182,10 @@ def test_a_picture_of_samples_is_a_grid_of_whole_pixels(
         assert picture.size == (8 * 66 + 2, 8 * 66 + 2) and len(picture.getcolors() or ()) > 2
 
 
-@pytest.mark.parametrize("verb", ["plan", "list"])
-def test_a_closed_pipe_is_silent(verb: str, tmp_path: Path) -> None:
-    words = [verb, *(["digits"] if verb == "plan" else []), "--store", str(tmp_path / "none")]
+def test_a_closed_pipe_is_silent(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "harness", *words]
+    command = [sys.executable, "-m", "harness", "plan", "digits", "--store", str(tmp_path)]
     done = subprocess.run(
         command, env=environment(), cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False
     )

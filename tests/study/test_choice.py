@@ -28,6 +28,7 @@ def test_words_give_runs_the_ids_of_a_sweep_written_so() -> None:
         for model in ("mini-DiT-S/8", "mini-DiT-S/4")
         for seed in (0, 1)
     )
+    assert changed("seed=0 lr=3e-3 seed=1") == changed("lr=3e-3 seed=0,1")
     assert changed("lr=1").runs[0].id == tiny_run(lr=1.0).id
 
 
