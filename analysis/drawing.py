@@ -33,7 +33,7 @@ def render_figures(
     figures, files = list[html.Figure](), Files()
     whole = Part("", sources["table"])
     for name in sorted(FIGURES, key=partial(place, story=story(shown))):
-        for tried in ([whole], shown if shown[0].name else []):
+        for tried in [[whole], *([shown] if shown[0].name else [])]:
             refused = list[str]()
             made = [render_figure(name, sources, stamp, part, refused) for part in tried]
             drawn = [each for each in made if each]
