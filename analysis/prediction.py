@@ -181,6 +181,8 @@ def hold_out_of(rows: pd.DataFrame) -> pd.DataFrame:
     if count == len(rows):
         raise TableError(f"a hold-out by range needs 3 models, there are {len(rows)}: train more")
     places = range(count, len(rows))
+    if not places:
+        raise TableError(f"a hold-out needs 3 models, there are {len(rows)}: train and score more")
     return pd.concat([held_out(rows.iloc[:count], rows.iloc[[place]]) for place in places])
 
 

@@ -43,8 +43,16 @@ METRICS = {
     "fid_infinity": "FID∞",
     "precision_fp16": "Precision (fp16)",
     "recall_fp16": "Recall (fp16)",
+    "label_accuracy": "Label accuracy",
 }
-HIGHER_IS_BETTER = {"inception_score", "precision", "recall", "precision_fp16", "recall_fp16"}
+HIGHER_IS_BETTER = {
+    "inception_score",
+    "precision",
+    "recall",
+    "precision_fp16",
+    "recall_fp16",
+    "label_accuracy",
+}
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
 

@@ -1,38 +1,39 @@
 # %% [markdown]
 # # The whole study
-# From one table to what it says. Set `TABLE` to another study's table to read that one instead.
+# From one table to what it says.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
 from analysis import comparison, fits, laws, layout, prediction, sentences, style
 from analysis.correlation import correlation
+from analysis.files import study_table
 from analysis.grid import final
 from analysis.table import load, published
 
-TABLE = Path(analysis.__file__).parents[1] / "results" / "digits.csv"
-paper = published()
-table = load(TABLE) if TABLE.exists() else paper
-table.attrs["problems"]
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
+
+# %%
+path = study_table(STUDY)
+paper, table = published(), load(path)
+print(path, *table.attrs["problems"], sep="\n")
 
 # %% [markdown]
 # ## The models at the last step
 
 # %%
-final(table)
+final(table).round(4)
 
 # %% [markdown]
 # ## Does the score follow compute?
-# Pearson is on log10 Gflops, as the paper's -0.93 is. The interval is BCa over models; `size_low`
-# and `size_high` draw whole sizes, because models of one size are not independent.
+# Pearson is on log10 Gflops, as the paper's -0.93 is. The interval is Fisher's z over models.
 
 # %%
-fig = plt.figure()
-with style.theme():
-    layout.overview(table, paper, fig, ("This study", "Published"))
+with style.theme(WIDTH):
+    layout.overview(table, paper, plt.figure(), ("This study", "Published"))
+    plt.show()
 
 # %%
 correlation(table).round(3)

@@ -6,7 +6,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.base.errors import UserError
 from harness.cli.verb import RESULTS, Verb, add_sweep, cluster_from
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
@@ -49,7 +48,7 @@ COLLECT = Verb(
 
 def report_options(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser, nargs="+")
-    parser.add_argument("--out", type=Path, help="folder (default: results/report/<sweep>)")
+    parser.add_argument("--out", type=Path, help="folder (default: results/report/<study>)")
     table_options(parser)
 
 
@@ -57,10 +56,6 @@ def report(args: argparse.Namespace) -> int:
     from harness.cli.report import report as write
     from harness.cli.report import summary, table
 
-    if len(args.sweep) > 2:
-        raise UserError(
-            f"report takes one sweep or two, not {len(args.sweep)}: name two to compare"
-        )
     path = write(args.sweep, cluster_from(args), args.results, args.out, args.protocol)
     print(*[summary(table(study, args.results), args.protocol) for study in args.sweep], sep="\n\n")
     print(f"\nthe report: {path}")
@@ -69,7 +64,7 @@ def report(args: argparse.Namespace) -> int:
 
 REPORT = Verb(
     "report",
-    "Figures (PDF, PNG, SVG, CSV) and one HTML page; of two sweeps: their comparison.",
+    "Figures (PDF, PNG, SVG, CSV), tables (CSV, LaTeX), one HTML page; of several: side by side.",
     "digits",
     report_options,
     report,

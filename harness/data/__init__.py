@@ -7,6 +7,8 @@ from pathlib import Path
 from harness.base.errors import UserError
 from harness.data.rows import DATASETS, Data, Dataset
 
+EMBEDDED = ("digits", "digits8")
+
 __all__ = ["DATASETS", "Data", "Dataset", "open_dataset"]
 
 
@@ -21,12 +23,12 @@ def open_dataset(name: str, path: Path | None = None) -> Dataset:
         from harness.data.latents import Latents
 
         return Latents(name, path)
-    if name == "digits":
+    if name in EMBEDDED:
         from harness.data.digits import Digits
 
-        return Digits()
+        return Digits(name)
     raise UserError(
-        f"dataset {name!r} has no images to open: of pixels only 'digits' is embedded; train on"
-        f" latents of it (pixels other than its size {DATASETS[name].size}), or open it in"
-        " harness/data/__init__.py"
+        f"dataset {name!r} has no images to open: of pixels only {' and '.join(EMBEDDED)} are"
+        " embedded; train on latents of it (pixels other than its size"
+        f" {DATASETS[name].size}), or open it in harness/data/__init__.py"
     )

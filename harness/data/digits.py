@@ -1,4 +1,4 @@
-"""The embedded dataset: scikit-learn's 1,797 real digits as 16 × 16 single-channel images."""
+"""The embedded dataset: scikit-learn's 1,797 real digits, 8 × 8, or enlarged to 16 × 16."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harness.data.origin import Origin
 from harness.data.rows import DATASETS
 
 
-def load() -> tuple[Tensor, Tensor]:
-    """Loads images [1797, 1, 16, 16] in [-1, 1] and labels [1797].
+def load(name: str = "digits") -> tuple[Tensor, Tensor]:
+    """Loads images [1797, 1, size, size] in [-1, 1] and labels [1797].
 
-    The 8 × 8 originals are enlarged bilinearly.
+    The originals are 8 × 8: "digits8" has them as they are, "digits" enlarged bilinearly.
     """
     with (
         (resources.files("harness.data") / "digits.npz").open("rb") as file,
         np.load(file) as stored,
     ):
         originals, labels = torch.from_numpy(stored["images"]), torch.from_numpy(stored["labels"])
-    side = DATASETS["digits"].size
+    side = DATASETS[name].size
     images = F.interpolate(originals[:, None].float() / 8 - 1, size=(side, side), mode="bilinear")
     return images, labels.long()
 
@@ -31,8 +31,8 @@ def load() -> tuple[Tensor, Tensor]:
 class Digits:
     """All digits, in memory. Nothing in a sample is random: a mirrored 2 is no digit."""
 
-    def __init__(self) -> None:
-        self.images, self.labels = load()
+    def __init__(self, name: str = "digits") -> None:
+        self.images, self.labels = load(name)
         self.origin = Origin(images=len(self.labels), digest="embedded")
 
     def __len__(self) -> int:

@@ -33,6 +33,7 @@ DATASETS = {
     "imagenet256": Data(channels=4, size=32, classes=1000, images=1_281_167, pixels=256),
     "imagenet512": Data(channels=4, size=64, classes=1000, images=1_281_167, pixels=512),
     "digits": Data(channels=1, size=16, classes=10, images=1_797, pixels=16),
+    "digits8": Data(channels=1, size=8, classes=10, images=1_797, pixels=8),
 }
 
 

@@ -47,11 +47,21 @@ MINI_SIZES = (
     ("L", 4, 64, 4),
     ("XL", 5, 80, 5),
 )
+# For the native 8 × 8 digits. A patch of 8 × 8 has 64 numbers, which have to pass through a token
+# of `width`: at 64 the LayerNorms take two of them, and S/8 made noise (docs/digits.md).
+DIGIT_SIZES = (
+    ("S", 1, 80, 5),
+    ("B", 1, 112, 7),
+    ("L", 2, 112, 7),
+    ("XL", 3, 112, 7),
+)
 PATCHES = (8, 4, 2)
+
+FAMILIES = {"DiT": PAPER_SIZES, "mini-DiT": MINI_SIZES, "digit-DiT": DIGIT_SIZES}
 
 MODELS = {
     f"{family}-{row[0]}/{patch}": Model(*row, patch=patch)
-    for family, sizes in (("DiT", PAPER_SIZES), ("mini-DiT", MINI_SIZES))
+    for family, sizes in FAMILIES.items()
     for row in sizes
     for patch in PATCHES
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -54,7 +55,10 @@ class ADMInception(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-
 
 
 class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
-    """Features of 16 × 16 grey digits: 64 wide, 4 × 8 × 8 spatial in NHWC, 10 logits, no bias."""
+    """Features of 16 × 16 grey digits: 64 wide, 4 × 8 × 8 spatial in NHWC, 10 logits, no bias.
+
+    8 × 8 images are enlarged bilinearly, as the originals were for the training of this network.
+    """
 
     def __init__(
         self, name: str, features_list: list[str], weights: Path | None = FROZEN, **_: object
@@ -69,7 +73,10 @@ class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
             self.load_state_dict(load_file(weights))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        early = self.conv2(self.conv1((images.float() - 128) / 128).relu()).relu()
+        pixels = images.float()
+        if pixels.shape[-1] == 8:
+            pixels = F.interpolate(pixels, scale_factor=2, mode="bilinear")
+        early = self.conv2(self.conv1((pixels - 128) / 128).relu()).relu()
         pool = self.pool(self.conv3(early).relu().flatten(1)).relu()
         layers = {
             "pool": pool,

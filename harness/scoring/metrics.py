@@ -145,6 +145,15 @@ def infinity(features: Features, reference: Reference) -> Values:
     return {"fid_infinity": value, "fid_infinity_low": low, "fid_infinity_high": high}
 
 
+def label_accuracy(features: Features) -> float:
+    """Share of images whose largest logit is that of the label they were sampled for.
+
+    Reads features["labels"], [N, 1]: only samples of our own have them.
+    """
+    recognised = features["logits"].argmax(1) == features["labels"][:, 0]
+    return float(recognised.double().mean())
+
+
 # A row gives all the values of one computation; every value has its own name for that row.
 METRICS: dict[str, Callable[[Features, Reference], Values]] = {
     "fid": lambda features, reference: {"fid": fid(features, reference)},
@@ -158,6 +167,7 @@ METRICS: dict[str, Callable[[Features, Reference], Values]] = {
     "fid_infinity": infinity,
     "fid_infinity_low": infinity,
     "fid_infinity_high": infinity,
+    "label_accuracy": lambda features, _: {"label_accuracy": label_accuracy(features)},
 }
 DEFAULT_METRICS = ("fid", "sfid", "inception_score", "precision", "recall")
 

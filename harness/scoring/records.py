@@ -24,6 +24,8 @@ from harness.study.tasks import Evaluate
 
 # Beside digits these would take longer than sampling does, and nobody compares them across papers.
 INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
+# Inception's classes are not in the order of ImageNet's labels.
+DIGITS_ONLY = {"label_accuracy"}
 
 
 def few_images(run: Run, store: Store) -> list[str]:
@@ -35,8 +37,8 @@ def few_images(run: Run, store: Store) -> list[str]:
 
 def metric_names(protocol: Protocol) -> list[str]:
     """The metrics that a record of this protocol holds."""
-    every = protocol.features == "inception"
-    return [name for name in metrics.METRICS if every or name not in INCEPTION_ONLY]
+    foreign = DIGITS_ONLY if protocol.features == "inception" else INCEPTION_ONLY
+    return [name for name in metrics.METRICS if name not in foreign]
 
 
 def write_record(
@@ -54,6 +56,8 @@ def write_record(
         n: torch.cat([load_tensors(shard, prefix=n)[n] for shard in shards])
         for n in features.LAYERS
     }
+    classes, n = DATASETS[run.data].classes, len(gathered["pool"])
+    gathered["labels"] = labels(protocol, classes, 0, n)[:, None]
     extractor, reference = inputs.extractor, inputs.reference
     decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
     record = {
@@ -62,7 +66,7 @@ def write_record(
         "step": task.step,
         "protocol": protocol.id,
         "protocol_fields": protocol.canonical(),
-        "n": len(gathered["pool"]),
+        "n": n,
         "values": metrics.values(gathered, reference, metric_names(protocol)),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": reference.name, "digest": reference.digest, "n": reference.n},

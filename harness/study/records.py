@@ -28,6 +28,7 @@ METRICS = (
     "fid_infinity",
     "fid_infinity_low",
     "fid_infinity_high",
+    "label_accuracy",
 )
 REMEDY = "move it away, and harness run scores it again"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
 import traceback
 from pathlib import Path
@@ -47,6 +48,16 @@ def sweep_path(name: str) -> Path:
     raise UserError(
         f"no sweep {name!r}: {suggestion(name, sweep_names())}, or a path to a .py file"
     )
+
+
+def docstring(words: str) -> str:
+    """The docstring of a sweep's file, which is the study's title and abstract; "" without one.
+
+    Raises:
+        UserError: the file is not there.
+    """
+    path = sweep_path(split_words(words)[0])
+    return ast.get_docstring(ast.parse(path.read_bytes())) or ""
 
 
 def sweep_names() -> list[str]:

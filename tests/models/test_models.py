@@ -235,6 +235,12 @@ def test_the_table_of_models_is_the_papers() -> None:
         ("L", 24, 1024, 16),
         ("XL", 28, 1152, 16),
     }
-    assert {name.split("-", 1)[1] for name in MODELS if name.startswith("mini")} == {
-        f"DiT-{name[4:]}" for name in MODELS if name.startswith("DiT")
-    }
+    for family in ("mini", "digit"):
+        assert {name.split("-", 1)[1] for name in MODELS if name.startswith(family)} == {
+            name for name in MODELS if name.startswith("DiT")
+        }
+
+
+def test_a_token_of_the_digits_study_is_wider_than_its_patch_has_numbers() -> None:
+    for name, row in MODELS.items():
+        assert row.width > row.patch**2 or not name.startswith("digit"), name

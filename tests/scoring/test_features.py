@@ -15,7 +15,8 @@ from torch import Tensor
 
 from harness.base.files import sha256
 from harness.data import digits
-from harness.scoring import features
+from harness.models.autoencoder import to_uint8
+from harness.scoring import features, metrics, reference
 from harness.scoring.features import EXTRACTORS, FROZEN, LAYERS, Extractor
 from harness.scoring.make_digits import DIGITS, train
 
@@ -134,6 +135,14 @@ def test_frozen_digits_extractor_is_the_one_of_the_table(numbers: Tensor) -> Non
     assert [found[layer].shape[1] for layer in LAYERS] == [64, 256, 10]
     right = found["logits"].argmax(1) == digits.load()[1]
     assert right.double().mean() > 0.995
+
+
+def test_digits_of_8_pixels_have_the_features_of_their_enlargement(numbers: Tensor) -> None:
+    digits_cnn = features.load("digits-cnn-1")
+    small = features.extract(to_uint8(digits.load("digits8")[0]).split(500), digits_cnn)
+    large = features.extract(numbers.split(500), digits_cnn)
+    assert metrics.fid(small, reference.from_features("digits", "", large)) < 0.01
+    assert torch.equal(small["logits"].argmax(1), large["logits"].argmax(1))
 
 
 def test_digits_extractor_is_registered_with_torch_fidelity(numbers: Tensor) -> None:

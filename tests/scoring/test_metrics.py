@@ -39,7 +39,7 @@ def reference_of(x: Tensor) -> Reference:
 
 
 def features_of(x: Tensor) -> Features:
-    return {"pool": x, "spatial": x, "logits": x}
+    return {"pool": x, "spatial": x, "logits": x, "labels": x.argmax(1)[:, None]}
 
 
 def theirs(one: tuple[Array, Array], two: tuple[Array, Array]) -> float:
@@ -271,6 +271,12 @@ def test_every_metric_of_a_set_and_itself() -> None:
         isinstance(value, float) for value in got.values()
     )
     assert got["precision"] == got["recall"] == 1
+
+
+def test_label_accuracy_is_the_share_of_largest_logits_at_the_label() -> None:
+    logits = torch.eye(4)
+    found = {"logits": logits, "labels": torch.tensor([[0], [1], [2], [0]])}
+    assert metrics.label_accuracy(found) == 0.75
 
 
 def test_names_of_one_computation_share_it() -> None:

@@ -24,6 +24,7 @@ from harness.study.compute import network
 from harness.study.plan import untouched
 from harness.study.speed import Speed
 
+DATA = {"": "imagenet256", "mini-": "digits", "digit-": "digits8"}  # of each family
 PAPER = [f"DiT-{size}/{patch}" for size in SIZES for patch in PATCHES]
 # paper.md: the released models' own counts, fixed positions included
 PARAMETERS = dict(
@@ -149,14 +150,17 @@ def test_xl_2_at_512_pixels_has_the_published_gflops() -> None:
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize(
-    "model", [*(name for name in MODELS if name.startswith("mini")), "DiT-S/8", "DiT-S/4"]
+    "model",
+    [
+        *(name for name in MODELS if name.startswith("mini")),
+        "digit-DiT-S/8",
+        "digit-DiT-XL/2",
+        "DiT-S/8",
+        "DiT-S/4",
+    ],
 )
 def test_the_closed_form_is_fvcores_count(model: str, conditioning: str) -> None:
-    run = Run(
-        model=model,
-        conditioning=conditioning,
-        data="digits" if model.startswith("mini") else "imagenet256",
-    )
+    run = Run(model=model, conditioning=conditioning, data=DATA[model.partition("DiT")[0]])
     assert (
         compute.gflops(run)
         == pytest.approx(fvcore(run), rel=1e-9)
