@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -221,6 +222,15 @@ def step_axis(ax: Axes, steps: pd.Series, texts: Sequence[str] = ()) -> None:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel("Training steps")
+
+
+def set_title(ax: Axes, text: str) -> None:
+    """Writes a title, with more lines where it is longer than the panel is wide."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    width = int(ax.get_position().width * fig.get_figwidth() / style.em() / 0.7)
+    lines = [fill(line, max(width, 12)) for line in text.split("\n")]
+    ax.set_title(style.literal("\n".join(lines)), loc="left")
 
 
 def name_share(ax: Axes, texts: Sequence[str]) -> float:

@@ -24,6 +24,7 @@ from analysis.curves import (
     panel_title,
     score_axis,
     select,
+    set_title,
     step_axis,
     until_last_step,
 )
@@ -162,7 +163,7 @@ def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
         for _, part in models[models["complete"]].groupby(["study", "family"], sort=False)
         if part["gflops"].nunique() > 2 and rows["recipe"].eq("").all()
     ]
-    ax.set_title(style.literal("\n".join(findings)), loc="left")
+    set_title(ax, "\n".join(findings))
     draw_curves(ax, rows, "gflops", every, linestyle="none")
     return ax
 

@@ -47,7 +47,7 @@ def panels_by_metric() -> Rows:
     text = "Below, the further metrics over training compute and over the model's Gflops."
     return tuple(
         tuple(
-            Panel(further, text, {"panel": panel, "metric": metric}, top=3.5)
+            Panel(further, text, {"panel": panel, "metric": metric}, top=4.6)
             for panel in (figure_09, figure_08)
         )
         for metric in PAIRS

@@ -95,7 +95,7 @@ def patch_entries(lines: list[Line2D], table: pd.DataFrame) -> list[Line2D]:
     column, marker = style.markers(table)
     dashed = style.others(table["patch"], style.DASHES, style.OTHER_DASHES)
     drawn = {line.get_marker() for line in lines}
-    joined = any(len(line.get_xdata()) > 2 and line.get_linestyle() != "None" for line in lines)
+    joined = any(np.size(line.get_xdata()) > 2 and line.get_linestyle() != "None" for line in lines)
     found = []
     for value in sorted(set(table[column].dropna()), key=str, reverse=True):
         look: dict[str, Any] = {"color": style.INK, "lw": 1.2}
