@@ -75,7 +75,8 @@ def render_figure(
         return None
     fig, lacking, files, phone = made
     reasons += [f"{html.titled(name)}: {reason}." for reason in lacking]
-    caption = f"{part.name.capitalize()}. {fig.get_label()}" if part.name else fig.get_label()
+    label = str(fig.get_label())
+    caption = f"{part.name.capitalize()}. {label}" if part.name else label
     wide, svg = fig.get_figwidth() > 8, files[f"{file}.svg"].decode()
     return html.Figure(file, svg, caption, wide, [*files], phone), files
 

@@ -169,9 +169,9 @@ def statistics_sections(numbers: pd.DataFrame) -> list[html.Section]:
     """Returns the statistics of each part as a table for each kind of them."""
     return [
         html.Section(
-            f"Statistics, {part}" if part else "Statistics",
+            f"Statistics, {part!s}" if part else "Statistics",
             tables=[
-                html.Table(columns_for_print(rows), f"{section}.", files=[STATISTICS])
+                html.Table(columns_for_print(rows), f"{section!s}.", files=[STATISTICS])
                 for section, rows in found.groupby("section", sort=False)
             ],
         )

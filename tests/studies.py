@@ -21,7 +21,7 @@ GRID = grid(PAPER).query("last")[[*TEXT_COLUMNS, *NUMBER_COLUMNS]]
 WIDTHS = {"S": (32, 2), "B": (48, 3), "L": (64, 4), "XL": (96, 5)}
 STEPS = (200, 400, 600)
 LOGGED = ("patch", "seed", "batch_size", "gflops")
-SHARED = {
+SHARED: dict[str, Any] = {
     "study": "digits",
     "source": "measured",
     "conditioning": "adaLN-Zero",
@@ -147,6 +147,7 @@ def save_samples(path: Path, **arrays: Any) -> Path:
     """Writes samples of the measured study's models at its last step."""
     models = np.array(digits()["model"].unique(), dtype=str)
     images = np.random.default_rng(0).integers(0, 255, (len(models), 4, 16, 16, 1), np.uint8)
-    given = {"images": images, "model": models, "labels": np.arange(4), "step": STEPS[-1]}
+    labels = np.arange(4)
+    given: dict[str, Any] = {"images": images, "model": models, "labels": labels, "step": STEPS[-1]}
     np.savez(path, **given | arrays)
     return path

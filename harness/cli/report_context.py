@@ -15,7 +15,7 @@ from harness.study.cluster import Cluster
 from harness.study.plan import Cell, survey
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task
+from harness.study.tasks import Evaluate, Task, Train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,8 @@ def is_lacking(task: Task, lacking: set[Score], sweep: Sweep) -> bool:
     """Whether a task of the store leads to a score that the table lacks, or to mere weights."""
     if isinstance(task, Evaluate):
         return (task.run.id, task.step, task.protocol.id) in lacking
-    return not sweep.protocols or any(step in task.steps for _, step, _ in lacking)
+    steps = task.steps if isinstance(task, Train) else ()
+    return not sweep.protocols or any(step in steps for _, step, _ in lacking)
 
 
 def status_line(rows: Sequence[Row]) -> str:
