@@ -24,10 +24,8 @@ from matplotlib.ticker import (
 from analysis import style
 from analysis.grid import axis_label
 from analysis.labels import label
-from analysis.table import RUN, TableError
+from analysis.table import RECIPE, RUN, TableError
 
-# What makes two runs of one model two recipes; of one recipe only the seed differs.
-RECIPE = ("conditioning", "batch_size", "lr")
 SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
 NAMED = {"batch_size": "batch", "sampling_steps": "steps", "guidance": "cfg"}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.table import RUN, TableError, listed, metric_name, with_family
+from analysis.table import RECIPE, RUN, TableError, listed, metric_name, with_family
 
 # A grid holds one value of each per model; of several, the one that scored every model is taken.
-SETTLED = ["data", "conditioning", "batch_size", "lr", "protocol"]
+SETTLED = ["data", *RECIPE, "protocol"]
 # Rows that differ in one of these are different quantities: they never share an axis.
 SCORED = "features n reference sampler sampling_steps guidance decoder weights labels".split()
 ONE_AXIS = ["metric", "data", "protocol", *SCORED]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.table import RUN, TableError, metric_name
+from analysis.table import RECIPE, RUN, TableError, metric_name
 
 HEADINGS = {
     "model": "Model",
@@ -18,6 +18,7 @@ HEADINGS = {
     "batch_size": "Batch size",
     "lr": "Learning rate",
     "conditioning": "Block",
+    "others": "Recipe",
     "guidance": "Guidance",
     "sampler": "Sampler",
     "sampling_steps": "Sampling steps",
@@ -33,7 +34,7 @@ HEADINGS = {
 }
 COUNTS = ("depth", "width", "heads")
 # Rows that differ in one of these are never averaged: the field becomes a column.
-RECIPE = ("data", "step", "batch_size", "lr", "conditioning")
+APART = ("data", "step", *RECIPE)
 SCORING = (
     *("guidance", "sampler", "sampling_steps", "decoder", "weights", "labels", "n", "reference"),
     "protocol",
@@ -134,7 +135,7 @@ def columns_of(name: str, rows: pd.DataFrame) -> list[str]:
     alike = alike_in_all(name, rows)
     shown = [field for field in layout.columns if field not in alike and not is_empty(rows[field])]
     across = [layout.across, *(["features"] if layout.across == "metric" else [])]
-    for field in (*RECIPE, *SCORING):
+    for field in (*APART, *SCORING):
         if field not in shown and differs_within(rows, [*shown, *across], field):
             shown.append(field)
     return [*shown, *across]

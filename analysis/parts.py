@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.grid import grid
-from analysis.table import TableError
+from analysis.table import RECIPE, TableError
 
-RECIPE = ("data", "conditioning", "batch_size", "lr")
 MOST = 4  # parts that are drawn one by one: more are a page nobody reads
-UNITS = {"conditioning": "", "batch_size": "batch", "data": "", "protocol": "", "sampler": ""}
+UNITS = {
+    "conditioning": "",
+    "others": "",
+    "batch_size": "batch",
+    "data": "",
+    "protocol": "",
+    "sampler": "",
+}
 UNITS |= {"decoder": "", "sampling_steps": "sampling steps"}
 
 
@@ -39,7 +45,7 @@ def parts(table: pd.DataFrame, metric: str = "fid") -> list[Part]:
     scores = table[table["metric"].eq(metric)]
     if scores.empty or fits_one_axis(table, metric):
         return [Part("", table)]
-    for fields in (RECIPE, (*RECIPE, "protocol")):
+    for fields in (("data", *RECIPE), ("data", *RECIPE, "protocol")):
         found = split(table, varying(scores, fields), metric)
         if found and all(fits_one_axis(part.table, metric) for part in found):
             return found

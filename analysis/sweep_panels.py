@@ -16,7 +16,7 @@ from analysis.curves import (
     score_axis,
     value_text,
 )
-from analysis.table import HIGHER_IS_BETTER, TableError, listed
+from analysis.table import HIGHER_IS_BETTER, RECIPE, TableError, listed
 
 TITLES = {
     "guidance": "Guidance scale",
@@ -28,7 +28,6 @@ TITLES = {
 }
 # Scores under different ones of these are different quantities, whatever the sweep.
 QUANTITY = ["study", "data", "features", "n", "reference"]
-RECIPE = ["conditioning", "batch_size", "lr"]
 PROTOCOL = ["sampler", "sampling_steps", "guidance", "guidance_channels", "decoder", "weights"]
 # The axis of these is logarithmic.
 RATIOS = ("sampling_steps", "lr", "batch_size")

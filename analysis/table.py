@@ -25,8 +25,14 @@ OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family",), ("tokens",)
 LOG_TEXT_COLUMNS = "study run model size conditioning".split()
 LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
 
+# Fields of a run that a table has only where they vary in its sweep: their text is `others`.
+OTHER_TEXT = ("objective", "precision")
+OTHER_NUMBERS = ("weight_decay", "ema_decay", "label_dropout")
+
+# What makes two runs of one model two recipes; of one recipe only the seed differs.
+RECIPE = ("conditioning", "batch_size", "lr", "others")
 # Published numbers have no run id, so the fields that make a run stand in for it.
-RUN = ["study", "source", "run", "model", "conditioning", "data", "seed", "batch_size", "lr"]
+RUN = ["study", "source", "run", "model", "data", "seed", *RECIPE]
 KEY = [*RUN, "step", "protocol", "metric"]
 SCALE = ["patch", "params", "gflops", "batch_size", "step"]
 MOST_STEPS = 10**15
@@ -70,14 +76,14 @@ def load(path: str | Path) -> pd.DataFrame:
     Raises:
         TableError: the file is missing, is no results CSV, lacks columns, or is of a newer schema.
     """
-    dtype = dict.fromkeys([*TEXT_COLUMNS, *OPTIONAL_TEXT], "str")
-    table = read_columns(
-        Path(path), TEXT_COLUMNS, NUMBER_COLUMNS, (OPTIONAL_TEXT, OPTIONAL_NUMBERS), dtype=dtype
-    )
-    text = [name for name in (*TEXT_COLUMNS, *OPTIONAL_TEXT) if name in table]
-    numbers = [name for name in (*NUMBER_COLUMNS, *OPTIONAL_NUMBERS) if name in table]
+    optional = ((*OPTIONAL_TEXT, *OTHER_TEXT), (*OPTIONAL_NUMBERS, *OTHER_NUMBERS))
+    dtype = dict.fromkeys([*TEXT_COLUMNS, *optional[0]], "str")
+    table = read_columns(Path(path), TEXT_COLUMNS, NUMBER_COLUMNS, optional, dtype=dtype)
+    text = [name for name in (*TEXT_COLUMNS, *optional[0]) if name in table]
+    numbers = [name for name in (*NUMBER_COLUMNS, *optional[1]) if name in table]
     table[text] = table[text].fillna("")
     table[numbers] = table[numbers].astype(float)
+    table["others"] = others_of(table)
     if len(table) and (table["schema"] > SCHEMA).all():
         raise TableError(
             f"{path}: schema {table['schema'].max():g} is newer than {SCHEMA}, the newest known:"
@@ -88,6 +94,17 @@ def load(path: str | Path) -> pd.DataFrame:
         problems = [f"{path} has no rows: nothing was scored yet, run the sweep and collect again"]
     table.attrs["problems"] = problems
     return table
+
+
+def others_of(table: pd.DataFrame) -> pd.Series:
+    """States the fields of a run beyond the usual columns: 'ema_decay 0.99, objective flow'."""
+    parts = pd.Series("", table.index)
+    for name in (*OTHER_NUMBERS, *OTHER_TEXT):
+        if name in table:
+            texts = [f"{x:g}" if isinstance(x, float) else x for x in table[name]]
+            given = [f", {name} {text}" if text not in ("", "nan") else "" for text in texts]
+            parts += given
+    return parts.str.removeprefix(", ")
 
 
 def published() -> pd.DataFrame:
@@ -218,7 +235,7 @@ def scores_named(rows: pd.DataFrame, most: int = 3) -> str:
 
 
 def with_family(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table with its columns family and tokens, derived where they are not given.
+    """Returns the table with its columns family, tokens and others, where they are not given.
 
     A family is the model's name without size, patch and what follows: DiT-XL/2 is a DiT, ADM-G an
     ADM, U-ViT-L/2-deep a U-ViT.
@@ -228,6 +245,7 @@ def with_family(table: pd.DataFrame) -> pd.DataFrame:
     """
     given = table["family"] if "family" in table else pd.Series("", table.index)
     named = table["model"].str.replace(MEMBER, "", regex=True)
+    table = table if "others" in table else table.assign(others="")
     of_patch = (32 / table["patch"]) ** 2
     tokens = table["tokens"].fillna(of_patch) if "tokens" in table else of_patch
     return table.assign(family=given.where(given.ne(""), named), tokens=tokens)
@@ -235,7 +253,8 @@ def with_family(table: pd.DataFrame) -> pd.DataFrame:
 
 def digest(table: pd.DataFrame) -> str:
     """Returns eight hex digits that change when any value of the table does."""
-    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()[:8]
+    given = table.drop(columns="others", errors="ignore")  # it follows from other columns
+    return hashlib.sha256(given.to_csv(index=False).encode()).hexdigest()[:8]
 
 
 def metric_name(metric: str, features: str) -> str:

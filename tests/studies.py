@@ -17,7 +17,8 @@ from analysis.grid import grid
 from analysis.table import LOG_TEXT_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, published
 
 PAPER = published()
-GRID = grid(PAPER).query("last")[[*TEXT_COLUMNS, *NUMBER_COLUMNS]]
+COLUMNS = [*TEXT_COLUMNS, "others", *NUMBER_COLUMNS]
+GRID = grid(PAPER).query("last")[COLUMNS]
 WIDTHS = {"S": (32, 2), "B": (48, 3), "L": (64, 4), "XL": (96, 5)}
 STEPS = (200, 400, 600)
 LOGGED = ("patch", "seed", "batch_size", "gflops")
@@ -25,6 +26,7 @@ SHARED: dict[str, Any] = {
     "study": "digits",
     "source": "measured",
     "conditioning": "adaLN-Zero",
+    "others": "",
     "data": "digits",
     "batch_size": 64,
     "lr": 0.003,
@@ -55,7 +57,7 @@ def digits(
             score = 6 * run["gflops"] ** -exponent * (step / 600) ** -0.6 * noise
             at = {**run, "step": step, "images": 64 * step}
             rows += [{**at, "metric": name, "value": x} for name, x in metrics(score).items()]
-    return pd.DataFrame(rows).assign(**SHARED).reindex(columns=[*TEXT_COLUMNS, *NUMBER_COLUMNS])
+    return pd.DataFrame(rows).assign(**SHARED).reindex(columns=COLUMNS)
 
 
 def runs(seeds: tuple[int, ...]) -> Iterator[dict[str, Any]]:

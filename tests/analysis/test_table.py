@@ -306,3 +306,19 @@ def test_an_axis_of_an_unnamed_extractor_says_so() -> None:
 def test_the_analysis_imports_no_harness() -> None:
     for path in (ROOT / "analysis").rglob("*.py"):
         assert not re.search(r"^\s*(from|import) harness", path.read_text(), re.MULTILINE), path
+
+
+def test_runs_that_differ_in_a_field_beyond_the_usual_columns_are_never_averaged(
+    tmp_path: Path,
+) -> None:
+    """A table has such a field only where its sweep varies it."""
+    table = digits().drop(columns="others")
+    both = pd.concat([table.assign(objective=""), table.assign(objective="flow")])
+    path = saved(both.assign(ema_decay=0.99), tmp_path)
+    found = load(path)
+    assert set(found["others"]) == {"ema_decay 0.99", "ema_decay 0.99, objective flow"}
+    assert len(found) == 2 * len(table), "no row is a repetition"
+    with pytest.raises(TableError, match="others"):
+        final(found)
+    assert any(line.startswith("others (") for line in mixing(found))
+    assert set(load(saved(table, tmp_path))["others"]) == {""}
