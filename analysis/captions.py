@@ -1,11 +1,79 @@
-"""What a page states about the table it was made from."""
+"""What captions and a page state about the table: score, step, seeds, what is not shown."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from analysis import grid as grids
+from analysis.correlation import correlation, correlation_text
+from analysis.curves import apart
 from analysis.grid import axis_label, grid
 from analysis.table import TableError, digest, listed
+
+# Figures of one score on one axis, and what a model must have to be in them.
+NEEDS = {
+    "figure_02": [],
+    "figure_06": [],
+    "figure_08": [],
+    "figure_09": ["batch_size"],
+    "figure_12": [],
+    "figure_prediction": [],
+    "figure_residuals": [],
+}
+# Models that are named one by one; more are counted.
+FEW = 3
+
+
+def caption(name: str, text: str, table: pd.DataFrame) -> str:
+    """Returns a figure's caption: its panels, what they show, statistics, what is not shown."""
+    if name not in NEEDS:
+        return text
+    rows = apart(table)
+    found = [text, situation(rows), seeds_text(rows), not_shown(rows, NEEDS[name])]
+    if name == "figure_08":
+        found.insert(2, correlations(table))
+    return " ".join(filter(None, found))
+
+
+def seeds_text(table: pd.DataFrame) -> str:
+    """States what the bars and bands are; empty with one seed of each model."""
+    try:
+        counts = grid(table).groupby(["model", "step"])["seed"].nunique()
+    except TableError:
+        return ""
+    least, most = counts.min(), counts.max()
+    seeds = f"{least}" if least == most else f"{least} to {most}"
+    return f"Means, and lowest to highest, of {seeds} seeds." if most > 1 else ""
+
+
+def not_shown(table: pd.DataFrame, needs: list[str]) -> str:
+    """Counts the scores that are on no axis of the figure, by reason; empty where all are."""
+    rows = grids.left_out(table, needs=needs)
+    # A model behind the last step is drawn in grey.
+    rows = rows[~rows["reason"].str.startswith("no score at step")]
+    parts = [
+        f"{part['scores'].sum()} of {models_text(part['model'])} ({reason})"
+        for reason, part in rows.groupby("reason", sort=False)
+    ]
+    return f"Scores not shown: {'; '.join(parts)}." if parts else ""
+
+
+def models_text(models: pd.Series) -> str:
+    count = models.nunique()
+    return listed(models) if count <= FEW else f"{count} models"
+
+
+def correlations(table: pd.DataFrame) -> str:
+    try:
+        rows = correlation(table, statistics=["pearson", "spearman"])
+    except TableError:  # reported with the statistics
+        return ""
+    parts = rows.groupby(["study", "family"], sort=False)
+    several = parts.ngroups > 1
+    texts = [
+        (f"{family}: " if several else "") + correlation_text(part) for (_, family), part in parts
+    ]
+    return f"{'; '.join(texts)}."
 
 
 def situation(table: pd.DataFrame) -> str:

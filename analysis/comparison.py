@@ -6,131 +6,174 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from analysis.correlation import correlation
+from analysis.correlation import correlation, difference
 from analysis.grid import final, grid
-from analysis.table import TableError, listed, published
+from analysis.noise import UNKNOWN, Noise, noise
+from analysis.table import TableError, listed
 
 # Values are comparable between studies with these alike; otherwise ranks and correlations are.
-COMPARABLE = ["features", "n", "data"]
-CELL = ["size", "patch"]
-
-
-def seed_spread(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
-) -> pd.DataFrame:
-    """Returns seeds, mean and relative standard deviation per model and step with several seeds.
-
-    Raises:
-        TableError: no such score, or rows that cannot share an axis.
-    """
-    rows = grid(table, metric, protocol)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rows = rows.assign(log=np.log(rows["value"]))
-    spread = rows.groupby(["study", "model", "step"], as_index=False, sort=False).agg(
-        seeds=("log", "size"), mean=("value", "mean"), relative_sd=("log", "std")
-    )
-    return spread[spread["seeds"] > 1]
-
-
-def noise(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
-) -> tuple[float, str]:
-    """Returns the relative standard deviation of one run's score, and what it was measured on.
-
-    NaN without seeds; FID through Inception then has the public reruns of the paper's models.
-
-    Raises:
-        TableError: no such score, or rows that cannot share an axis.
-    """
-    spread = seed_spread(table, metric, protocol)
-    if len(spread):
-        pooled = np.average(spread["relative_sd"] ** 2, weights=spread["seeds"] - 1)
-        origin = f"{spread['seeds'].sum()} runs of {len(spread)} models over seeds"
-        return float(np.sqrt(pooled)), origin
-    if metric == "fid" and set(table["features"]) & {"inception"}:
-        reruns = rerun_differences()
-        # Each is a difference of two runs, so it has twice the variance of one.
-        deviation = float(np.sqrt((reruns**2).mean() / 2))
-        return deviation, f"{len(reruns)} public reruns of the paper's models"
-    return float("nan"), "no seeds, so the noise is not known: train one model with three"
-
-
-def rerun_differences() -> pd.Series:
-    """Returns log(rerun / paper) of every public rerun of a model of the paper's grid."""
-    table = published()
-    reruns = table[table["protocol"] == "rerun"]
-    paper = final(table).set_index("model")["value"]
-    return (reruns["value"] / reruns["model"].map(paper)).apply(np.log)
+COMPARABLE = (
+    "features n data reference sampler sampling_steps guidance guidance_channels decoder weights"
+    " labels step batch_size"
+).split()
+# A reference is named with the digest of its file where that was known.
+DIGEST = r"-[0-9a-f]{8}$"
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
-    """Returns both scores and ranks by size and patch; ratio, noise band and verdict if comparable.
+    """Returns both scores and ranks by cell; ratio, noise band, p and verdict if comparable.
+
+    A cell is a size and patch, of each family where a study has several; a model without both is
+    met by its name. Low and high bound the ratio that noise alone explains, cell by cell at 95 %;
+    p is adjusted for the number of cells (Holm), and the verdict is its.
 
     Raises:
-        TableError: no size and patch in both, or rows that cannot share an axis.
+        TableError: no cell in both, or rows that cannot share an axis.
     """
-    both = final(a, metric).merge(final(b, metric), on=CELL, suffixes=("_a", "_b"))
+    first, second = with_cells(final(a, metric), final(b, metric))
+    both = first.merge(second, on="cell", suffixes=("_a", "_b"))
     if both.empty:
         raise TableError(
-            f"no size and patch in both studies ({listed(a['size'])} and {listed(b['size'])})"
+            "no size and patch, or model, of one family in both studies"
+            f" ({listed(first['cell'])} and {listed(second['cell'])})"
         )
-    rows = both[[*CELL, "model_a", "value_a", "model_b", "value_b"]].assign(
+    shared = {"size_a": "size", "patch_a": "patch"}
+    columns = ["size", "patch", "model_a", "value_a", "model_b", "value_b"]
+    rows = both.rename(columns=shared)[columns].assign(
         rank_a=both["value_a"].rank(), rank_b=both["value_b"].rank()
     )
     if differences(a, b, metric):
         return rows
-    deviations = np.array([noise(table, metric)[0] for table in (a, b)])
-    variances = deviations**2 / both[["seeds_a", "seeds_b"]].to_numpy()
-    return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.sqrt(variances.sum(1))))
+    noises, seeds = (noise(a, metric), noise(b, metric)), both[["seeds_a", "seeds_b"]].to_numpy()
+    errors = [error_of(noises, patch, n) for patch, n in zip(rows["patch"], seeds, strict=True)]
+    return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.array(errors)))
 
 
-def verdicts(ratio: pd.Series, deviation: np.ndarray) -> dict[str, Any]:
-    """Returns ratio, the 95 % band that noise alone explains, and whether the ratio is within."""
-    band = 1.96 * deviation
-    within = np.where(np.abs(np.log(ratio)) <= band, "within noise", "differs")
-    verdict = np.where(np.isnan(band), "noise not known", within)
-    return {"ratio": ratio, "low": np.exp(-band), "high": np.exp(band), "verdict": verdict}
+def with_cells(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the rows with the column cell, unique in each of them."""
+    several = a["family"].nunique() > 1 or b["family"].nunique() > 1
+    found = []
+    for rows in (a, b):
+        sized = rows["size"].ne("") & rows["patch"].notna()
+        cell = (rows["size"] + "/" + rows["patch"].map("{:g}".format)).where(sized, rows["model"])
+        cell = rows["family"] + " " + cell if several else cell
+        if cell.duplicated().any():
+            raise TableError(
+                f"several models are one cell ({listed(cell[cell.duplicated()])}): give each a"
+                " family of its own"
+            )
+        found.append(rows.assign(cell=cell))
+    return found[0], found[1]
+
+
+def error_of(noises: tuple[Noise, Noise], patch: float, seeds: np.ndarray) -> tuple[float, float]:
+    """Returns the standard error of a difference of logs and its degrees of freedom (Welch).
+
+    Two studies whose noise is the same reruns share their degrees of freedom.
+    """
+    (first, df), (second, other_df) = (known.at(patch) for known in noises)
+    parts = np.array([first, second]) ** 2 / seeds
+    error = float(np.sqrt(parts.sum()))
+    if noises[0].origin == noises[1].origin or not error > 0:
+        return error, min(df, other_df)
+    return error, float(parts.sum() ** 2 / (parts**2 / [df, other_df]).sum())
+
+
+def verdicts(ratio: pd.Series, errors: np.ndarray) -> dict[str, Any]:
+    """Returns ratio, the 95 % band that noise alone explains, p by Holm, and the verdict."""
+    error, df = errors.T
+    band = stats.t.ppf(0.975, df) * error
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = holm(2 * stats.t.sf(np.abs(np.log(ratio)) / error, df))
+    verdict = np.where(p < 0.05, "differs", "within noise")
+    verdict = np.where(np.isnan(band), "noise not known", verdict)
+    return {"ratio": ratio, "low": np.exp(-band), "high": np.exp(band), "p": p, "verdict": verdict}
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Adjusts p values for their number (Holm, Scandinavian Journal of Statistics 6, 1979)."""
+    order = np.argsort(p)
+    factors = np.arange(len(p), 0, -1)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+    return adjusted
 
 
 def differences(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
     """Lists why the two studies' scores are not the same quantity; empty if they are.
 
+    What one of them does not give does not count as a difference: `unstated` lists it.
+
     Raises:
         TableError: no such score, or rows that cannot share an axis.
     """
-    first, second = (grid(table, metric).iloc[0] for table in (a, b))
-    both = pd.DataFrame([first, second])
+    first, second = conditions(a, metric), conditions(b, metric)
     return [
-        f"{field} ({listed(both[field])})" for field in COMPARABLE if first[field] != second[field]
+        f"{field} ({', '.join([*first[field], *second[field]])})"
+        for field in COMPARABLE
+        if first[field] and second[field] and first[field] != second[field]
     ]
+
+
+def unstated(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
+    """Lists the fields of COMPARABLE that only one of the studies gives."""
+    first, second = conditions(a, metric), conditions(b, metric)
+    return [field for field in COMPARABLE if bool(first[field]) != bool(second[field])]
+
+
+def conditions(table: pd.DataFrame, metric: str) -> dict[str, list[str]]:
+    """Returns the values of each field of COMPARABLE at the last step; none where not given."""
+    rows = grid(table, metric)
+    rows = rows[rows["last"]]
+    guided = rows["guidance"].gt(1)
+    rows = rows.assign(
+        guidance_channels=rows["guidance_channels"].where(guided),
+        reference=rows["reference"].str.replace(DIGEST, "", regex=True),
+    )
+    kept = {
+        field: rows.loc[rows[field].notna() & rows[field].ne(""), field] for field in COMPARABLE
+    }
+    return {
+        field: sorted(listed(pd.Series([value])) for value in values.unique())
+        for field, values in kept.items()
+    }
 
 
 def comparison_sentences(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> list[str]:
     """States how the two studies compare: ranks, correlations, verdicts, noise.
 
     Raises:
-        TableError: no size and patch in both, or rows that cannot share an axis.
+        TableError: no cell in both, or rows that cannot share an axis.
     """
     rows, reasons = compare(a, b, metric), differences(a, b, metric)
-    ranks = rows["value_a"].corr(rows["value_b"], method="spearman")
-    sentences = [
-        f"{len(rows)} models are in both, by size and patch; Spearman of their scores is"
-        f" {ranks:.2f}."
-    ]
+    sentences = [f"{len(rows)} models are in both, by size and patch{rank_text(rows)}."]
     if len(rows) > 2:
-        sentences.append(correlations_sentence(a, b, metric))
+        sentences += correlations_sentences(a, b, metric)
     if reasons:
         differ = " and ".join(reasons)
         return [
             *sentences,
             f"The values themselves are not comparable: the studies differ in {differ}.",
         ]
+    absent = unstated(a, b, metric)
+    only = (
+        [f"Given by one of them only, and taken as equal: {', '.join(absent)}."] if absent else []
+    )
     noises = [
-        f"Noise of {listed(table['study'])}: {noise_text(*noise(table, metric))}."
+        f"Noise of {listed(table['study'])}: {noise_text(noise(table, metric))}."
         for table in (a, b)
     ]
-    return [*sentences, verdicts_sentence(rows), *noises]
+    return [*sentences, *only, verdicts_sentence(rows), *dict.fromkeys(noises)]
+
+
+def rank_text(rows: pd.DataFrame) -> str:
+    """States the rank correlation of the scores; of two models it is always ±1."""
+    if len(rows) < 3:
+        return ""
+    ranks = rows["value_a"].corr(rows["value_b"], method="spearman")
+    return f"; Spearman of their scores is {ranks:.2f}"
 
 
 def verdicts_sentence(rows: pd.DataFrame) -> str:
@@ -138,18 +181,44 @@ def verdicts_sentence(rows: pd.DataFrame) -> str:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in counted)
     outside = rows.loc[rows["verdict"] == "differs", "model_a"]
     named = f" ({listed(outside)})" if len(outside) else ""
-    return f"Of the values: {counts}{named}; chance alone makes 1 in 20 differ."
+    return (
+        f"Of the values: {counts}{named}; adjusted for {len(rows)} cells, equal studies have any"
+        " that differs in 1 of 20."
+    )
 
 
-def noise_text(deviation: float, origin: str) -> str:
-    return origin if np.isnan(deviation) else f"{deviation:.1%} of a score, from {origin}"
+def noise_text(found: Noise) -> str:
+    """States a noise with its interval and origin, and by patch where the runs tell them apart."""
+    if found.origin == UNKNOWN:
+        return UNKNOWN
+    low, high = found.interval()
+    text = f"{found.sd:.1%} of a score [{low:.1%}, {high:.1%}], from {found.origin}"
+    if found.by_patch["sd"].nunique() < 2:
+        return text
+    parts = [f"{row['patch']:g}: {row['sd']:.1%}" for _, row in found.by_patch.iterrows()]
+    return f"{text}; by patch {', '.join(parts)}"
 
 
-def correlations_sentence(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> str:
-    first, second = (correlation(table, metric, statistics=["pearson"]).iloc[0] for table in (a, b))
-    intervals = [
-        f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in (first, second)
-    ]
-    overlap = first["low"] <= second["high"] and second["low"] <= first["high"]
-    verb = "overlap" if overlap else "do not overlap"
-    return f"Pearson with log Gflops: {intervals[0]} and {intervals[1]}; the 95 % intervals {verb}."
+def correlations_sentences(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> list[str]:
+    """Compares the correlations of both studies, family by family where they have several."""
+    first, second = (correlation(table, metric, statistics=["pearson"]) for table in (a, b))
+    several = len(first) > 1 or len(second) > 1
+    pairs = first.merge(second, on="family" if several else "statistic", suffixes=("_a", "_b"))
+    sentences = []
+    for _, pair in pairs.iterrows():
+        one, other = (
+            pair[pair.index.str.endswith(side)].rename(lambda name: name[:-2])
+            for side in ("_a", "_b")
+        )
+        texts = [
+            f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in (one, other)
+        ]
+        found = difference(one, other)
+        known = (
+            f"; difference of Fisher's z {found['difference']:.2f} [{found['low']:.2f},"
+            f" {found['high']:.2f}], p = {found['p']:.2g}"
+            if np.isfinite(found["p"])
+            else ""
+        )
+        sentences.append(f"Pearson with log Gflops: {texts[0]} and {texts[1]}{known}.")
+    return sentences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.layout import plotted
+from analysis.plotted import plotted
+from analysis.table import PUBLISHED, TableError
 
 Files = dict[str, bytes]
 INDEX = "index.html"
@@ -61,12 +63,58 @@ def figure_files(name: str, fig: Figure) -> Files:
 
     They are made in memory: on a full disk matplotlib fails on its own errors, which name no file.
     """
-    files = Files()
-    for kind, metadata in METADATA.items():
-        buffer = io.BytesIO()
-        fig.savefig(buffer, format=kind, metadata=metadata)
-        files[f"{name}.{kind}"] = buffer.getvalue()
+    files = {f"{name}.{kind}": image(fig, kind) for kind in METADATA}
     return {**files, f"{name}.csv": csv_bytes(plotted(fig))}
+
+
+def image(fig: Figure, kind: str) -> bytes:
+    """Returns a figure as PDF, PNG or SVG without a date."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format=kind, metadata=METADATA[kind])
+    return buffer.getvalue()
+
+
+def save(fig: Figure, stem: str | Path) -> list[Path]:
+    """Writes a figure beside the caller's own files, in all formats; returns their paths.
+
+    `stem` is the path without an ending.
+    """
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    files = figure_files(stem.name, fig)
+    for name, content in files.items():
+        (stem.parent / name).write_bytes(content)
+    return [stem.parent / name for name in files]
+
+
+def include(stem: str | Path, fig: Figure) -> str:
+    """Returns the LaTeX that shows a saved figure at its own width, with its label as caption."""
+    escaped = re.sub(r"([%&#_$])", r"\\\1", str(fig.get_label()))
+    width = f"{fig.get_figwidth():.4g}in"
+    return "\n".join(
+        [
+            r"\begin{figure}",
+            r"  \centering",
+            rf"  \includegraphics[width={width}]{{{Path(stem).name}.pdf}}",
+            rf"  \caption{{{escaped}}}",
+            r"\end{figure}",
+        ]
+    )
+
+
+def study_table(study: str, results: Path = PUBLISHED.parents[1]) -> Path:
+    """Returns the table of a study: collected here, else committed, else published.
+
+    Raises:
+        TableError: there is none; the names of those there are stand in the message.
+    """
+    folders = [results, results / "measured", results / "published"]
+    found = [folder / f"{study}.csv" for folder in folders]
+    for path in found:
+        if path.exists():
+            return path
+    names = sorted({path.stem for folder in folders for path in folder.glob("*.csv")})
+    raise TableError(f"{study!r} has no table in {results}: choose one of {', '.join(names)}")
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:

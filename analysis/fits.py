@@ -1,7 +1,8 @@
-"""Laws of a score in log space, by least squares, and what they predict of a model."""
+"""Laws of a score in log space, by least squares: exponents, and whether the points refute them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,123 +12,158 @@ from statsmodels.regression.linear_model import OLS, RegressionResults
 
 from analysis.correlation import Array
 from analysis.grid import final
-from analysis.table import TableError, listed, published
+from analysis.table import TableError, listed
 
-# The product lets the gain from parameters grow with the tokens, as the slopes by patch do: on the
-# published twelve the mean leave-one-out error is 6.5 % with it, 19.8 % without, 20.5 % from Gflops
-# alone.
-LAWS = {"one variable": ["gflops"], "two variables": ["params", "tokens", "params·tokens"]}
+GFLOPS, PRODUCT = "Gflops", "N, tokens and their product"
+# The product lets the gain from parameters N grow with the tokens, as the slopes by patch do: on
+# the published twelve the mean leave-one-out error is 6.5 % with it, 19.8 % without, 20.5 % from
+# Gflops alone.
+LAWS = {GFLOPS: ["gflops"], PRODUCT: ["params", "tokens", "params·tokens"]}
+NEEDS = {GFLOPS: ["gflops"], PRODUCT: ["params", "tokens"]}
+
+
+def exponents(
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
+) -> pd.DataFrame:
+    """Fits the exponents of both laws per family by least squares in log space: 95 % t intervals.
+
+    Beside each stands `misspecification` of its law: columns alternative, F, df, df_residual, p.
+
+    Raises:
+        TableError: too few models in every family, several studies, or values without a logarithm.
+    """
+    return per_family(table, metric, protocol, exponents_of)
+
+
+def exponents_of(rows: pd.DataFrame) -> pd.DataFrame:
+    found = []
+    for law, terms in LAWS.items():
+        if law == PRODUCT and not is_fitted(rows, law):
+            continue  # `left_out(table, needs=["params", "tokens"])` names the models
+        fit, test = fit_law(rows, law), misspecification(rows, law)
+        for term, value, (low, high) in zip(terms, fit.params[1:], fit.conf_int()[1:], strict=True):
+            exponent = {"law": law, "exponent of": term, "value": value, "low": low, "high": high}
+            found.append({**exponent, "n": int(fit.nobs), **test})
+    return pd.DataFrame(found)
 
 
 def slopes_by_patch(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
 ) -> pd.DataFrame:
-    """Fits the exponent of a metric in Gflops per patch size, with its 95 % t interval.
+    """Fits the exponent of a metric in Gflops per family and patch size, with its t interval.
 
     Raises:
         TableError: no such score, rows that cannot share an axis, or values without a logarithm.
     """
     slopes = []
     rows = positive(final(table, metric, protocol))
-    for (study, patch), part in rows.groupby(["study", "patch"]):
+    for (study, family, patch), part in rows.groupby(["study", "family", "patch"], sort=False):
         if len(part) > 2 and part["gflops"].nunique() > 1:
             fit = stats.linregress(np.log10(part["gflops"]), np.log10(part["value"]))
             half = stats.t.ppf(0.975, len(part) - 2) * fit.stderr
-            slopes.append((study, patch, fit.slope, fit.slope - half, fit.slope + half, len(part)))
-    return pd.DataFrame(slopes, columns=["study", "patch", "slope", "low", "high", "n"])
+            bounds = (fit.slope, fit.slope - half, fit.slope + half)
+            slopes.append((study, family, patch, *bounds, len(part)))
+    columns = ["study", "family", "patch", "slope", "low", "high", "n"]
+    return pd.DataFrame(slopes, columns=columns).sort_values(["study", "family", "patch"])
 
 
-def exponents(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
-) -> pd.DataFrame:
-    """Fits the exponents of both laws by least squares in log space, with 95 % t intervals.
+def misspecification(rows: pd.DataFrame, law: str) -> dict[str, Any]:
+    """Tests a law against a line per patch, or of models without patches against a bend: F test.
 
-    Raises:
-        TableError: too few models, several studies, or values without a logarithm.
+    NaN where no points are left to estimate the error of the alternative.
     """
-    rows = one_study(final(table, metric, protocol))
-    found = []
-    for law, terms in LAWS.items():
-        fit = fit_law(rows, law)
-        for term, value, (low, high) in zip(terms, fit.params[1:], fit.conf_int()[1:], strict=True):
-            exponent = {"law": law, "exponent of": term, "value": value, "low": low, "high": high}
-            found.append({**exponent, "n": len(rows)})
-    return pd.DataFrame(found)
+    rows = complete(rows, law)
+    x = np.log10(rows["params" if law == PRODUCT else "gflops"].to_numpy())
+    groups = rows["tokens"].round(6)
+    by_patch = groups.notna().all() and groups.nunique() > 1
+    if by_patch:
+        member = (groups.to_numpy()[:, None] == groups.unique()).astype(float)
+        wide = np.hstack([member, member * x[:, None]])
+    else:
+        wide = np.column_stack([design(rows, law), x**2])
+    y = np.log10(rows["value"].to_numpy())
+    (loss, rank), (wide_loss, wide_rank) = (squares(d, y) for d in (design(rows, law), wide))
+    df, spare = wide_rank - rank, len(rows) - wide_rank
+    test = {"alternative": "a line per patch" if by_patch else "a bend", "df": df}
+    if df < 1 or spare < 1 or not wide_loss > 0:
+        return {**test, "df_residual": spare, "F": float("nan"), "p": float("nan")}
+    f = (loss - wide_loss) / df / (wide_loss / spare)
+    return {**test, "df_residual": spare, "F": float(f), "p": float(stats.f.sf(f, df, spare))}
 
 
-def predict(
-    table: pd.DataFrame, model: str, metric: str = "fid", protocol: str | None = None
-) -> pd.DataFrame:
-    """Predicts a model's score by both laws from all others: 95 % interval, truth where scored.
-
-    Raises:
-        TableError: the model is in neither this table nor the published one, too few others,
-            several studies, or values without a logarithm.
-    """
-    rows = one_study(final(table, metric, protocol))
-    candidates = pd.concat([rows, published()])[["model", "gflops", "params", "patch"]].dropna()
-    target = candidates[candidates["model"] == model].head(1)
-    if target.empty:
-        raise TableError(f"model {model!r} is not known: name one of {listed(candidates['model'])}")
-    truth = float(rows.loc[rows["model"] == model, "value"].mean())
-    others = rows[rows["model"] != model]
-    predictions = [predict_by(law, others, target, truth) for law in LAWS]
-    return pd.DataFrame(predictions).assign(model=model, metric=metric)
-
-
-def leave_one_out(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
-) -> pd.DataFrame:
-    """Predicts each model from all the others; the last row of a law is the largest model.
-
-    Raises:
-        TableError: too few models, several studies, or values without a logarithm.
-    """
-    models = final(table, metric, protocol)["model"]
-    return pd.concat(
-        [predict(table, model, metric, protocol) for model in models], ignore_index=True
-    )
-
-
-def predict_by(law: str, rows: pd.DataFrame, target: pd.DataFrame, truth: float) -> dict[str, Any]:
-    fit = fit_law(rows, law)
-    frame = fit.get_prediction(design(target, law)).summary_frame(alpha=0.05)
-    prediction = 10 ** frame.iloc[0]
-    exponents = zip(fit.params[1:], LAWS[law], strict=True)
-    terms = " ".join(f"{value:+.3f} log {name}" for value, name in exponents)
-    return {
-        "law": law,
-        "prediction": prediction["mean"],
-        "low": prediction["obs_ci_lower"],
-        "high": prediction["obs_ci_upper"],
-        "truth": truth,
-        "error": prediction["mean"] / truth - 1,
-        "n": len(rows),
-        "formula": f"log score = {fit.params[0]:.3f} {terms}",
-    }
+def squares(columns: Array, y: Array) -> tuple[float, int]:
+    """Returns the sum of squared residuals of a least-squares fit, and the rank of its columns."""
+    beta, _, rank, _ = np.linalg.lstsq(columns, y, rcond=1e-9)
+    return float(((y - columns @ beta) ** 2).sum()), int(rank)
 
 
 def fit_law(rows: pd.DataFrame, law: str) -> RegressionResults:
-    least = len(LAWS[law]) + 2  # one more than coefficients, or no error is left to estimate
-    if len(rows) < least:
+    """Fits a law to models of one family; those without what it needs are left out.
+
+    Raises:
+        TableError: too few models, or values without a logarithm.
+    """
+    if not is_fitted(rows, law):
+        needs = " and ".join(NEEDS[law])
         raise TableError(
-            f"the law in {law} needs {least} other models, there are {len(rows)}: train more"
+            f"the law in {law} needs {len(LAWS[law]) + 2} other models with {needs}, there are"
+            f" {len(complete(rows, law))}: train more"
         )
+    rows = complete(rows, law)
     return OLS(np.log10(positive(rows)["value"].to_numpy()), design(rows, law)).fit()
 
 
-def design(rows: pd.DataFrame, law: str) -> Array:
-    """Returns the law's regressors [N, 1 + terms]: logs about 100M parameters and patch 4.
+def is_fitted(rows: pd.DataFrame, law: str) -> bool:
+    """Whether there is one model more than coefficients, or no error is left to estimate."""
+    return len(complete(rows, law)) >= len(LAWS[law]) + 2
 
-    Tokens are (input / patch)², and all models on one axis have the same input.
-    """
-    logs = {
-        "gflops": np.log10(rows["gflops"]),
-        "params": np.log10(rows["params"] / 1e8),
-        "tokens": 2 * np.log10(4 / rows["patch"]),
-    }
+
+def complete(rows: pd.DataFrame, law: str) -> pd.DataFrame:
+    """Returns the rows with what a law needs; `left_out(..., needs=NEEDS[law])` has the others."""
+    return rows[rows[NEEDS[law]].gt(0).all(axis=1)]
+
+
+def design(rows: pd.DataFrame, law: str) -> Array:
+    """Returns the law's regressors [N, 1 + terms]: logs about 100M parameters and 64 tokens."""
+    logs = logs_of(rows)
     logs["params·tokens"] = logs["params"] * logs["tokens"]
     return np.column_stack([np.ones(len(rows)), *(logs[name] for name in LAWS[law])])
+
+
+def logs_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """Returns log10 of Gflops, of parameters about 100M, and of tokens about 64 (patch 4)."""
+    return {
+        "gflops": np.log10(rows["gflops"]),
+        "params": np.log10(rows["params"] / 1e8),
+        "tokens": np.log10(rows["tokens"] / 64),
+    }
+
+
+def per_family(
+    table: pd.DataFrame,
+    metric: str,
+    protocol: str | None,
+    fit: Callable[[pd.DataFrame], pd.DataFrame],
+) -> pd.DataFrame:
+    """Fits every family of one study apart: one law across families would mix their offsets.
+
+    Families that cannot be fitted are in `.attrs["problems"]` with the reason.
+
+    Raises:
+        TableError: no family can be fitted, several studies, or values without a logarithm.
+    """
+    rows = positive(one_study(final(table, metric, protocol)))
+    found, problems = [], list[str]()
+    for family, part in rows.groupby("family", sort=False):
+        try:
+            found.append(fit(part).assign(family=family, metric=metric))
+        except TableError as reason:
+            problems.append(f"{family}: {reason}")
+    if not found:
+        raise TableError("; ".join(problems))
+    fits = pd.concat(found, ignore_index=True)
+    fits.attrs["problems"] = problems
+    return fits
 
 
 def one_study(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,31 +6,38 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.table import RUN, TableError, listed, metric_name
+from analysis.table import RUN, TableError, listed, metric_name, with_family
 
 # A grid holds one value of each per model; of several, the one that scored every model is taken.
 SETTLED = ["data", "conditioning", "batch_size", "lr", "protocol"]
 # Rows that differ in one of these are different quantities: they never share an axis.
-ONE_AXIS = ["metric", "data", "protocol", "features", "n", "reference"]
+SCORED = "features n reference sampler sampling_steps guidance decoder weights labels".split()
+ONE_AXIS = ["metric", "data", "protocol", *SCORED]
+# Rows that an average joins: they may differ by seed, and in nothing of SETTLED and ONE_AXIS.
+AVERAGED = ["study", "family", "model", "step", "metric", "protocol"]
 
 
 def grid(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, unit: str = "model"
 ) -> pd.DataFrame:
-    """Returns the scores of the size-by-patch grid with compute, and the flags complete and last.
+    """Returns the scores of every model with Gflops and a step, on one axis per study.
 
-    `unit` is the column in which the curves differ: the model, or the conditioning (Figure 5).
+    Added columns: family and tokens (derived where not given), training compute (NaN without a
+    batch size), and the flags complete and last. Size is empty and patch NaN where a model has
+    none; `left_out` lists what is not among them. `unit` is the column in which the curves differ:
+    the model, or the conditioning (Figure 5).
 
     Raises:
         TableError: no such score, or rows that cannot share an axis.
     """
-    rows = table[(table["metric"] == metric) & (table["size"] != "") & table["patch"].notna()]
+    placed = table["gflops"].gt(0) & table["step"].gt(0)
+    rows = with_family(table[(table["metric"] == metric) & placed])
     rows = rows[rows["protocol"] == protocol] if protocol else rows
     if rows.empty:
         under = f" under {protocol!r}" if protocol else ""
         protocols = f" under {listed(table['protocol'])}" if protocol else ""
         raise TableError(
-            f"no {metric}{under} of a model with size and patch: the table has"
+            f"no {metric}{under} of a model with Gflops and a step: the table has"
             f" {listed(table['metric'])}{protocols}"
         )
     rows = pd.concat([grid_of_study(part, unit) for _, part in rows.groupby("study", sort=False)])
@@ -41,6 +48,8 @@ def grid(
 def grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
     last = last_step(rows, unit)
     for field in SETTLED:
+        if rows[field].nunique(dropna=False) == 1:
+            continue
         values = rows.groupby([unit, "model"])[field].nunique(dropna=False)
         if field != unit and values.max() > 1:
             settled = settled_value(rows[rows["step"] == last], field, unit)
@@ -51,13 +60,15 @@ def grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def settled_value(rows: pd.DataFrame, field: str, unit: str) -> object:
-    """Returns the one value under which every unit was scored.
+    """Returns the one value under which every unit was scored; of protocols, the main one.
 
     Raises:
         TableError: none or several values did; which one counts is the user's choice.
     """
     covered = rows.groupby(field)[unit].nunique()
-    full = covered[covered == rows[unit].nunique()]
+    full = list(covered[covered == rows[unit].nunique()].index)
+    if field == "protocol" and len(full) > 1:
+        full = main_protocols(rows[rows["protocol"].isin(full)])
     if len(full) != 1:
         is_protocol = field == "protocol"
         remedy = (
@@ -66,7 +77,18 @@ def settled_value(rows: pd.DataFrame, field: str, unit: str) -> object:
             else f"keep the rows of one {field}"
         )
         raise TableError(f"{field} differs on one axis ({listed(rows[field])}): {remedy}")
-    return full.index[0]
+    return full[0]
+
+
+def main_protocols(rows: pd.DataFrame) -> list[str]:
+    """Returns the protocols of most images, then least guidance, then most sampling steps.
+
+    It is the paper's own choice: Figure 8 is FID-50K without guidance at 250 steps, and the
+    guided scores and Figure 10's fewer images and steps stand beside it.
+    """
+    order = rows[["n", "guidance", "sampling_steps"]].fillna(0) * [1, -1, 1]
+    ranks = order.apply(tuple, axis=1)
+    return list(rows.loc[ranks == ranks.max(), "protocol"].unique())
 
 
 def last_step(rows: pd.DataFrame, unit: str = "model") -> float:
@@ -79,14 +101,96 @@ def final(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
     """Returns one row per model at the last step, the mean over seeds, ordered by Gflops.
 
     Raises:
-        TableError: no such score, or rows that cannot share an axis.
+        TableError: no such score, or rows that cannot share an axis or a mean.
     """
     rows = grid(table, metric, protocol)
-    rows = rows[rows["last"]]
-    by = ["study", "model", "size", "patch", "params", "gflops", "step", "compute"]
-    return rows.groupby(by, as_index=False, sort=False).agg(
-        value=("value", "mean"), seeds=("value", "size")
+    return means(rows[rows["last"]])
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row per model and step of a grid: the mean over seeds, and how many they are.
+
+    Raises:
+        TableError: rows of one model differ in more than the seed.
+    """
+    mixed = mixing(rows)
+    if mixed:
+        raise TableError(f"one mean cannot hold different {' and '.join(mixed)}: keep one of each")
+    scale = dict.fromkeys(["size", "patch", "tokens", "params", "gflops", "compute"], "first")
+    by = ["study", "family", "model", "step"]
+    found = rows.groupby(by, as_index=False, sort=False).agg(
+        **{name: (name, how) for name, how in scale.items()},
+        value=("value", "mean"),
+        seeds=("value", "size"),
     )
+    return found[["study", "family", "model", *scale, "step", "value", "seeds"]]
+
+
+def mixing(rows: pd.DataFrame, by: Iterable[str] = AVERAGED) -> list[str]:
+    """Lists the fields, with their values, in which rows differ that an average over seeds joins.
+
+    `by` are the columns of the average; whatever is averaged asks first. Empty where the rows of
+    every group differ by seed alone. Gflops and parameters may differ by rounding, 0.1 %.
+    """
+    rows, keys = with_family(rows), list(by)
+    rows = rows[rows.duplicated(keys, keep=False)]
+    rows = rows.assign(guidance_channels=rows["guidance_channels"].where(rows["guidance"] > 1))
+    groups, differ = rows.groupby(keys, dropna=False, sort=False), dict[str, pd.Series]()
+    for field in dict.fromkeys([*SETTLED, *ONE_AXIS, "guidance_channels"]):
+        if field not in keys and rows[field].nunique(dropna=False) > 1:
+            differ[field] = groups[field].transform("nunique", dropna=False) > 1
+    for field in ("gflops", "params"):
+        differ[field] = groups[field].transform("max") > 1.001 * groups[field].transform("min")
+    texts = {field: listed(rows.loc[several, field]) for field, several in differ.items()}
+    return [f"{field} ({text})" for field, text in texts.items() if differ[field].any()]
+
+
+def left_out(
+    table: pd.DataFrame,
+    metric: str = "fid",
+    protocol: str | None = None,
+    needs: Iterable[str] = (),
+) -> pd.DataFrame:
+    """Lists the scores of a metric that are not on its axis, and why.
+
+    `needs` are the columns that a statistic or figure needs besides Gflops and a step, such as
+    params, tokens, patch, size, batch_size. Columns: study, family, model, scores (a count),
+    reason, and instead: the value that the scores have.
+    """
+    rows = with_family(table[table["metric"] == metric].reset_index(drop=True))
+    rows = rows.assign(reason="", instead="")
+    try:
+        shown = grid(rows, metric, protocol)
+    except TableError as reason:
+        return counted(rows.assign(reason=str(reason)))
+    on_axis = rows.index.isin(shown.index)
+    for field in reversed(SETTLED):
+        other = ~on_axis & ~rows[field].isin(shown[field].unique())
+        rows.loc[other, "reason"] = f"{field} is not {listed(shown[field])}"
+        texts = [listed(pd.Series([value])) for value in rows.loc[other, field]]
+        rows.loc[other, "instead"] = texts
+    last = shown.loc[shown["last"], "step"].max()
+    reached = rows["model"].isin(shown.loc[shown["last"], "model"])
+    rows.loc[on_axis & ~reached, "reason"] = f"no score at step {last:,.0f}"
+    for field in ["step", "gflops", *needs]:
+        absent = rows[field].eq("") if rows[field].dtype == object else ~rows[field].gt(0)
+        rows.loc[absent, ["reason", "instead"]] = (f"no {field}", "")
+    return counted(rows[rows["reason"].ne("")])
+
+
+def counted(rows: pd.DataFrame) -> pd.DataFrame:
+    by = ["study", "family", "model", "reason", "instead"]
+    found = rows.groupby(by, sort=False).size().rename("scores").reset_index()
+    return found[["study", "family", "model", "scores", "reason", "instead"]]
+
+
+def left_out_text(rows: pd.DataFrame) -> str:
+    """States what `left_out` lists on one line, by reason; empty where nothing is left out."""
+    parts = [
+        f"{part['scores'].sum()} of {listed(part['model'])} ({reason})"
+        for reason, part in rows.groupby("reason", sort=False)
+    ]
+    return f"Not shown, by count of scores: {'; '.join(parts)}." if parts else ""
 
 
 def one_axis(rows: pd.DataFrame, fields: Iterable[str] = ONE_AXIS) -> pd.DataFrame:

@@ -1,14 +1,16 @@
-"""Laws beyond a line: a power law with a floor, the compute frontier, isoFLOP parabolas."""
+"""Laws beyond a line: a power law with a floor, and the compute frontier."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.correlation import Array
-from analysis.fits import one_study, positive
-from analysis.grid import final, grid
+from analysis.fits import one_study, per_family
+from analysis.grid import grid, means
 from analysis.table import HIGHER_IS_BETTER, TableError
 
 # Nodes of the search on each axis, nodes kept around the best region, and how often it zooms in.
@@ -22,16 +24,20 @@ LIMITS = {False: [(-1.0, 3.0), (0.0, 0.0)], True: [(0.01, 3.0), (0.0, 0.99)]}
 def power_law(
     table: pd.DataFrame, metric: str = "fid", floor: bool = False, protocol: str | None = None
 ) -> pd.DataFrame:
-    """Fits score = a / Gflops^b + c by a Huber loss in log space, with 95 % profile intervals.
+    """Fits score = a / Gflops^b + c per family by a Huber loss in log space.
 
     Given b and the floor the best a is a location (variable projection), so the search is a grid
     over those two, each node a start, zoomed into the region that fits as well as the best. The
-    extent of that region is the interval.
+    extent of that region is the 95 % profile interval; of a and c it includes how far a may move
+    at each node.
 
     Raises:
         TableError: too few models, several studies, or values without a logarithm.
     """
-    rows = positive(one_study(final(table, metric, protocol)))
+    return per_family(table, metric, protocol, partial(power_law_of, floor=floor))
+
+
+def power_law_of(rows: pd.DataFrame, floor: bool) -> pd.DataFrame:
     parameters = 3 if floor else 2
     spare = len(rows) - parameters
     if spare < 2:
@@ -45,9 +51,9 @@ def power_law(
     scale = max(1.345 * 1.4826 * spread, 1e-9)
     for _ in range(ZOOMS):
         log_a, loss, _ = project(log_g, log_y, b, share, scale)
-        inside = loss <= loss.min() * threshold
-        last, (b, share) = (log_a, b, share), nodes_of(zoom(b, share, inside))
-    return profile(*last, loss, inside, log_g, floor).assign(n=len(rows), metric=metric)
+        slack = loss.min() * threshold - loss
+        last, (b, share) = (log_a, b, share), nodes_of(zoom(b, share, slack >= 0))
+    return profile(*last, slack, log_g, floor).assign(n=len(rows))
 
 
 def nodes_of(box: list[tuple[float, float]]) -> tuple[Array, Array]:
@@ -94,28 +100,33 @@ def zoom(b: Array, share: Array, inside: Array) -> list[tuple[float, float]]:
 
 
 def profile(
-    log_a: Array, b: Array, share: Array, loss: Array, inside: Array, log_g: Array, floor: bool
+    log_a: Array, b: Array, share: Array, slack: Array, log_g: Array, floor: bool
 ) -> pd.DataFrame:
-    """Returns a, b and c of the best node, their extent over the nodes that fit, and whether
-    that extent ends within the limits.
+    """Returns a, b and c of the best node, their intervals, and whether these end within limits.
+
+    `slack` [B, S] is how much each node's loss is below the threshold: those of at least 0 fit. At
+    a node the loss grows as n (log a)² about its best a, so that log a may move by √(slack / n);
+    the floor is a share of the curve and moves with it.
     """
-    best = np.unravel_index(loss.argmin(), loss.shape)
-    a = np.exp(log_a)
-    shares, nodes = (
-        share + 0 * b,
-        {"a": a, "b": b + 0 * share, "c": a * floor_by_a(b, share, log_g)},
-    )
+    best, inside = np.unravel_index(slack.argmax(), slack.shape), slack >= 0
+    width = np.sqrt(np.maximum(slack, 0) / len(log_g))
+    a, shares = np.exp(log_a), share + 0 * b
+    nodes = {
+        "a": (a, width),
+        "b": (b + 0 * share, 0 * width),
+        "c": (a * floor_by_a(b, share, log_g), width),
+    }
     rows = [
         {
             "parameter": name,
             "value": node[best],
-            "low": node[inside].min(),
-            "high": node[inside].max(),
+            "low": (node * np.exp(-half))[inside].min(),
+            "high": (node * np.exp(half))[inside].max(),
         }
-        for name, node in nodes.items()
+        for name, (node, half) in nodes.items()
     ]
     b_limits, share_limits = LIMITS[floor]
-    b_open = touches(nodes["b"][inside], b_limits)
+    b_open = touches(nodes["b"][0][inside], b_limits)
     c_open = floor and touches(shares[inside], share_limits)
     law = pd.DataFrame(rows).assign(identified=[not (b_open or c_open), not b_open, not c_open])
     return law if floor else law[law["parameter"] != "c"]
@@ -125,71 +136,18 @@ def touches(values: Array, limits: tuple[float, float]) -> bool:
     return bool(np.isclose(values[:, None], limits, atol=1e-6).any())
 
 
-def power_law_text(law: pd.DataFrame) -> str:
-    """States a power law, and which parameters the points do not determine."""
-    open_interval = ", not identified, these points fit any value in the interval"
-    parameters = [
-        f"{row['parameter']} = {row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-        + ("" if row["identified"] else open_interval)
-        for _, row in law.iterrows()
-    ]
-    form = "a / Gflops^b + c" if "c" in set(law["parameter"]) else "a / Gflops^b"
-    return f"{form} over {law['n'].iloc[0]} models: {'; '.join(parameters)}."
-
-
 def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
     """Returns the best score that each training compute has bought, over all models and steps.
+
+    Scores are means over seeds: the best of several seeds would favour the model that has more.
 
     Raises:
         TableError: several studies, no such score, or rows that cannot share an axis.
     """
-    rows = one_study(grid(table, metric, protocol)).sort_values("compute")
+    rows = means(one_study(grid(table, metric, protocol))).sort_values("compute")
+    rows = rows[rows["compute"].notna()]
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     best = (sign * rows["value"]).cummin()
-    return rows.loc[best.diff().ne(0), ["compute", "value", "model", "step", "gflops", "params"]]
-
-
-def isoflop(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, levels: int = 6
-) -> pd.DataFrame:
-    """Fits the best number of parameters at equal training compute, per patch.
-
-    It is the vertex of a parabola in log parameters. A curve is interpolated between its own
-    scores, never beyond; a compute with fewer than three sizes is left out.
-
-    Raises:
-        TableError: several studies, no such score, or values without a logarithm.
-    """
-    rows, optima = one_study(grid(table, metric, protocol)), []
-    for patch, part in rows.groupby("patch"):
-        runs = [
-            run.sort_values("compute") for _, run in part.groupby(["model", "seed"], dropna=False)
-        ]
-        for compute in np.geomspace(part["compute"].min(), part["compute"].max(), levels):
-            points = [point_at(run, compute) for run in runs]
-            covered = np.array([point for point in points if np.isfinite(point).all()])
-            if len(covered) and len(np.unique(covered[:, 0])) > 2:
-                best = vertex(covered, metric in HIGHER_IS_BETTER)
-                optima.append((patch, compute, *best, len(covered)))
-    return pd.DataFrame(optima, columns=["patch", "compute", "params", "value", "inside", "n"])
-
-
-def point_at(run: pd.DataFrame, compute: float) -> tuple[float, float]:
-    """Returns log params and log score of a run at a compute between its first and last score."""
-    x, y = np.log(run["compute"].to_numpy()), np.log(run["value"].to_numpy())
-    score = np.interp(np.log(compute), x, y, np.nan, np.nan)
-    return float(np.log(run["params"].iloc[0])), float(score)
-
-
-def vertex(points: Array, highest: bool) -> tuple[float, float, bool]:
-    """Returns a parabola's vertex, its value, and whether it is a best one among the sizes.
-
-    Outside of the sizes it is a guess; points on a line have none.
-    """
-    fit = np.polynomial.Polynomial.fit(points[:, 0], points[:, 1], 2).convert()
-    if len(fit.coef) < 3:
-        return float("nan"), float("nan"), False
-    at = -fit.coef[1] / (2 * fit.coef[2])
-    between = points[:, 0].min() < at < points[:, 0].max()
-    is_best = bool(between and (fit.coef[2] < 0) == highest)
-    return float(np.exp(at)), float(np.exp(fit(at))), is_best
+    return rows.loc[
+        best.diff().ne(0), ["compute", "value", "model", "step", "gflops", "params", "seeds"]
+    ]

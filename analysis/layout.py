@@ -1,160 +1,224 @@
-"""The panels of each figure, how they are laid out, and the numbers that were drawn."""
+"""The figures: which panels each has, how they are drawn at the width of the theme."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import figures, style
+from analysis import fits
+from analysis.captions import caption
+from analysis.figures import (
+    figure_02_left,
+    figure_02_right,
+    figure_05,
+    figure_06,
+    figure_08,
+    figure_09,
+    figure_10,
+)
+from analysis.legend import add_legend
+from analysis.loss import figure_13
+from analysis.mosaic import figure_07
+from analysis.panels import (
+    Layout,
+    Panel,
+    Rows,
+    by_patch_and_size,
+    crop,
+    draw_rows,
+    grow,
+    label_outer,
+    place_panels,
+    rows_of,
+)
+from analysis.statistics_panels import figure_12, further, predicted, residuals
+from analysis.style import em, literal
+from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
 
-Panel = Callable[[Any, Axes], Axes]
-Rows = tuple[tuple[Panel, ...], ...]
 PAIRS = ("sfid", "inception_score", "precision", "recall")
-# Inches of a figure, of one with a single panel, and of one row of panels.
-WIDTH, NARROW, HEIGHT = 9.6, 6.6, 3.1
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A figure of the paper: its caption, the data it is drawn from, and its rows of panels."""
-
-    caption: str
-    rows: Rows
-    source: Literal["table", "log", "samples"] = "table"
-    height: float = HEIGHT
-
-
-def panels_by_axis(panel: Callable[..., Axes]) -> Rows:
-    """Returns one row of panels by patch and one by size."""
-    by_patch = tuple(partial(panel, patch=patch) for patch in (8, 4, 2))
-    return by_patch, tuple(partial(panel, size=size) for size in style.PALETTE)
 
 
 def panels_by_metric() -> Rows:
     """Returns a row for each further metric: over training compute, and over Gflops."""
+    text = "Below, the further metrics over training compute and over the model's Gflops."
     return tuple(
-        (partial(figures.figure_09, metric=metric), partial(figures.figure_08, metric=metric))
+        tuple(
+            Panel(further, text, {"panel": panel, "metric": metric}, top=4.6)
+            for panel in (figure_09, figure_08)
+        )
         for metric in PAIRS
     )
 
 
-# {grid} becomes the score, protocol, step and n that are drawn, {correlation} the statistics of
-# Figure 8.
 FIGURES = {
     "figure_02": Layout(
-        "The models by size, and guided models against U-Nets. The area of a bubble is its Gflops."
-        " {grid}",
-        ((figures.figure_02_left, figures.figure_02_right),),
-        height=3.8,
+        (
+            (
+                Panel(figure_02_left, "Every model by size; the area of a bubble is its Gflops."),
+                Panel(
+                    figure_02_right,
+                    "Guided models against U-Nets with known Gflops, each at its best guidance and"
+                    " step, under several protocols as in the paper.",
+                ),
+            ),
+        ),
+        height=26,
     ),
-    "figure_05": Layout("The four ways of conditioning.", ((figures.figure_05,),), height=4.0),
+    "figure_05": Layout(
+        ((Panel(figure_05, "The ways of conditioning one model."),),), height=27, sized=False
+    ),
     "figure_06": Layout(
-        "The score over training, by patch and by size. {grid}", panels_by_axis(figures.figure_06)
+        ((Panel(figure_06, "The score over training, by patch and by size."),),),
+        height=19,
+        split=by_patch_and_size,
+        shared=True,
     ),
     "figure_07": Layout(
-        "The same noise and labels through every model.", ((figures.figure_07,),), "samples", 6.5
+        ((Panel(figure_07, "The same noise and labels through every model."),),), "samples"
     ),
     "figure_08": Layout(
-        "The score over Gflops: {correlation} {grid}", ((figures.figure_08,),), height=4.4
+        (
+            (
+                Panel(
+                    figure_08,
+                    "The score over the model's Gflops at the last step. Grey: the least-squares"
+                    " line with the 95 % band of its mean; a thin line per patch where one line is"
+                    " refuted (F test, p < 0.01).",
+                    top=3.5,
+                ),
+            ),
+        ),
+        height=30,
     ),
     "figure_09": Layout(
-        "The score over training compute. {grid}", ((figures.figure_09,),), height=4.4
+        (
+            (
+                Panel(
+                    figure_09,
+                    "The score over training compute. Thick grey: the frontier, the best score that"
+                    " each compute has bought.",
+                ),
+            ),
+        ),
+        height=30,
     ),
-    "figure_10": Layout("The score over sampling compute.", ((figures.figure_10,),), height=4.4),
+    "figure_10": Layout(
+        (
+            (
+                Panel(
+                    figure_10,
+                    "The score over sampling compute. Dotted: the best score of the second best"
+                    " model, at any compute.",
+                ),
+            ),
+        ),
+        height=30,
+    ),
     "figure_12": Layout(
-        "Every metric's correlation with Gflops; below, over training compute and over Gflops."
-        " {grid}",
-        ((figures.figure_12,), *panels_by_metric()),
+        (
+            (
+                Panel(
+                    figure_12,
+                    "Every metric's Pearson correlation with log Gflops at the last step.",
+                    left=9.5,
+                    top=3.2,
+                ),
+            ),
+            *panels_by_metric(),
+        ),
     ),
-    "figure_13": Layout("Training loss, smoothed.", panels_by_axis(figures.figure_13), "log"),
+    "figure_13": Layout(
+        (
+            (
+                Panel(
+                    figure_13,
+                    "Training loss by patch and by size, the mean of all seeds; each point is a"
+                    " local line through a tenth of its curve.",
+                ),
+            ),
+        ),
+        "log",
+        19,
+        split=by_patch_and_size,
+        shared=True,
+    ),
+    "figure_sweeps": Layout(
+        (
+            (
+                Panel(
+                    sweep,
+                    "The score over what a sweep varies, all else alike; a ring is the best of a"
+                    " curve.",
+                ),
+            ),
+        ),
+        height=24,
+        split=swept,
+        sized=False,
+    ),
+    "figure_prediction": Layout(
+        (
+            tuple(
+                Panel(
+                    predicted,
+                    "Every model's score, and the 95 % interval and prediction (dash) that a law"
+                    " fitted to all other models gives it.",
+                    {"law": law},
+                    top=3.5,
+                )
+                for law in fits.LAWS
+            ),
+        ),
+        height=27,
+        shared=True,
+    ),
+    "figure_residuals": Layout(
+        (
+            tuple(
+                Panel(
+                    residuals,
+                    "Every model's score by what the law fitted to all models says of it.",
+                    {"law": law},
+                    top=3.5,
+                )
+                for law in fits.LAWS
+            ),
+        ),
+        height=24,
+    ),
 }
 
 
 def draw(name: str, data: Any, fig: Figure) -> list[str]:
     """Draws a figure's panels; returns the reasons for those that cannot be drawn.
 
+    The figure's label becomes its caption, of the panels that are drawn.
+
     Raises:
         TableError: no panel can be drawn.
     """
     layout = FIGURES[name]
-    drawn, reasons = draw_rows(layout.rows, layout.height, data, fig)
+    rows = rows_of(layout, data)
+    drawn, reasons = draw_rows(rows, layout, data, fig)
     if not drawn:
         raise TableError("; ".join(reasons))
-    if drawn != layout.rows:  # close the gaps that empty places would leave
+    if drawn != rows:  # close the gaps that empty places would leave
         fig.clear()
-        draw_rows(drawn, layout.height, data, fig)
+        draw_rows(drawn, layout, data, fig)
+    if layout.shared:
+        label_outer(fig)
+    crop(fig)
+    if layout.source == "samples":
+        grow(fig, em())  # for the stamp
+    else:
+        add_legend(fig, data, layout.sized)
+    text = Layout(drawn).caption
+    fig.set_label(caption(name, text, data) if layout.source == "table" else text)
     return reasons
-
-
-def draw_rows(rows: Rows, height: float, data: Any, fig: Figure) -> tuple[Rows, list[str]]:
-    """Lays out rows of panels; returns the drawn ones, and why the others cannot be drawn."""
-    fig.set_size_inches(WIDTH if max(map(len, rows)) > 1 else NARROW, height * len(rows))
-    drawn: list[tuple[Panel, ...]] = []
-    reasons: list[str] = []
-    for place, row in enumerate(rows):
-        panels: list[Panel] = []
-        for column, panel in enumerate(row):
-            ax = add_axes(fig, (place, len(rows)), (column, len(row)))
-            try:
-                panel(data, ax)
-            except TableError as reason:
-                ax.remove()
-                reasons.append(str(reason))
-            else:
-                panels.append(panel)
-        drawn.append(tuple(panels))
-    return tuple(filter(None, drawn)), list(dict.fromkeys(reasons))
-
-
-def add_axes(fig: Figure, row: tuple[int, int], column: tuple[int, int]) -> Axes:
-    """Adds axes in a fixed place, (index, count) of its row and column.
-
-    Labels are set among their neighbours, so nothing may move them afterwards.
-    """
-    # Inches, enough for tick labels, axis label and title.
-    left, bottom, right, top = 0.78, 0.58, 0.2, 0.36
-    width, height = fig.get_figwidth() / column[1], fig.get_figheight() / row[1]
-    corner = column[0] * width + left, (row[1] - 1 - row[0]) * height + bottom
-    box = np.array([*corner, width - left - right, height - bottom - top])
-    return fig.add_axes(tuple(box / np.tile(fig.get_size_inches(), 2)))
-
-
-def plotted(fig: Figure) -> pd.DataFrame:
-    """Returns the numbers of a figure, read back from what was drawn so that they cannot differ."""
-    return pd.DataFrame(
-        [row for place, ax in enumerate(fig.axes, 1) for row in plotted_rows(place, ax)]
-    )
-
-
-def plotted_rows(place: int, ax: Axes) -> list[dict[str, Any]]:
-    panel = {"panel": place, "title": ax.get_title(loc="left")}
-    panel |= {"x_is": ax.get_xlabel(), "y_is": ax.get_ylabel()}
-    series = [(line.get_label(), line.get_xydata()) for line in ax.lines]
-    series += [(dots.get_label(), dots.get_offsets()) for dots in ax.collections]
-    rows = [
-        {**panel, "series": label, "x": x, "y": y}
-        for label, points in series
-        for x, y in np.asarray(points)
-    ]
-    if ax.images:
-        models, labels = (
-            [tick.get_text() for tick in ticks]
-            for ticks in (ax.get_yticklabels(), ax.get_xticklabels())
-        )
-        rows += [
-            {**panel, "series": model, "x": label, "y": None}
-            for model in models
-            for label in labels
-        ]
-    return rows
 
 
 def overview(
@@ -168,8 +232,13 @@ def overview(
     Raises:
         TableError: a study has no such score, or rows that cannot share an axis.
     """
-    fig.set_size_inches(WIDTH, 4.0)
-    for column, (table, name) in enumerate(zip((left, right), names, strict=True)):
-        ax = figures.figure_08(table, add_axes(fig, (0, 1), (column, 2)))
-        ax.set_title(f"{style.literal(name)}: {ax.get_title(loc='left')}", loc="left")
+    panel = Panel(figure_08, "")
+    layout = Layout(((panel, panel),), height=26)
+    tables = iter((left, right))
+    place_panels(((panel, panel),), layout, fig)
+    for ax, table, name in zip(fig.axes, tables, names, strict=True):
+        figure_08(table, ax)
+        ax.set_title(f"{literal(name)}\n{ax.get_title(loc='left')}", loc="left")
+    crop(fig)
+    add_legend(fig, pd.concat([left, right]))
     return fig

@@ -6,30 +6,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from analysis import comparison, html, style
+from analysis import html
 from analysis.captions import left_out, provenance, situation
-from analysis.correlation import correlation, correlation_text
-from analysis.files import INDEX, Files, csv_bytes, figure_files, publish
-from analysis.layout import FIGURES, draw, overview
-from analysis.paper_tables import PAPER_TABLES, paper_table
-from analysis.samples import Samples, check_samples, load_samples
+from analysis.drawing import render_figures
+from analysis.files import INDEX, Files, csv_bytes, publish
+from analysis.findings import findings
+from analysis.latex import latex
+from analysis.layout import FIGURES
+from analysis.paper_tables import PAPER_TABLES, caption_of, paper_table, table_numbers
+from analysis.parts import MOST, Part, parts
 from analysis.sentences import attempt, statistics
-from analysis.table import TableError, digest, listed, published
+from analysis.side_by_side import against_published, render_comparison
+from analysis.table import digest
 
 FORMATS = ("pdf", "png", "svg", "csv")
+STATISTICS = "statistics.csv"
+STATISTICS_COLUMNS = {
+    "family": "Family",
+    "statistic": "Statistic",
+    "estimate": "Estimate",
+    "interval": "95 % interval",
+    "method": "Method",
+    "n": "n",
+    "note": "Note",
+}
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the page shows beside the numbers, from the person who ran the study."""
+    """What the page shows beside the numbers, from the person who ran the study.
 
-    question: str = ""
-    plan: str = ""
+    `cost` has a row per model: what is done, the hours used, the hours to go.
+    """
+
+    title: str = ""
+    abstract: str = ""
+    status: str = ""
+    cost: pd.DataFrame | None = None
+    cost_caption: str = ""
     missing: Sequence[str] = ()
     deviations: Sequence[tuple[str, str, str]] = ()  # field, the paper's value, the study's
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -46,31 +63,32 @@ def write(
 ) -> Path:
     """Writes all that the table allows, and on the page the reason for what it does not allow.
 
-    `protocol` selects one where several scored every model. Returns the page's path.
+    `protocol` selects the main one where several scored every model; Figure 10 and the tables show
+    all. Returns the page's path.
 
     Raises:
         OSError: a file cannot be written; the files that were there stay as they were.
     """
-    return publish(
-        render(study, table, log, samples, context or Context(), protocol), out, report_names()
-    )
+    files = render(study, table, log, samples, context or Context(), protocol)
+    return publish(files, out, report_names(out))
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, out: Path) -> Path:
-    """Writes the page of two studies side by side: Figure 8 of both and the comparison.
+def compare(tables: Sequence[pd.DataFrame], out: Path) -> Path:
+    """Writes the page of several studies: Figure 8 of each, and each beside the first.
 
     Raises:
-        TableError: the studies have no size and patch in common, or no scores on one axis.
+        TableError: no study has scores on one axis.
         OSError: a file cannot be written; the files that were there stay as they were.
     """
-    return publish(render_comparison(a, b), out, report_names())
+    return publish(render_comparison(tables), out, report_names(out))
 
 
-def report_names() -> set[str]:
-    """Returns all names a report can have besides the page."""
-    figures = {f"{name}.{kind}" for name in FIGURES for kind in FORMATS}
-    tables = {f"{name}.{kind}" for name in PAPER_TABLES for kind in ("csv", "html")}
-    return figures | tables | {"comparison.csv"}
+def report_names(out: Path) -> set[str]:
+    """Returns the files of an earlier report in a folder, besides the page."""
+    figures = [f"{name}*.{kind}" for name in FIGURES for kind in FORMATS]
+    tables = [f"{name}.{kind}" for name in PAPER_TABLES for kind in ("csv", "tex", "html")]
+    patterns = [*figures, *tables, "comparison*.csv", "table.csv", STATISTICS]
+    return {path.name for pattern in patterns for path in out.glob(pattern)}
 
 
 def render(
@@ -82,154 +100,140 @@ def render(
     protocol: str | None,
 ) -> Files:
     """Returns the report's files by name."""
-    missing = [*context.missing, *table.attrs.get("problems", [])]
-    missing += log.attrs.get("problems", []) if log is not None else []
-    if protocol:
-        table = table[table["protocol"] == protocol]
-    missing += left_out(table)
+    main = table[table["protocol"] == protocol] if protocol else table
+    shown, reasons = drawable(parts(main))
     sources = {"table": table, "log": log, "samples": samples}
-    figures, files = render_figures(sources, f"{study}, table {digest(table)}", missing)
-    tables, table_files = render_tables(table, missing)
-    against = attempt("Measured against published", partial(against_published, table), missing)
-    sentences = statistics(table, missing)
+    stamp = f"{study}, table {digest(table)}"
+    figures, files = render_figures(shown, sources, stamp, reasons)
+    tables, table_files = render_tables(table, reasons)
+    numbers = statistics_of(shown, reasons)
     sections = [
-        against or html.Section("Measured against published"),
-        html.Section("Figures", figures=figures),
-        html.Section("Statistics", items=sentences),
+        html.Section(
+            "Finding",
+            paragraphs=[context.status, *findings(shown)],
+            figures=figures[:1],
+        ),
+        html.Section("Figures", figures=figures[1:]),
         html.Section("Tables", tables=tables),
-        html.Section("Missing", items=missing),
+        *statistics_sections(numbers),
+        *against_sections(shown, reasons),
+        cost_section(context),
+        html.Section("Missing", items=missing(table, log, context)),
+        html.Section("Not drawn", items=[*grouped(reasons), *left_out(table)]),
     ]
-    page = render_page(f"Scaling study: {study}", context, table, sections)
-    return {**files, **table_files, INDEX: page}
+    files |= {**table_files, "table.csv": csv_bytes(table), STATISTICS: csv_bytes(numbers)}
+    title = context.title or f"Scaling study: {study}"
+    page = render_page(title, subtitle(study, shown), context, table, sections)
+    return {**files, INDEX: page}
 
 
-def render_comparison(a: pd.DataFrame, b: pd.DataFrame) -> Files:
-    """Returns the files of two studies side by side by name."""
-    names = [listed(table["study"]) for table in (a, b)]
-    with style.theme():
-        fig = overview(a, b, Figure(), names)
-        style.stamp(fig, f"tables {digest(a)} and {digest(b)}")
-        files = figure_files("figure_08", fig)
-    caption = "Both studies, each on its own axis."
-    figure = html.Figure("figure_08", files["figure_08.svg"].decode(), caption, wide=True)
-    sections = [
-        html.Section("In words", items=comparison.comparison_sentences(a, b)),
-        html.Section("Figures", figures=[figure]),
-        html.Section("Model by model", tables=[cells(a, b, names)]),
-        html.Section("Missing", items=[*a.attrs.get("problems", []), *b.attrs.get("problems", [])]),
+def drawable(found: list[Part]) -> tuple[list[Part], list[str]]:
+    """Returns the parts that are drawn one by one, and why not the others."""
+    return found[:MOST], [
+        f"{part.name}: the first {MOST} of {len(found)} parts are drawn; the tables have all."
+        for part in found[MOST:]
     ]
-    page = render_page(f"{names[0]} and {names[1]}", Context(), a, sections)
-    return {**files, "comparison.csv": csv_bytes(comparison.compare(a, b)), INDEX: page}
+
+
+def subtitle(study: str, shown: Sequence[Part]) -> str:
+    texts = [
+        f"{part.name}: {situation(part.table)}" if part.name else situation(part.table)
+        for part in shown
+    ]
+    return " ".join([f"{study}.", *texts])
+
+
+def missing(table: pd.DataFrame, log: pd.DataFrame | None, context: Context) -> list[str]:
+    """Lists what the study lacks, and which rows of its files cannot be used."""
+    problems = table.attrs.get("problems", [])
+    problems_of_log = log.attrs.get("problems", []) if log is not None else []
+    return [*context.missing, *problems, *problems_of_log]
+
+
+def grouped(reasons: Sequence[str]) -> list[str]:
+    """Joins 'Figure 8: why.' and 'Figure 9: why.' to 'Figure 8, Figure 9: why.'"""
+    names: dict[str, dict[str, None]] = {}
+    for line in reasons:
+        name, _, reason = line.partition(": ")
+        names.setdefault(reason, {})[name] = None
+    return [f"{', '.join(found)}: {reason}" for reason, found in names.items()]
+
+
+def statistics_of(shown: Sequence[Part], reasons: list[str]) -> pd.DataFrame:
+    """Returns the statistics of every part, its name in the column `part`."""
+    found = [statistics(part.table, reasons).assign(part=part.name) for part in shown]
+    return pd.concat(found, ignore_index=True)
+
+
+def statistics_sections(numbers: pd.DataFrame) -> list[html.Section]:
+    """Returns the statistics of each part as a table for each kind of them."""
+    return [
+        html.Section(
+            f"Statistics, {part!s}" if part else "Statistics",
+            tables=[
+                html.Table(columns_for_print(rows), f"{section!s}.", files=[STATISTICS])
+                for section, rows in found.groupby("section", sort=False)
+            ],
+        )
+        for part, found in numbers.groupby("part", sort=False)
+    ]
+
+
+def columns_for_print(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the columns of text under their headings, without those that are empty."""
+    shown = rows[[*STATISTICS_COLUMNS]].rename(columns=STATISTICS_COLUMNS).astype(str)
+    one_family = rows["family"].nunique() == 1
+    empty = [name for name in shown if shown[name].eq("").all()]
+    return shown.drop(columns=[*empty, *(["Family"] if one_family else [])], errors="ignore")
+
+
+def against_sections(shown: Sequence[Part], reasons: list[str]) -> list[html.Section]:
+    """Returns each part beside the published scores."""
+    made = [
+        attempt("Measured against published", partial(against_published, part), reasons)
+        for part in shown
+    ]
+    return [*filter(None, made)]
+
+
+def cost_section(context: Context) -> html.Section:
+    if context.cost is None:
+        return html.Section("Cost")
+    return html.Section("Cost", tables=[html.Table(context.cost, context.cost_caption)])
 
 
 def render_page(
-    title: str, context: Context, table: pd.DataFrame, sections: Sequence[html.Section]
+    title: str,
+    subtitle: str,
+    context: Context,
+    table: pd.DataFrame,
+    sections: Sequence[html.Section],
 ) -> bytes:
     deviations = pd.DataFrame(context.deviations, columns=["Field", "Paper", "Here"])
-    before = [
-        html.Section("Question", paragraphs=context.question.splitlines()),
-        html.Section("Plan and cost", preformatted=context.plan),
-    ]
     after = [
         html.Section(
             "Deviations from the paper",
             tables=[html.Table(deviations)] if len(deviations) else [],
         ),
-        html.Section("Provenance", definitions={**provenance(table), **context.provenance}),
+        html.Section(
+            "Provenance",
+            definitions={**provenance(table), **context.provenance},
+            links=["table.csv", STATISTICS],
+        ),
     ]
-    return html.page(title, situation(table), [*before, *sections, *after])
+    abstract = [text for text in context.abstract.split("\n\n") if text]
+    return html.page(title, subtitle, abstract, [*sections, *after])
 
 
-def render_figures(
-    sources: Mapping[str, Any], stamp: str, missing: list[str]
-) -> tuple[list[html.Figure], Files]:
-    """Draws every figure that the sources allow; appends to `missing` why not the others."""
-    table, figures, files = sources["table"], list[html.Figure](), Files()
-    texts = {"grid": situation(table), "correlation": correlation_caption(table, missing) or ""}
-    for name, layout in FIGURES.items():
-        drawn = attempt(html.titled(name), partial(render_figure, name, sources, stamp), missing)
-        if drawn is None:
-            continue
-        fig, reasons, new = drawn
-        missing += [f"{html.titled(name)}: {reason}." for reason in reasons]
-        caption, wide = layout.caption.format(**texts), fig.get_figwidth() > 8
-        figures.append(html.Figure(name, new[f"{name}.svg"].decode(), caption, wide))
-        files |= new
-    return figures, files
-
-
-def render_figure(
-    name: str, sources: Mapping[str, Any], stamp: str
-) -> tuple[Figure, list[str], Files]:
-    """Returns a figure, why some of its panels are not drawn, and its files.
-
-    Raises:
-        TableError: no panel can be drawn.
-    """
-    data = source_data(FIGURES[name].source, sources)
-    with style.theme():
-        fig = Figure()
-        reasons = draw(name, data, fig)
-        style.stamp(fig, stamp)
-        return fig, reasons, figure_files(name, fig)
-
-
-def source_data(source: str, sources: Mapping[str, Any]) -> pd.DataFrame | Samples:
-    """Returns the data of a figure.
-
-    Raises:
-        TableError: the study has none, or its samples cannot be used.
-    """
-    if sources[source] is None:
-        raise TableError(f"the study has no {source}: train it, and collect again")
-    if source == "samples":
-        return check_samples(load_samples(sources[source]), sources["table"])
-    return sources[source]
-
-
-def correlation_caption(table: pd.DataFrame, missing: list[str]) -> str | None:
-    return attempt("Correlation", lambda: f"{correlation_text(correlation(table))}.", missing)
-
-
-def render_tables(table: pd.DataFrame, missing: list[str]) -> tuple[list[html.Table], Files]:
-    """Returns the paper's tables and their files; appends to `missing` why not the others."""
+def render_tables(table: pd.DataFrame, reasons: list[str]) -> tuple[list[html.Table], Files]:
+    """Returns the paper's tables and their files; appends to `reasons` why not the others."""
     tables, files = list[html.Table](), Files()
-    for name, layout in PAPER_TABLES.items():
-        frame = attempt(html.titled(name), partial(paper_table, name, table), missing)
+    for name in PAPER_TABLES:
+        frame = attempt(html.titled(name), partial(paper_table, name, table), reasons)
         if frame is None:
             continue
-        tables.append(html.Table(frame, layout.caption, name))
-        files[f"{name}.csv"] = csv_bytes(frame)
-        section = html.Section("", tables=tables[-1:])
-        files[f"{name}.html"] = html.page(html.titled(name), layout.caption, [section])
+        caption, names = caption_of(name, table), (f"{name}.csv", f"{name}.tex")
+        tables.append(html.Table(frame, caption, name, names))
+        files[names[0]] = csv_bytes(table_numbers(name, table))
+        files[names[1]] = latex(frame, caption, f"tab:{name}").encode()
     return tables, files
-
-
-def against_published(table: pd.DataFrame) -> html.Section:
-    """Returns measured beside published scores; of the published study, its public reruns.
-
-    Raises:
-        TableError: the studies have no size and patch in common, or no scores on one axis.
-    """
-    heading = "Measured against published"
-    if table["source"].eq("measured").any():
-        paper = published()
-        sentences = comparison.comparison_sentences(table, paper)
-        return html.Section(
-            heading, items=sentences, tables=[cells(table, paper, ["measured", "published"])]
-        )
-    reruns = table.loc[table["protocol"].eq("rerun"), ["model", "value", "source"]]
-    caption = "Public reruns of the paper's models."
-    return html.Section(heading, tables=[html.Table(reruns, caption)] if len(reruns) else [])
-
-
-def cells(a: pd.DataFrame, b: pd.DataFrame, names: Sequence[str]) -> html.Table:
-    """Returns both studies by size and patch, columns named after the studies."""
-    frame = comparison.compare(a, b).drop(columns=["model_a", "model_b"])
-    headings = {
-        f"{column}_{side}": f"{column}, {name}"
-        for column in ("value", "rank")
-        for side, name in zip("ab", names, strict=True)
-    }
-    caption = "Low and high bound the ratio that noise alone explains, 95 %."
-    return html.Table(frame.rename(columns=headings), caption if "ratio" in frame else "")

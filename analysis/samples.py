@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.curves import apart
 from analysis.table import TableError, listed
 
 Samples = Mapping[str, np.ndarray]
@@ -67,7 +68,9 @@ def has_sample_shapes(samples: Samples) -> bool:
 
 
 def check_samples(samples: Samples, table: pd.DataFrame) -> Samples:
-    """Returns the samples if the table has scores of them; run and protocol count where given.
+    """Returns the samples if the table has scores of them, with the name of each row.
+
+    Run and protocol count where given.
 
     Raises:
         TableError: the samples are of models, a step, runs or a protocol without a score.
@@ -86,4 +89,17 @@ def check_samples(samples: Samples, table: pd.DataFrame) -> Samples:
                 f" step {int(samples['step'])}: score it, and collect again"
             )
         scored = scored[scored[name].isin(texts)]
-    return samples
+    return {**samples, "name": row_names(samples, table)}
+
+
+def row_names(samples: Samples, table: pd.DataFrame) -> np.ndarray:
+    """Returns each row's model with what tells its runs apart: 'DiT-S/4, lr 0.003, seed 1'."""
+    models = pd.Series(samples["model"].astype(str))
+    if "run" not in samples:
+        return models.to_numpy()
+    # A row per run is enough, whatever its metric.
+    runs = apart(table.drop_duplicates("run").assign(metric="fid")).set_index("run")
+    runs = runs.loc[samples["run"].astype(str)]
+    seeds = runs.groupby("model")["seed"].transform("nunique") > 1
+    seed = ", seed " + runs["seed"].map("{:g}".format)
+    return (runs["model"] + seed.where(seeds, "")).to_numpy()

@@ -1,25 +1,59 @@
-"""The statistics of a study in sentences; a sentence that cannot be written gives its reason."""
+"""The statistics of a study as rows and as sentences; what cannot be computed gives its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 
-from analysis import comparison, fits, laws
-from analysis.correlation import correlation, correlation_text
+from analysis import fits, laws, prediction
+from analysis.correlation import (
+    MINUS,
+    axes_of,
+    bca_interval,
+    correlation,
+    decimals,
+    jackknife_interval,
+)
 from analysis.grid import axis_label, final, grid
+from analysis.noise import UNKNOWN, noise, sampling_noise
 from analysis.table import METRICS, TableError
 
 T = TypeVar("T")
+Row = dict[str, Any]
+COLUMNS = "section family statistic estimate interval method n note value low high".split()
 
 
-def statistics(table: pd.DataFrame, missing: list[str]) -> list[str]:
-    """Returns every sentence the table allows; appends to `missing` why not the others."""
-    sentences = [attempt(name, partial(write, table), missing) for name, write in SENTENCES.items()]
-    return [sentence for sentence in sentences if sentence]
+def statistics(table: pd.DataFrame, missing: list[str] | None = None) -> pd.DataFrame:
+    """Returns every statistic the table allows as rows; appends to `missing` why not the others.
+
+    Columns: section, family, statistic; estimate and interval as text with the digits that are
+    known; method of the interval, n (models or runs), note; value, low, high as numbers. All
+    intervals are 95 %; what they cover is in docs/statistics.md.
+    """
+    missing = [] if missing is None else missing
+    made = {name: attempt(name, partial(make, table), missing) for name, make in SECTIONS.items()}
+    rows = [{"section": name, **row} for name, found in made.items() for row in found or []]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def findings(table: pd.DataFrame, missing: list[str] | None = None) -> list[str]:
+    """Returns the rows of `statistics` as one sentence a section."""
+    return [
+        f"{section}: {'; '.join(row_text(row) for _, row in rows.iterrows())}."
+        for section, rows in statistics(table, missing).groupby("section", sort=False)
+    ]
+
+
+def row_text(row: pd.Series) -> str:
+    """States one row: 'b 0.360 [0.260, 0.469] (profile, n = 12), refuted by ...'."""
+    interval = f" {row['interval']}" if row["interval"] else ""
+    note = f", {row['note']}" if row["note"] else ""
+    method = f"{row['method']}, " if row["method"] else ""
+    return f"{row['statistic']} {row['estimate']}{interval} ({method}n = {row['n']}){note}"
 
 
 def attempt(name: str, make: Callable[[], T], missing: list[str]) -> T | None:
@@ -31,88 +65,248 @@ def attempt(name: str, make: Callable[[], T], missing: list[str]) -> T | None:
         return None
 
 
-def correlations(table: pd.DataFrame) -> str:
-    sized = table[table["size"].ne("")]
-    counts = {name: sized.loc[sized["metric"].eq(name), "model"].nunique() for name in METRICS}
-    metrics = [name for name, count in counts.items() if count > 2]
-    if not metrics:
-        raise TableError("no metric has 3 models at one step: train and score more")
-    found = {name: correlation(table, name) for name in metrics}
-    texts = [
-        f"{axis_label(grid(table, name))}: {correlation_text(rows)}" for name, rows in found.items()
+def row_of(
+    statistic: str,
+    value: float,
+    bounds: tuple[float, float] | None,
+    form: str,
+    method: str,
+    n: int,
+    note: str = "",
+    family: str = "",
+) -> Row:
+    """Returns a row whose numbers are written in one format; without bounds it has no interval."""
+    low, high = bounds or (np.nan, np.nan)
+    interval = f"[{low:{form}}, {high:{form}}]" if low <= high else ""
+    return {
+        "family": family,
+        "statistic": statistic,
+        "estimate": f"{value:{form}}".replace("-", MINUS),
+        "interval": interval.replace("-", MINUS),
+        "method": method if interval or not bounds else "",
+        "n": n,
+        "note": note,
+        "value": value,
+        "low": low,
+        "high": high,
+    }
+
+
+def correlations(table: pd.DataFrame) -> list[Row]:
+    """Correlates every metric with log Gflops, of each family."""
+    known = [name for name in METRICS if table["metric"].eq(name).any()]
+    rows, reasons = [], list[str]()
+    for name in known:
+        rows += attempt(METRICS[name], partial(correlations_of, table, name), reasons) or []
+    if not rows:
+        raise TableError(reasons[0].rstrip(".") if reasons else "the table has no scores")
+    return rows
+
+
+def correlations_of(table: pd.DataFrame, metric: str) -> list[Row]:
+    label, rows, models = axis_label(grid(table, metric)), [], final(table, metric)
+    for _, found in correlation(table, metric).iterrows():
+        name = f"{label}, {found['statistic'].capitalize()} with log Gflops"
+        bounds = (found["low"], found["high"])
+        same: Row = {"n": found["n"], "family": found["family"]}
+        rows.append(row_of(name, found["value"], bounds, ".2f", found["method"], **same))
+        if found["statistic"] == "pearson":
+            own = models[models["family"].eq(found["family"]) & models["study"].eq(found["study"])]
+            bca = bca_interval(*axes_of(own))
+            form = f".{decimals(bca['error'])}f"
+            note = f"draws alone move a bound by {bca['error']:.1g}" if bca["error"] > 0 else ""
+            bounds = (bca["low"], bca["high"])
+            rows.append(row_of(name, found["value"], bounds, form, "BCa", note=note, **same))
+    return rows
+
+
+def exponents(table: pd.DataFrame) -> list[Row]:
+    """States the exponents of both laws, each beside the test of its law, and those by patch."""
+    found = fits.exponents(table)
+    rows = [
+        row_of(
+            f"exponent of {row['exponent of']}, law in {row['law']}",
+            row["value"],
+            (row["low"], row["high"]),
+            ".3f",
+            "t, least squares of logs",
+            row["n"],
+            test_text(row),
+            row["family"],
+        )
+        for _, row in found.iterrows()
     ]
-    sizes = found[metrics[0]].iloc[0]
-    whole = f"over whole sizes, Pearson [{sizes['size_low']:.2f}, {sizes['size_high']:.2f}]"
-    return (
-        f"Correlation with log Gflops, 95 % BCa intervals over models. {'. '.join(texts)}; {whole}."
-    )
-
-
-def slopes_by_patch(table: pd.DataFrame) -> str:
-    texts = [
-        f"patch {row['patch']:g} {row['slope']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return rows + [
+        row_of(
+            f"exponent of gflops at patch {row['patch']:g}",
+            row["slope"],
+            (row["low"], row["high"]),
+            ".3f",
+            "t, least squares of logs",
+            row["n"],
+            family=row["family"],
+        )
         for _, row in fits.slopes_by_patch(table).iterrows()
     ]
-    return f"Exponent of the score in Gflops by patch: {', '.join(texts)}." if texts else ""
 
 
-def power_laws(table: pd.DataFrame) -> str:
-    fitted = [laws.power_law(table, floor=floor) for floor in (False, True)]
-    return " ".join(laws.power_law_text(law) for law in fitted)
+def test_text(row: pd.Series) -> str:
+    """States what the F test of `misspecification` says of a law."""
+    if not np.isfinite(row["p"]):
+        return f"too few models to test it against {row['alternative']}"
+    test = f"F({row['df']:g}, {row['df_residual']:g}) = {row['F']:.1f}, p = {row['p']:.1g}"
+    if row["p"] < 0.05:
+        return f"refuted: {row['alternative']} fits better, {test}"
+    return f"{row['alternative']} does not fit better, {test}"
 
 
-def prediction_of_the_largest(table: pd.DataFrame) -> str:
-    largest = final(table).iloc[-1]
-    texts = [
-        f"the law in {row['law']} ({row['formula']}) says {row['prediction']:.3g}"
-        f" [{row['low']:.3g}, {row['high']:.3g}], {row['error']:+.1%}"
-        for _, row in fits.predict(table, largest["model"]).iterrows()
-    ]
-    truth = f"the truth is {largest['value']:.4g}"
-    return f"{largest['model']} from the others: {'; '.join(texts)}; {truth}."
+def power_laws(table: pd.DataFrame) -> list[Row]:
+    """States the power law without and with a floor; of the first also jackknife-t intervals."""
+    rows = list[Row]()
+    for floor, form in ((False, "a / Gflops^b"), (True, "a / Gflops^b + c")):
+        for _, row in laws.power_law(table, floor=floor).iterrows():
+            note = "" if row["identified"] else "not identified: these points fit all of it"
+            bounds, name = (row["low"], row["high"]), f"{row['parameter']} of {form}"
+            rows.append(
+                row_of(name, row["value"], bounds, ".3g", "profile", row["n"], note, row["family"])
+            )
+    return rows
 
 
-def leave_one_out(table: pd.DataFrame) -> str:
-    rows = fits.leave_one_out(table)
-    means = rows["error"].abs().groupby(rows["law"]).mean()
-    texts = [f"{error:.1%} in {law}" for law, error in means.items()]
-    return f"Leave-one-out error, mean: {', '.join(texts)}."
+def whole_groups(table: pd.DataFrame) -> list[Row]:
+    """States the exponent of Gflops with its interval over whole sizes and over whole patches."""
+    rows, reasons = list[Row](), list[str]()
+    models = fits.positive(fits.one_study(final(table)))
+    for family, part in models.groupby("family", sort=False):
+        for by in ("size", "patch"):
+            found = attempt(by, partial(jackknife_interval, slope, part, by), reasons)
+            if found:
+                bounds, method = (found["low"], found["high"]), f"jackknife-t over {by}"
+                name, n = "exponent of gflops, law in Gflops", found["groups"]
+                rows.append(row_of(name, slope(part), bounds, ".2f", method, n, family=str(family)))
+    if not rows:
+        raise TableError("; ".join(reasons).rstrip("."))
+    return rows
 
 
-def frontier(table: pd.DataFrame) -> str:
-    models = dict.fromkeys(laws.frontier(table)["model"])
-    return f"The compute frontier, from cheap to dear: {', '.join(models)}."
+def slope(rows: pd.DataFrame) -> float:
+    return float(fits.fit_law(rows, fits.GFLOPS).params[1])
 
 
-def isoflop_parabolas(table: pd.DataFrame) -> str:
-    optima = laws.isoflop(table)
-    optima = optima[optima["inside"].astype(bool)]
-    if optima.empty:
-        raise TableError(
-            "no training compute at which three sizes of one patch have a best one among them:"
-            " score earlier"
+def prediction_of_the_largest(table: pd.DataFrame) -> list[Row]:
+    """States what the laws say of each family's largest model from its others, and the truth."""
+    rows = list[Row]()
+    for family, part in final(table).groupby("family", sort=False):
+        largest = part.iloc[-1]
+        for _, row in prediction.predict(table, largest["model"]).iterrows():
+            note = f"the score is {row['truth']:.4g}, {row['error']:+.1%}; {row['formula']}"
+            if row.get("forms", 0) > 0:
+                note += (
+                    f"; {row['forms']:g} forms that do as well give {row['forms_low']:.3g} to"
+                    f" {row['forms_high']:.3g}"
+                )
+            rows.append(
+                row_of(
+                    f"{largest['model']}, law in {row['law']}",
+                    row["prediction"],
+                    (row["low"], row["high"]),
+                    ".3g",
+                    "t, prediction",
+                    row["n"],
+                    note,
+                    str(family),
+                )
+            )
+    return rows
+
+
+def held_out(
+    table: pd.DataFrame, predict: Callable[[pd.DataFrame], pd.DataFrame], name: str
+) -> list[Row]:
+    """States the typical error of predictions by each law, and how many intervals hold the score.
+
+    Raises:
+        TableError: too few models, several studies, or values without a logarithm.
+    """
+    rows = list[Row]()
+    for (family, law), part in predict(table).groupby(["family", "law"], sort=False):
+        held = part["truth"].between(part["low"], part["high"]).sum()
+        logs = np.log(part["prediction"] / part["truth"])
+        bias = f"mean error {np.expm1(logs.mean()):+.1%}"
+        note = f"{held} of {len(part)} intervals hold the score, {bias}"
+        rows.append(
+            row_of(
+                f"{name}, law in {law}",
+                prediction.mean_error(part),
+                None,
+                ".1%",
+                "exp(mean |log|) \N{MINUS SIGN} 1",
+                len(part),
+                note,
+                str(family),
+            )
         )
-    texts = [
-        f"patch {row['patch']:g} at {row['compute']:.1e}: {row['params']:.3g}"
-        for _, row in optima.iterrows()
+    return rows
+
+
+def frontier(table: pd.DataFrame) -> list[Row]:
+    """States which models have been the best of what their training compute buys."""
+    points = laws.frontier(table)
+    models = " \N{RIGHTWARDS ARROW} ".join(dict.fromkeys(points["model"]))
+    row = row_of("from cheap to dear", np.nan, None, "g", "means over seeds", len(points))
+    return [{**row, "estimate": models}]
+
+
+def noise_of_training(table: pd.DataFrame) -> list[Row]:
+    """States how much two runs of one recipe differ, and how much of it images alone may be."""
+    found = noise(table)
+    if found.origin == UNKNOWN:
+        raise TableError(UNKNOWN)
+    method, runs = (
+        f"\N{GREEK SMALL LETTER CHI}², {found.df:g} degrees of freedom",
+        int(found.by_patch["runs"].sum()),
+    )
+    rows = [
+        row_of(
+            "one run, training and sampling",
+            found.sd,
+            found.interval(),
+            ".1%",
+            method,
+            runs,
+            found.origin,
+        )
     ]
-    return f"Best number of parameters at equal training compute: {', '.join(texts)}."
+    if found.by_patch["sd"].nunique() > 1:
+        rows += [
+            row_of(
+                f"one run at patch {row['patch']:g}",
+                row["sd"],
+                None,
+                ".1%",
+                f"shrunk, {row['df']:.0f} degrees of freedom",
+                int(row["runs"]),
+                f"by itself {row['own_sd']:.1%}",
+            )
+            for _, row in found.by_patch.iterrows()
+        ]
+    sampled = attempt("sampling", partial(sampling_noise, table), [])
+    if sampled and np.isfinite(sampled[0]):
+        note = "FID∞'s own standard error, median; images alone, without training"
+        rows.append(row_of("sampling", sampled[0], None, ".1%", "line of FID∞", sampled[1], note))
+    return rows
 
 
-def noise_of_training(table: pd.DataFrame) -> str:
-    deviation, origin = comparison.noise(table)
-    if pd.isna(deviation):
-        raise TableError(origin)
-    return f"Noise of training: {deviation:.1%} of a score, from {origin}."
-
-
-SENTENCES: dict[str, Callable[[pd.DataFrame], str]] = {
+SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Correlations": correlations,
-    "Slopes by patch": slopes_by_patch,
+    "Exponents": exponents,
     "Power laws": power_laws,
+    "Over whole sizes and patches": whole_groups,
     "Prediction of the largest": prediction_of_the_largest,
-    "Leave one out": leave_one_out,
+    "Leave one out": partial(held_out, predict=prediction.leave_one_out, name="error"),
+    "Hold-out by range": partial(
+        held_out, predict=prediction.hold_out, name="error above two thirds by Gflops"
+    ),
     "Frontier": frontier,
-    "Isoflop parabolas": isoflop_parabolas,
-    "Noise of training": noise_of_training,
+    "Noise of one run": noise_of_training,
 }

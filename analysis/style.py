@@ -1,8 +1,8 @@
-"""The style of all figures: colour by size, marker by patch, powers of ten, labels at points."""
+"""The style of all figures: widths by venue, colour by size, marker and dashes by patch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,78 +10,177 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatterMathtext, LogLocator, NullFormatter
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+# Inches of a figure: the text width of a venue's template, and of one of its columns.
+WIDTHS = {
+    "page": 9.6,
+    "icml": 6.75,
+    "icml-column": 3.25,
+    "neurips": 5.5,
+    "cvpr": 6.875,
+    "cvpr-column": 3.25,
+    "nature": 7.2,
+    "nature-column": 3.5,
+}
+# Points of the text: a page is read on a screen, beside 16 px; the smallest text is 0.8 of these.
+PAGE_POINTS, VENUE_POINTS = 10.0, 7.6
+# Margins of a single panel in em: tick labels, axis label and title, and nothing at the right.
+LEFT, BOTTOM, RIGHT, TOP = 6.0, 3.9, 1.2, 2.2
 
-# Okabe and Ito's colours, which colour-blind readers can distinguish, from small to large.
-PALETTE = {"S": "#56a8dd", "B": "#00936b", "L": "#e08e00", "XL": "#c8321f"}
+# From light to dark, at least 11 apart in lightness, so that the order of sizes survives in grey;
+# at least 25 apart in Lab for each kind of colour blindness.
+PALETTE = {"S": "#2e96cf", "B": "#d1495b", "L": "#5b3a9b", "XL": "#10243e"}
 MARKERS = {8: "^", 4: "s", 2: "o"}
-OTHER = "#7a4fa3"
+OTHER_MARKERS = "DvPX<>h*dp"
+FAMILY_MARKERS = "osD^vPX*<>"
+DASHES = {8: ":", 4: "--", 2: "-"}
+OTHER_DASHES = ("-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
+OTHER, ACCENT = "#4a7d4a", "#c05621"
 INCOMPLETE = "#b4b4b4"
 INK = "#333333"
-LABEL_SIZE = 7.5
+SOFT = "#6e6e6e"
 THEME: dict[str, Any] = {
     "axes.edgecolor": INK,
     "axes.grid": True,
     "axes.labelcolor": INK,
-    "axes.labelsize": 9,
+    "axes.labelpad": 3,
+    "axes.labelsize": 1.0,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 1.0,
     "axes.titleweight": "bold",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "grid.color": "#ebebeb",
-    "grid.linewidth": 0.7,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 0.87,
+    "legend.frameon": False,
     "lines.linewidth": 1.3,
-    "lines.markersize": 5,
+    "lines.markersize": 0.5,
     "pdf.fonttype": 42,
-    "savefig.dpi": 150,
+    "savefig.dpi": 300,
+    # Text stays text: an SVG is then a third as large, and its words can be edited and searched.
+    "svg.fonttype": "none",
     # Without a salt every SVG has other ids on every run, and a report under version control
     # changes each time.
     "svg.hashsalt": "analysis",
     "text.color": INK,
     "xtick.color": INK,
-    "xtick.labelsize": 8,
+    "xtick.labelsize": 0.87,
     "ytick.color": INK,
-    "ytick.labelsize": 8,
+    "ytick.labelsize": 0.87,
 }
+# Settings of THEME that are multiples of the text's size.
+IN_EM = [name for name in THEME if name.endswith(("size", "fontsize"))]
 
 
 @contextmanager
-def theme() -> Iterator[None]:
-    """Sets the style for the figures drawn inside, and for nothing else in the process."""
-    settings: Any = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **THEME}
-    with mpl.rc_context(settings):
+def theme(width: str = "page") -> Iterator[None]:
+    """Sets the style and a venue's width for the figures drawn inside, and for nothing else.
+
+    `width` is one of `WIDTHS`.
+
+    Raises:
+        ValueError: no venue of that name.
+    """
+    if width not in WIDTHS:
+        raise ValueError(f"width = {width!r} is unknown: choose one of {', '.join(WIDTHS)}")
+    points = PAGE_POINTS if width == "page" else VENUE_POINTS
+    sizes = {name: THEME[name] * points for name in IN_EM}
+    settings: Any = {**sns.axes_style("ticks"), **sns.plotting_context("paper"), **THEME, **sizes}
+    with mpl.rc_context(settings | frame(WIDTHS[width], points)):
         yield
 
 
-def line_style(row: pd.Series) -> dict[str, Any]:
-    """Returns a run's line properties: measured filled, published hollow, incomplete grey."""
-    colour = PALETTE.get(row["size"], OTHER) if row.get("complete", True) else INCOMPLETE
-    face = colour if row.get("source", "measured") == "measured" else "white"
+def frame(width: float, points: float) -> dict[str, Any]:
+    """Returns the settings of a figure with one panel, so that `plt.subplots()` has its margins."""
+    height = min(0.7 * width, 4.2)
+    across, up = (points / 72 / inches for inches in (width, height))
+    return {
+        "font.size": points,
+        "figure.figsize": (width, height),
+        "figure.subplot.left": LEFT * across,
+        "figure.subplot.right": 1 - RIGHT * across,
+        "figure.subplot.bottom": BOTTOM * up,
+        "figure.subplot.top": 1 - TOP * up,
+    }
+
+
+def em() -> float:
+    """Returns the size of the text in inches."""
+    return float(mpl.rcParams["font.size"]) / 72
+
+
+def dots() -> float:
+    """Returns the dots per inch of a saved picture; outside of a theme those of the screen."""
+    found = mpl.rcParams["savefig.dpi"]
+    return float(mpl.rcParams["figure.dpi"] if found == "figure" else found)
+
+
+def small() -> float:
+    """Returns the points of labels at curves: the size of tick labels."""
+    return 0.87 * float(mpl.rcParams["font.size"])
+
+
+def colours(rows: pd.DataFrame) -> dict[str, str]:
+    """Returns the colour of each size, from light to dark with Gflops.
+
+    The sizes of the paper keep their colours; beyond four sizes, the order on a colour map.
+    """
+    sizes = list(rows[rows["size"].ne("")].groupby("size")["gflops"].max().sort_values().index)
+    if set(sizes) <= set(PALETTE):
+        return PALETTE
+    return dict(zip(sizes, ramp(len(sizes)), strict=True))
+
+
+def ramp(count: int) -> list[str]:
+    """Returns that many colours from light to dark: the palette's while it has enough."""
+    if count <= len(PALETTE):
+        return list(PALETTE.values())[-count:]
+    return [to_hex(mpl.colormaps["magma"](place)) for place in np.linspace(0.68, 0.03, count)]
+
+
+def others(values: pd.Series, known: Mapping[Any, Any], more: Sequence[Any]) -> dict[Any, Any]:
+    """Returns what is known of some values, and one of `more` for each other value."""
+    unknown = sorted(set(values.dropna()) - set(known))
+    return {**known, **{value: more[i % len(more)] for i, value in enumerate(unknown)}}
+
+
+def markers(rows: pd.DataFrame) -> tuple[str, dict[Any, str]]:
+    """Returns the column that markers tell apart, and the marker of each of its values.
+
+    It is the patch, and of several families the family.
+    """
+    if "family" in rows and rows["family"].nunique() > 1:
+        return "family", others(rows["family"], {}, FAMILY_MARKERS)
+    return "patch", others(rows["patch"], MARKERS, OTHER_MARKERS)
+
+
+def line_style(row: pd.Series, rows: pd.DataFrame) -> dict[str, Any]:
+    """Returns a run's line properties among all `rows`.
+
+    Colour is the size, dashes are the patch and so is the marker, but for several families;
+    measured is filled, published hollow, incomplete grey.
+    """
+    colour = colours(rows).get(row["size"], OTHER) if row.get("complete", True) else INCOMPLETE
+    hollow = row.get("source", "measured") != "measured"
+    column, marker = markers(rows)
     return {
         "color": colour,
-        "marker": MARKERS.get(row["patch"], "D"),
-        "markerfacecolor": face,
+        "marker": marker.get(row[column], "H"),
+        "linestyle": others(rows["patch"], DASHES, OTHER_DASHES).get(row["patch"], "-"),
+        "markeredgecolor": colour,
+        "markerfacecolor": "white" if hollow else colour,
         "label": row["model"],
     }
 
 
-def log_axis(ax: Axes) -> None:
-    """Makes x logarithmic, with labels at powers of ten only and at two of them at least."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    if np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
-        powers = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high))
-        ax.set_xlim(min(low, powers[0]), max(high, powers[1]))
-    ax.xaxis.set_major_locator(LogLocator(numticks=12))
-    ax.xaxis.set_major_formatter(LogFormatterMathtext())
-    ax.xaxis.set_minor_formatter(NullFormatter())
+def inked(look: Mapping[str, Any], ink: str) -> dict[str, Any]:
+    """Returns the colours of a line in another ink: a hollow marker stays hollow."""
+    face = "white" if look["markerfacecolor"] == "white" else ink
+    return {"color": ink, "markeredgecolor": ink, "markerfacecolor": face}
 
 
 def literal(text: str) -> str:
@@ -89,75 +188,9 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def label(ax: Axes, x: Any, y: Any, texts: list[str], colours: list[Any], radii: Any = 3.5) -> None:
-    """Writes each text beside its point, over no other text, no marker and little of a line."""
-    ax.autoscale_view()  # matplotlib delays it until drawing; the places below need the limits now
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    scale = figure.dpi / 72
-    centres = ax.transData.transform(np.column_stack([x, y])) / scale
-    radii = np.broadcast_to(radii, len(centres))
-    lines = [box(trace, 2, 2) for trace in traces(ax, scale)]
-    taken = np.vstack([box(centres, 2 * radii, 2 * radii), *lines])
-    frame = np.asarray(ax.get_window_extent().extents) / scale
-    points = zip(zip(x, y, strict=True), centres, texts, colours, radii, strict=True)
-    for data, centre, text, colour, radius in points:
-        best = best_place(centre, text, radius, taken, frame)
-        # Counted three times: a text over a text is worse than over a line.
-        taken = np.vstack([taken, np.repeat(best[None], 3, axis=0)])
-        offset = ((best[:2] + best[2:]) / 2 - centre).tolist()
-        place: dict[str, Any] = {
-            "ha": "center",
-            "va": "center",
-            "fontsize": LABEL_SIZE,
-            "zorder": 5,
-        }
-        ax.annotate(literal(text), data, offset, textcoords="offset points", color=colour, **place)
-
-
-def best_place(centre: Array, text: str, radius: float, taken: Array, frame: Array) -> Array:
-    """Returns the box of a text around a point that overlaps least and stays in the frame."""
-    width, height = 0.64 * LABEL_SIZE * len(text), 1.1 * LABEL_SIZE
-    boxes = box(centre + places_around(width, height, radius), width, height)
-    cost = [
-        overlap(place, taken) + 5 * (width * height - overlap(place, frame[None]))
-        for place in boxes
-    ]
-    return np.asarray(boxes[int(np.argmin(np.round(cost, 3)))])
-
-
-def places_around(width: float, height: float, radius: float) -> Array:
-    """Returns candidate centres of a text [K, 2]: from its right side onwards, near ones first."""
-    ring: list[tuple[float, float]] = [(1, 0), (0, 1), (0, -1), (-1, 0), (1, 0.7), (1, -0.7)]
-    ring += [(-1, 0.7), (-1, -0.7), (0.6, 1), (0.6, -1)]
-    reach = np.array([width / 2 + radius + 1, height / 2 + radius + 1])
-    return np.concatenate([np.array(ring) * reach * stretch for stretch in (1, 1.35, 1.8, 2.4)])
-
-
-def box(centres: Array, width: Any, height: Any) -> Array:
-    """Returns the corners [N, 4] of boxes around the centres [N, 2]: left, low, right, high."""
-    half = np.broadcast_to(np.column_stack([width, height]) / 2, centres.shape)
-    return np.hstack([centres - half, centres + half])
-
-
-def overlap(place: Array, others: Array) -> float:
-    """Returns the summed area that a box shares with others."""
-    sides = np.minimum(place[2:], others[:, 2:]) - np.maximum(place[:2], others[:, :2])
-    return float(np.prod(np.clip(sides, 0, None), axis=1).sum())
-
-
-def traces(ax: Axes, scale: float) -> list[Array]:
-    """Returns points every few typographic points along each line."""
-    found = []
-    for line in ax.lines:
-        xy = line.get_transform().transform(np.asarray(line.get_xydata())) / scale
-        t = np.linspace(0, len(xy) - 1, 40 if len(xy) > 1 else 1)
-        along = [np.interp(t, np.arange(len(xy)), xy[:, axis]) for axis in (0, 1)]
-        found.append(np.column_stack(along))
-    return found
-
-
 def stamp(fig: Figure, text: str) -> None:
-    """Writes into a corner which table the figure was drawn from."""
-    small: dict[str, Any] = {"fontsize": 6, "color": "#8a8a8a"}
-    fig.text(0.995, 0.004, literal(text), ha="right", va="bottom", **small)
+    """Writes into the lower right corner which table the figure was drawn from."""
+    points = 0.8 * float(mpl.rcParams["font.size"])
+    soft: dict[str, Any] = {"fontsize": points, "color": SOFT, "ha": "right", "va": "bottom"}
+    width, height = fig.get_size_inches()
+    fig.text(1 - 0.04 / width, 0.03 / height, literal(text), **soft)

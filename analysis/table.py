@@ -20,6 +20,8 @@ NUMBER_COLUMNS = (
     "patch seed batch_size lr params gflops step images value n sampling_steps guidance"
     " guidance_channels seconds schema"
 ).split()
+# Columns that a table may have: of one without them they follow from the name and the patch size.
+OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family",), ("tokens",)
 LOG_TEXT_COLUMNS = "study run model size conditioning".split()
 LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
 
@@ -54,6 +56,10 @@ HIGHER_IS_BETTER = {
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
 
+# What a model's name has after its family's: '-XL/2', '-4-G', '-deep'.
+MEMBER = r"-(?:\d.*|[A-Z]{1,2}(?:[-/,].*)?|[a-z].*)$"
+
+
 class TableError(ValueError):
     """A table does not hold what was asked of it; the message gives the reason and the remedy."""
 
@@ -64,10 +70,14 @@ def load(path: str | Path) -> pd.DataFrame:
     Raises:
         TableError: the file is missing, is no results CSV, lacks columns, or is of a newer schema.
     """
-    dtype = dict.fromkeys(TEXT_COLUMNS, "str")
-    table = read_columns(Path(path), TEXT_COLUMNS, NUMBER_COLUMNS, dtype=dtype)
-    table[TEXT_COLUMNS] = table[TEXT_COLUMNS].fillna("")
-    table[NUMBER_COLUMNS] = table[NUMBER_COLUMNS].astype(float)
+    dtype = dict.fromkeys([*TEXT_COLUMNS, *OPTIONAL_TEXT], "str")
+    table = read_columns(
+        Path(path), TEXT_COLUMNS, NUMBER_COLUMNS, (OPTIONAL_TEXT, OPTIONAL_NUMBERS), dtype=dtype
+    )
+    text = [name for name in (*TEXT_COLUMNS, *OPTIONAL_TEXT) if name in table]
+    numbers = [name for name in (*NUMBER_COLUMNS, *OPTIONAL_NUMBERS) if name in table]
+    table[text] = table[text].fillna("")
+    table[numbers] = table[numbers].astype(float)
     if len(table) and (table["schema"] > SCHEMA).all():
         raise TableError(
             f"{path}: schema {table['schema'].max():g} is newer than {SCHEMA}, the newest known:"
@@ -107,9 +117,16 @@ def load_log(path: str | Path) -> pd.DataFrame:
 
 
 def read_columns(
-    path: Path, text: Sequence[str], numbers: Sequence[str], **options: Any
+    path: Path,
+    text: Sequence[str],
+    numbers: Sequence[str],
+    optional: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    **options: Any,
 ) -> pd.DataFrame:
-    """Reads columns of a CSV; a word in a column of numbers becomes NaN."""
+    """Reads columns of a CSV; a word in a column of numbers becomes NaN.
+
+    `optional` are the texts and the numbers that are read where the file has them.
+    """
     try:
         header = list(pd.read_csv(path, nrows=0).columns)
         check_columns(path, [*text, *numbers], header)
@@ -120,6 +137,10 @@ def read_columns(
         raise TableError(
             f"{path} is not a results CSV ({error}): write it again with `harness collect`"
         ) from None
+    text, numbers = (
+        [*wanted, *(name for name in maybe if name in header)]
+        for wanted, maybe in zip((text, numbers), optional, strict=True)
+    )
     for name in numbers:
         column = table[name].astype(str) if table[name].dtype == object else table[name]
         table[name] = pd.to_numeric(column, errors="coerce")
@@ -149,10 +170,9 @@ def is_beyond_drawing(table: pd.DataFrame) -> pd.Series:
     return table[NUMBER_COLUMNS].abs().gt(LARGEST).any(axis=1)
 
 
-def lacks_scale(table: pd.DataFrame) -> pd.Series:
-    """Scores of the size-by-patch grid without a place on a compute axis."""
-    in_grid = table["metric"].isin(METRICS) & table["size"].ne("") & table["patch"].notna()
-    return in_grid & ~table[SCALE].gt(1 / LARGEST).all(axis=1)
+def has_no_scale(table: pd.DataFrame) -> pd.Series:
+    """Scores with a patch size, number or batch of 0 or below; an empty one is merely not given."""
+    return table["metric"].isin(METRICS) & table[SCALE].le(1 / LARGEST).any(axis=1)
 
 
 def is_repeated(table: pd.DataFrame) -> pd.Series:
@@ -167,7 +187,7 @@ UNUSABLE: list[tuple[Callable[[pd.DataFrame], pd.Series], str]] = [
     (is_newer, f"written under a schema newer than {SCHEMA}, update this checkout"),
     (is_not_finite, "the value is not a finite number, score that checkpoint again"),
     (is_beyond_drawing, f"a column is infinite or beyond {LARGEST:g}, collect again"),
-    (lacks_scale, f"one of {', '.join(SCALE)} is not a positive number, collect again"),
+    (has_no_scale, f"one of {', '.join(SCALE)} is 0 or negative, collect again"),
     (is_repeated, "the same key and value a second time, the first is kept"),
     (
         is_contradicted,
@@ -195,6 +215,22 @@ def scores_named(rows: pd.DataFrame, most: int = 3) -> str:
         for _, row in rows.head(most).iterrows()
     ]
     return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
+
+
+def with_family(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the table with its columns family and tokens, derived where they are not given.
+
+    A family is the model's name without size, patch and what follows: DiT-XL/2 is a DiT, ADM-G an
+    ADM, U-ViT-L/2-deep a U-ViT.
+
+    Tokens are (32 / patch)², those of the paper's 32 × 32 latents: of another input all models
+    have the same multiple, which no exponent sees.
+    """
+    given = table["family"] if "family" in table else pd.Series("", table.index)
+    named = table["model"].str.replace(MEMBER, "", regex=True)
+    of_patch = (32 / table["patch"]) ** 2
+    tokens = table["tokens"].fillna(of_patch) if "tokens" in table else of_patch
+    return table.assign(family=given.where(given.ne(""), named), tokens=tokens)
 
 
 def digest(table: pd.DataFrame) -> str:

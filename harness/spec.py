@@ -9,14 +9,15 @@ import itertools
 import json
 import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from harness.base.validation import Mistakes, one_of, problems, refuse, safe_name, within
+from harness.base.spelling import parts, plain, remedy, suggestion
+from harness.base.validation import Mistakes, one_of, problems, refuse, rules, safe_name, within
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, MODELS
-from harness.objectives import SAMPLERS, TIMESTEPS
+from harness.objectives import OBJECTIVES, SAMPLERS, TIMESTEPS, Objective
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 FEATURES = ("inception", "digits-cnn-1")
@@ -28,8 +29,38 @@ LABELS = ("uniform", "balanced")
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
 
-class Identity:
+class Fields:
+    """A constructor that names the fields it does not know, with the nearest one."""
+
+    def __new__(cls, *values: object, **fields: object) -> Self:
+        refuse(cls.__name__, call_problems(cls, values, fields))
+        return super().__new__(cls)
+
+
+def call_problems(cls: Any, values: Iterable[object], given: Iterable[str]) -> list[str]:
+    known = [field.name for field in dataclasses.fields(cls)]
+    unnamed = [f"{value!r} has no name: write {cls.__name__}({known[0]}=...)" for value in values]
+    return unnamed + [
+        f"{name} is unknown: {suggestion(name, known)}" for name in given if name not in known
+    ]
+
+
+class Identity(Fields):
     """What Run and Protocol share: a canonical form, and the id that is its digest."""
+
+    def field_problems(self) -> list[str]:
+        """Every field that is of another type or out of range, once exact numbers are plain."""
+        fields = rules(typing.cast(Any, type(self)))
+        several = [name for name in fields if len(parts(getattr(self, name))) > 1]
+        if several:
+            return [
+                f"{name} = {getattr(self, name)!r} are several values:"
+                f" grid({type(self).__name__}, {name}=...) makes one of each"
+                for name in several
+            ]
+        for name, rule in fields.items():
+            object.__setattr__(self, name, plain(getattr(self, name), rule.types))
+        return problems(self)
 
     def canonical(self) -> dict[str, Any]:
         """The fields that bear identity, without None: a new optional field changes no old id."""
@@ -49,7 +80,7 @@ class Run(Identity):
 
     The defaults are the paper's recipe (section 4).
     `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
-    autocast.
+    autocast. `objective` None is "ddpm", the paper's.
 
     Raises:
         UserError: naming every field that is unknown, of another type or out of range.
@@ -65,9 +96,16 @@ class Run(Identity):
     label_dropout: Annotated[float, within(0, 1, below=True)] = 0.1
     precision: Annotated[str, one_of(PRECISIONS)] = "tf32"
     seed: Annotated[int, within(0)] = 0
+    objective: Annotated[str | None, one_of(OBJECTIVES)] = None
 
     def __post_init__(self) -> None:
-        refuse(f"Run({self.model})", problems(self) or self.data_problems())
+        if self.objective == "ddpm":  # as runs of before there were others
+            object.__setattr__(self, "objective", None)
+        refuse(f"Run({self.model})", self.field_problems() or self.data_problems())
+
+    @property
+    def objective_row(self) -> Objective:
+        return OBJECTIVES[self.objective or "ddpm"]
 
     def data_problems(self) -> list[str]:
         """The problems that only show when model and dataset meet."""
@@ -119,7 +157,7 @@ class Protocol(Identity):
     reference_digest: str | None = None
 
     def __post_init__(self) -> None:
-        refuse(f"Protocol({self.name})", problems(self) or self.sampler_problems())
+        refuse(f"Protocol({self.name})", self.field_problems() or self.sampler_problems())
 
     def sampler_problems(self) -> list[str]:
         """DPM-Solver++ on all timesteps takes one of them twice and divides by the distance."""
@@ -130,9 +168,14 @@ class Protocol(Identity):
         ]
 
     @property
-    def forwards(self) -> int:
-        """Forward passes of the network for a step of the sampler: guidance takes two."""
+    def copies(self) -> int:
+        """Copies of an image that pass through the network at once: guidance takes two."""
         return 1 if self.guidance == 1.0 else 2
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of an image for a step of the sampler."""
+        return self.copies * SAMPLERS[self.sampler]
 
     @functools.cached_property
     def id(self) -> str:
@@ -140,8 +183,10 @@ class Protocol(Identity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Sweep(Fields):
     """What is wanted: these runs, each scored at these steps under each of these protocols.
+
+    A list, a range, an array or a single one are as good as a tuple.
 
     Raises:
         UserError: naming every mistake, also those that only show when a run and a protocol meet.
@@ -154,7 +199,8 @@ class Sweep:
 
     def __post_init__(self) -> None:
         for field in ("runs", "steps", "protocols"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+            values = tuple(plain(value, (int,)) for value in parts(getattr(self, field)))
+            object.__setattr__(self, field, values)
         refuse(
             f"Sweep({self.name})",
             self.name_problems() + self.step_problems() + self.part_problems(),
@@ -162,8 +208,9 @@ class Sweep:
 
     def name_problems(self) -> list[str]:
         """The problems of the name, which becomes that of <name>.csv and <name>_log.csv."""
-        if not isinstance(self.name, str) or safe_name(self.name):
-            return [f"name = {self.name!r} {safe_name('')}"]
+        fault = safe_name(self.name if isinstance(self.name, str) else "")
+        if fault:
+            return [f"name = {self.name!r} {fault}"]
         return [
             f"name = {self.name!r} ends in {end}, as a file of the sweep {self.name[: -len(end)]!r}"
             " does: choose another name"
@@ -174,8 +221,8 @@ class Sweep:
     def step_problems(self) -> list[str]:
         if not self.steps:
             return ["steps is empty: name at least one step to score"]
-        if any(type(step) is not int for step in self.steps):
-            return [f"steps = {self.steps} must be int"]
+        if bad := [step for step in self.steps if type(step) is not int]:
+            return [f"steps: {step!r} must be int{remedy(step, (int,))}" for step in bad]
         found = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
         if self.steps != (rising := tuple(sorted(set(self.steps)))):
             found.append(f"steps = {self.steps} must rise without repeats: {rising}")
@@ -194,28 +241,46 @@ class Sweep:
         return found + sorted(set(self.pair_problems()))
 
     def pair_problems(self) -> Iterator[str]:
-        """The problems that only show when a dataset and a protocol meet."""
+        """The problems that only show when a dataset or an objective and a protocol meet."""
+        for name, protocol in itertools.product(
+            dict.fromkeys(run.objective or "ddpm" for run in self.runs), self.protocols
+        ):
+            if protocol.sampler not in (fit := OBJECTIVES[name].samplers):
+                yield (
+                    f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
+                    f" {name!r}: take one of {', '.join(fit)}"
+                )
         datasets = sorted({run.data for run in self.runs})
         for data, protocol in itertools.product(datasets, self.protocols):
             row = DATASETS[data]
-            if protocol.forwards > 1 and protocol.guidance_channels > row.channels:
-                channels = f"guidance_channels = {protocol.guidance_channels}"
-                yield f"{protocol.name}: {channels} of {data}'s {row.channels}"
-            if row.latent == (protocol.decoder == "identity"):
-                yield f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}"
-            if row.latent == (protocol.features != "inception"):
-                yield f"{protocol.name}: features = {protocol.features!r} do not see {data}"
+            if protocol.copies > 1 and protocol.guidance_channels > row.channels:
+                yield (
+                    f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
+                    f" {data}'s {row.channels}: set it to {row.channels}"
+                )
+            decoders = list(ENCODERS) if row.latent else ["identity"]
+            if protocol.decoder not in decoders:
+                yield (
+                    f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
+                    f" set it to {' or '.join(map(repr, decoders))}"
+                )
+            extractor = "inception" if row.latent else "digits-cnn-1"
+            if protocol.features != extractor:
+                yield (
+                    f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
+                    f" set it to {extractor!r}"
+                )
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
     """The product of the axes: grid(model=["DiT-S/2", "DiT-B/2"], lr=1e-4) is two runs.
 
-    A list or a tuple is an axis.
+    A list, a tuple, a range or an array is an axis.
 
     Raises:
         UserError: with the mistakes of every member at once.
     """
-    lists = [values if isinstance(values, list | tuple) else [values] for values in axes.values()]
+    lists = [parts(values) for values in axes.values()]
     members: list[Any] = []
     found: dict[str, None] = {}
     for values in itertools.product(*lists):

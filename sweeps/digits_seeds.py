@@ -10,5 +10,5 @@ from sweeps.digits import SWEEP as ONE
 SWEEP = replace(
     ONE,
     name="digits_seeds",
-    runs=[replace(run, seed=seed) for seed in (0, 1, 2) for run in ONE.runs],
+    runs=tuple(replace(run, seed=seed) for seed in (0, 1, 2) for run in ONE.runs),
 )

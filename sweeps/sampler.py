@@ -1,4 +1,12 @@
-"""The paper's 250 ancestral steps against diffusers' faster samplers, DiT-XL/2 at 400K steps."""
+"""How few sampling steps suffice? Faster samplers against 250 ancestral steps.
+
+DiT-XL/2 at 400,000 steps is sampled with the paper's 250 ancestral steps, with DDIM and with
+diffusers' DPM-Solver++ at fewer steps. The weights are the same, so whatever differs is the
+sampler's.
+
+On one A100 at its published pace: 270 hours of training, 21 of scoring; of a trained model only
+the scoring.
+"""
 
 from harness.spec import Protocol, Run, Sweep
 

@@ -61,7 +61,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 FAST = (
     "test_spec.py",
     "test_house.py",
-    *(f"study/test_{name}.py" for name in "cluster collect cost plan speed store".split()),
+    *(f"study/test_{name}.py" for name in "choice cluster collect cost plan speed store".split()),
     "base/test_rng.py",
     "base/test_files.py",
     "analysis/test_table.py",

@@ -150,11 +150,11 @@ def score_all(sweep: Sweep, store: Store, **cluster: Any) -> None:
             do(task, store, **cluster)
 
 
-def curve(store: Store, run: Run) -> list[tuple[float, ...]]:
+def curve(store: Store, run: Run) -> list[tuple[Any, ...]]:
     """What training measured, step by step, without what depends on the clock."""
     lines, _ = store.read_log(run)
     return [
-        tuple(line[key] for key in ("step", "loss", "mse", "vb", "grad_norm")) for line in lines
+        tuple(line.get(key) for key in ("step", "loss", "mse", "vb", "grad_norm")) for line in lines
     ]
 
 

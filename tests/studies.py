@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.grid import grid
-from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, published
+from analysis.table import LOG_TEXT_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, published
 
 PAPER = published()
 GRID = grid(PAPER).query("last")[[*TEXT_COLUMNS, *NUMBER_COLUMNS]]
 WIDTHS = {"S": (32, 2), "B": (48, 3), "L": (64, 4), "XL": (96, 5)}
 STEPS = (200, 400, 600)
+LOGGED = ("patch", "seed", "batch_size", "gflops")
 SHARED: dict[str, Any] = {
     "study": "digits",
     "source": "measured",
@@ -83,9 +84,51 @@ def metrics(score: float) -> dict[str, float]:
 
 def steps_of(steps: int = 600) -> pd.DataFrame:
     """A log of every model: one row per step, the loss its step number."""
-    logged = digits().drop_duplicates("run")[["study", "run", "model", "size", "patch", "seed"]]
+    logged = digits().drop_duplicates("run")[[*LOG_TEXT_COLUMNS, *LOGGED]]
     log = logged.merge(pd.DataFrame({"step": np.arange(1, steps + 1)}), how="cross")
     return log.assign(loss=log["step"].astype("float32"))
+
+
+def unknown_size() -> pd.DataFrame:
+    """A measured study with a fifth size, H."""
+    largest = digits()[lambda rows: rows["size"].eq("XL")]
+    larger = largest.assign(size="H", gflops=2.5 * largest["gflops"], value=0.7 * largest["value"])
+    larger[["model", "run"]] = larger[["model", "run"]].replace("XL", "H", regex=True)
+    return pd.concat([digits(), larger])
+
+
+def u_nets() -> pd.DataFrame:
+    """A measured study beside a family of U-Nets, which have no size and no patch."""
+    other = digits()[lambda rows: rows["patch"].eq(2)].copy()
+    other["model"] = "UNet-" + other["size"].map({"S": "64", "B": "96", "L": "128", "XL": "192"})
+    other = other.assign(run=other["model"], size="", patch=np.nan, value=1.3 * other["value"])
+    return pd.concat([digits(), other])
+
+
+def rates() -> pd.DataFrame:
+    """Three sizes by two learning rates by three seeds."""
+    some = digits(seeds=(0, 1, 2))[lambda rows: rows["size"].isin(["S", "B", "L"])]
+    some = some[some["patch"].eq(4)]
+    other = some.assign(lr=0.001, run=some["run"] + "-low", value=1.3 * some["value"])
+    return pd.concat([some, other])
+
+
+def protocols(steps: tuple[int, ...], scales: tuple[float, ...] = (1.0,)) -> pd.DataFrame:
+    """The measured study's last scores under protocols of sampling steps by guidance scales."""
+    last = digits()[lambda rows: rows["step"].eq(600) & rows["metric"].eq("fid")]
+    return pd.concat(
+        [
+            last.assign(
+                sampling_steps=count,
+                guidance=scale,
+                guidance_channels=1,
+                protocol=f"p{count}-{scale}",
+                value=last["value"] * (1 + 8 / count) * (1 + (scale - 1.5) ** 2),
+            )
+            for count in steps
+            for scale in scales
+        ]
+    )
 
 
 def planted(draw: int, floor: float = 0.0, sd: float = 0.05) -> pd.DataFrame:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import PATCHES, SIZES, tiny_protocol, tiny_run, tiny_sweep
 
+from harness.base.errors import UserError
+from harness.objectives import OBJECTIVES
 from harness.spec import Protocol, Run, grid
 
 # Pinned: a line that changes here gives every result of that run in every store a new address.
@@ -31,6 +36,7 @@ OTHER: dict[str, Any] = {
     "model": "DiT-B/4",
     "data": "imagenet512",
     "conditioning": "adaLN",
+    "objective": "flow",
     "batch_size": 128,
     "lr": 2e-4,
     "weight_decay": 0.1,
@@ -84,13 +90,15 @@ def test_an_id_is_read_back_from_its_json() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [
-        ("lr", 1, "must be float, not int"),
+        ("lr", "3e-3", "must be float, not str: write 0.003"),
+        ("lr", np.float32(1e-4), "must be float, not float32: write 0.0001"),
+        ("lr", [1e-4, 1e-3], r"are several values: grid\(Run, lr=...\) makes one of each"),
         ("lr", math.nan, "must be finite"),
         ("lr", math.inf, "must be finite"),
         ("lr", 0.0, "must be above 0 and at most 1"),
         ("batch_size", 0, "must be at least 1"),
         ("batch_size", True, "must be int, not bool"),
-        ("batch_size", 256.0, "must be int, not float"),
+        ("batch_size", 256.0, "must be int, not float: write 256"),
         ("ema_decay", 1.0, "must be at least 0 and below 1"),
         ("precision", "fp8", "is unknown: did you mean"),
         ("conditioning", "adaLN-zero", "did you mean 'adaLN-Zero'?"),
@@ -106,15 +114,31 @@ def test_a_value_that_is_not_canonical_or_out_of_range_is_refused(
         base(Run, **{field: value})
 
 
+def test_the_papers_objective_has_one_name_and_changes_no_id() -> None:
+    assert Run(model="DiT-S/8", objective="ddpm") == Run(model="DiT-S/8")
+    assert Run(model="DiT-S/8", objective="flow").id != Run(model="DiT-S/8").id
+    assert Run(model="DiT-S/8").objective_row is OBJECTIVES["ddpm"]
+
+
+def test_a_sampler_that_does_not_fit_an_objective_is_refused_with_those_that_do() -> None:
+    runs = (tiny_run(), tiny_run(objective="flow"))
+    with pytest.raises(UserError) as refused:
+        tiny_sweep(runs=runs, protocols=(tiny_protocol(sampler="heun"),))
+    assert "sampler = 'heun' does not sample objective 'ddpm': take one of ddpm" in str(
+        refused.value
+    )
+    assert tiny_protocol(sampler="heun", guidance=1.5).forwards == 4
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("name", "a/b"),
         ("images", 3),
-        ("sampler", "euler"),
+        ("sampler", "rk4"),
         ("sampling_steps", 1001),
         ("guidance", -0.5),
-        ("guidance", 2),
+        ("guidance", "2"),
         ("guidance_channels", 0),
         ("decoder", "ft"),
         ("features", "clip"),
@@ -127,6 +151,51 @@ def test_a_value_that_is_not_canonical_or_out_of_range_is_refused(
 def test_a_protocol_refuses_what_it_does_not_know(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{field} = "):
         base(Protocol, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "exact", "plainly"),
+    [
+        ("lr", 1, 1.0),
+        ("lr", np.logspace(-4, -2, 3)[1], 1e-3),
+        ("batch_size", np.int64(128), 128),
+        ("precision", np.str_("bf16"), "bf16"),
+    ],
+)
+def test_what_is_exact_has_the_id_of_the_plain_spelling(
+    field: str, exact: object, plainly: object
+) -> None:
+    run = base(Run, **{field: exact})
+    assert run.id == base(Run, **{field: plainly}).id
+    assert type(getattr(run, field)) is type(plainly)
+
+
+def test_an_unknown_field_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        ValueError, match=r"learning_rate is unknown: did you mean 'lr'.*seeds .* mean 'seed'"
+    ):
+        Run(model="DiT-S/2", learning_rate=1e-4, seeds=[0])  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"Run: 'DiT-S/2' has no name: write Run\(model=\.\.\.\)"):
+        Run("DiT-S/2")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"step is unknown: did you mean 'steps'"):
+        tiny_sweep(step=10)
+    with pytest.raises(ValueError, match="'quux' is unknown: there are DiT-S/8, "):
+        base(Run, model="quux")
+
+
+def test_one_part_is_as_good_as_a_tuple_and_so_is_a_range_or_an_array() -> None:
+    sweep = tiny_sweep(runs=tiny_run(), steps=10, protocols=tiny_protocol())
+    assert sweep == tiny_sweep(steps=(10,))
+    assert tiny_sweep(steps=range(10, 30, 10)) == tiny_sweep(steps=np.array([10, 20]))
+    seeds, rates = range(2), np.logspace(-4, -3, 2)
+    assert grid(model="DiT-S/2", seed=seeds, lr=rates) == grid(
+        model="DiT-S/2", seed=[0, 1], lr=[1e-4, 1e-3]
+    )
+
+
+def test_a_spec_can_be_copied_and_pickled() -> None:
+    sweep = tiny_sweep()
+    assert pickle.loads(pickle.dumps(sweep)) == copy.deepcopy(sweep) == sweep
 
 
 def test_every_mistake_is_in_one_message() -> None:
@@ -153,7 +222,7 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(monkeypatch: pytest.M
         ((10, 10), "must rise without repeats"),
         ((-5, 10), "-5 must be at least 1"),
         ((0,), "0 must be at least 1"),
-        ((1.0, 2.0), "must be int"),
+        ((1.0, 2.0), "1.0 must be int: write 1; steps: 2.0 must be int: write 2"),
     ],
 )
 def test_steps_that_cannot_be_scored_are_refused(steps: tuple[int, ...], fault: str) -> None:
@@ -165,6 +234,7 @@ def test_steps_that_cannot_be_scored_are_refused(steps: tuple[int, ...], fault: 
     ("fields", "fault"),
     [
         ({"name": "a b"}, "becomes a file name"),
+        ({"name": "a" * 101}, "at most 100 letters"),
         ({"name": "a_log"}, "'a_log' ends in _log, as a file of the sweep 'a' does"),
         ({"name": "a_samples"}, "ends in _samples"),
         ({"runs": ()}, "runs is empty"),
@@ -172,10 +242,16 @@ def test_steps_that_cannot_be_scored_are_refused(steps: tuple[int, ...], fault: 
         ({"runs": ("DiT-S/2",)}, "runs must be Run, not str"),
         (
             {"protocols": (tiny_protocol(guidance=2.0, guidance_channels=2),)},
-            "guidance_channels = 2 of digits's 1",
+            "guidance_channels = 2 of digits's 1: set it to 1",
         ),
-        ({"protocols": (tiny_protocol(decoder="ft-mse"),)}, "'ft-mse' does not decode digits"),
-        ({"protocols": (tiny_protocol(features="inception"),)}, "'inception' do not see digits"),
+        (
+            {"protocols": (tiny_protocol(decoder="ft-mse"),)},
+            "'ft-mse' does not decode digits: set it to 'id",
+        ),
+        (
+            {"protocols": (tiny_protocol(features="inception"),)},
+            "'inception' do not see digits: set it to 'digits-cnn-1'",
+        ),
     ],
 )
 def test_a_sweep_whose_parts_do_not_fit_is_refused(fields: dict[str, Any], fault: str) -> None:

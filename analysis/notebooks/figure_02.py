@@ -1,26 +1,34 @@
 # %% [markdown]
 # # Figure 2: size, Gflops and score
-# Left: the last score of every model by size, the area of a bubble its Gflops. Right: guided models
-# against the U-Nets whose Gflops are known, where the table has them.
+# The last score of every model by size; the area of a bubble is its Gflops.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
-from analysis.table import TableError, load, published
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_02", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    figures.figure_02_left(table, ax)
+    # Edit from here: the axes are yours.
+    ax.set_ylim(bottom=0)
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_02")
+fig.set_label(layout.FIGURES["figure_02"].caption)
+print(include("figure_02", fig))

@@ -1,25 +1,35 @@
 # %% [markdown]
-# # Figure 5: the four conditionings
-# The score over training steps for each way of telling the network the time step and the label.
+# # Figure 5: the ways of conditioning
+# One model, conditioned in several ways. The paper prints only the last step, so that there are
+# points and no curves.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
-from analysis.table import TableError, load, published
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
+# %% tags=["parameters"]
+STUDY = "peebles2023"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_05", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    figures.figure_05(table, ax)
+    # Edit from here: the axes are yours.
+    ax.set_ylim(bottom=15)
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_05")
+fig.set_label(layout.FIGURES["figure_05"].caption)
+print(include("figure_05", fig))

@@ -1,25 +1,34 @@
 # %% [markdown]
 # # Figure 6: the score over training
-# Each panel holds one thing fixed: the patch size above, the model size below.
+# One panel by size; `patch=2` draws one by patch.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
-from analysis.table import TableError, load, published
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_06", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    figures.figure_06(table, ax, size="XL")
+    # Edit from here: the axes are yours.
+    ax.set_title("The largest models", loc="left")
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_06")
+fig.set_label(layout.FIGURES["figure_06"].caption)
+print(include("figure_06", fig))

@@ -1,22 +1,34 @@
 # %% [markdown]
 # # Figure 7: samples
-# The same noise and labels through every model.
+# The same noise and labels through every model, pixel for pixel.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
 from analysis import layout, style
-from analysis.samples import load_samples
+from analysis.files import include, save, study_table
+from analysis.samples import check_samples, load_samples
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-DATA = RESULTS / "digits_samples.npz"
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Nothing of this is published, so there is nothing to draw before a study has been trained.
-fig = plt.figure()
-with style.theme():
-    if DATA.exists():
-        layout.draw("figure_07", load_samples(DATA), fig)
+path = study_table(STUDY)
+samples = check_samples(load_samples(path.with_name(f"{STUDY}_samples.npz")), load(path))
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig = plt.figure()
+    layout.draw("figure_07", samples, fig)
+    # Edit from here: the axes are yours.
+    fig.axes[0].set_xlabel("Class")
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_07")
+print(include("figure_07", fig))

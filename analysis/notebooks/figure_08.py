@@ -1,29 +1,34 @@
 # %% [markdown]
 # # Figure 8: the score follows Gflops
-# Every model at the last step that most have reached, with Pearson on log Gflops.
+# Every model at the last step that most have reached, with the least-squares line.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
-from analysis.correlation import correlation
-from analysis.table import TableError, load, published
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
-
-# %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_08", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-correlation(table).round(3)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    figures.figure_08(table, ax)
+    # Edit from here: the axes are yours.
+    ax.set_title(ax.get_title(loc="left"), loc="left", color="black")
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_08")
+fig.set_label(layout.FIGURES["figure_08"].caption)
+print(include("figure_08", fig))

@@ -1,28 +1,34 @@
 # %% [markdown]
-# # Figure 9: training compute
-# Gflops · batch · steps · 3: which model makes the most of a budget.
+# # Figure 9: what a training budget buys
+# The score over training compute; thick grey is the frontier.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import laws, layout, style
-from analysis.table import TableError, load, published
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
-
-# %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_09", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-laws.frontier(table)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    figures.figure_09(table, ax)
+    # Edit from here: the axes are yours.
+    ax.grid(False)
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_09")
+fig.set_label(layout.FIGURES["figure_09"].caption)
+print(include("figure_09", fig))

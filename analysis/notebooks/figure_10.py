@@ -1,25 +1,35 @@
 # %% [markdown]
-# # Figure 10: sampling compute
-# Does a small model with more sampling steps catch up with a large one?
+# # Figure 10: what a sampling budget buys
+# Protocols that differ in sampling steps alone, of several models: `harness run sampling_compute`
+# makes such a study.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
-from analysis.table import TableError, load, published
+from analysis import figures, layout, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
+# %% tags=["parameters"]
+STUDY = "sampling_compute"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_10", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    figures.figure_10(table, ax)
+    # Edit from here: the axes are yours.
+    ax.grid(False)
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_10")
+fig.set_label(layout.FIGURES["figure_10"].caption)
+print(include("figure_10", fig))

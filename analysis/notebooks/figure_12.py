@@ -1,25 +1,35 @@
 # %% [markdown]
 # # Figure 12: every metric
-# Each metric's correlation with log Gflops, over training compute and over model compute.
+# Each metric's correlation with log Gflops, with its 95 % interval.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
-from analysis.table import TableError, load, published
+from analysis import layout, statistics_panels, style
+from analysis.files import include, save, study_table
+from analysis.table import load
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-TABLE = RESULTS / "digits.csv"
-table = load(TABLE) if TABLE.exists() else published()
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Panels that the table does not allow are left out, with the reason.
-fig = plt.figure()
-with style.theme():
-    try:
-        print(*layout.draw("figure_12", table, fig), sep="\n")
-    except TableError as reason:
-        print(reason)
+path = study_table(STUDY)
+table = load(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    fig.subplots_adjust(left=0.2, top=0.86)  # for the metrics' names and the legend
+    statistics_panels.figure_12(table, ax)
+    # Edit from here: the axes are yours.
+    ax.set_xlim(-1, 1)
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_12")
+fig.set_label(layout.FIGURES["figure_12"].caption)
+print(include("figure_12", fig))

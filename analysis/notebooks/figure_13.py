@@ -1,22 +1,34 @@
 # %% [markdown]
 # # Figure 13: training loss
-# Smoothed, by patch above and by size below.
+# Every point is a local line through a tenth of its curve.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import layout, style
+from analysis import layout, loss, style
+from analysis.files import include, save, study_table
 from analysis.table import load_log
 
-RESULTS = Path(analysis.__file__).parents[1] / "results"
-DATA = RESULTS / "digits_log.csv"
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
 
 # %%
-# Nothing of this is published, so there is nothing to draw before a study has been trained.
-fig = plt.figure()
-with style.theme():
-    if DATA.exists():
-        layout.draw("figure_13", load_log(DATA), fig)
+path = study_table(f"{STUDY}_log")
+log = load_log(path)
+print(path)
+
+# %%
+with style.theme(WIDTH):
+    fig, ax = plt.subplots()
+    loss.figure_13(log, ax, size="XL")
+    # Edit from here: the axes are yours.
+    ax.set_ylabel("Training loss (noise)")
+    plt.show()
+
+# %%
+# PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
+with style.theme(WIDTH):
+    save(fig, "figure_13")
+fig.set_label(layout.FIGURES["figure_13"].caption)
+print(include("figure_13", fig))

@@ -1,38 +1,39 @@
 # %% [markdown]
 # # The whole study
-# From one table to what it says. Set `TABLE` to another study's table to read that one instead.
+# From one table to what it says.
 
 # %%
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 
-import analysis
-from analysis import comparison, fits, laws, layout, sentences, style
+from analysis import comparison, fits, laws, layout, prediction, sentences, style
 from analysis.correlation import correlation
+from analysis.files import study_table
 from analysis.grid import final
 from analysis.table import load, published
 
-TABLE = Path(analysis.__file__).parents[1] / "results" / "digits.csv"
-paper = published()
-table = load(TABLE) if TABLE.exists() else paper
-table.attrs["problems"]
+# %% tags=["parameters"]
+STUDY = "digits"
+WIDTH = "page"  # or icml-column, neurips, cvpr, nature: see analysis.style.WIDTHS
+
+# %%
+path = study_table(STUDY)
+paper, table = published(), load(path)
+print(path, *table.attrs["problems"], sep="\n")
 
 # %% [markdown]
 # ## The models at the last step
 
 # %%
-final(table)
+final(table).round(4)
 
 # %% [markdown]
 # ## Does the score follow compute?
-# Pearson is on log10 Gflops, as the paper's -0.93 is. The interval is BCa over models; `size_low`
-# and `size_high` draw whole sizes, because models of one size are not independent.
+# Pearson is on log10 Gflops, as the paper's -0.93 is. The interval is Fisher's z over models.
 
 # %%
-fig = plt.figure()
-with style.theme():
-    layout.overview(table, paper, fig, ("This study", "Published"))
+with style.theme(WIDTH):
+    layout.overview(table, paper, plt.figure(), ("This study", "Published"))
+    plt.show()
 
 # %%
 correlation(table).round(3)
@@ -51,27 +52,25 @@ fits.exponents(table).round(3)
 # A floor is fitted only to see whether the points determine one.
 
 # %%
-print(laws.power_law_text(laws.power_law(table)))
-print(laws.power_law_text(laws.power_law(table, floor=True)))
+laws.power_law(table).round(3)
+
+# %%
+laws.power_law(table, floor=True).round(3)
 
 # %% [markdown]
 # ## What would it have said of the largest model, before that was trained?
 
 # %%
-fits.predict(table, final(table)["model"].iloc[-1]).round(3)
+prediction.predict(table, final(table)["model"].iloc[-1]).round(3)
 
 # %%
-loo = fits.leave_one_out(table)
-loo["error"].abs().groupby(loo["law"]).mean()
+prediction.leave_one_out(table).groupby("law")[["prediction", "truth"]].apply(prediction.mean_error)
 
 # %% [markdown]
 # ## Where does the next unit of compute go?
 
 # %%
 laws.frontier(table)
-
-# %%
-laws.isoflop(table)
 
 # %% [markdown]
 # ## Against the published study, and in sentences
@@ -83,7 +82,7 @@ comparison.compare(table, paper)
 missing: list[str] = []
 print(
     *comparison.comparison_sentences(table, paper),
-    *sentences.statistics(table, missing),
+    *sentences.findings(table, missing),
     "Missing:",
     *missing,
     sep="\n",

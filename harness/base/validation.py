@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 import re
@@ -14,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.base.errors import UserError
+from harness.base.spelling import remedy, suggestion
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+LONGEST_NAME = 100  # file systems end at 255, and names get an id, an ending, and a temporary one
 
 Check = Callable[[Any], str | None]
 
@@ -26,8 +27,7 @@ def one_of(known: Collection[str]) -> Check:
     def check(value: str) -> str | None:
         if value in known:
             return None
-        near = difflib.get_close_matches(value, known, 1, cutoff=0)
-        return f"is unknown: did you mean {near[0]!r}? There are {', '.join(known)}"
+        return f"is unknown: {suggestion(value, known)}"
 
     return check
 
@@ -50,11 +50,11 @@ def within(
 
 def safe_name(value: str) -> str | None:
     """A check that the value can be the name of a file."""
-    return (
-        None
-        if NAME.fullmatch(value)
-        else "must be letters, digits, '.', '_' and '-': it becomes a file name"
-    )
+    if not NAME.fullmatch(value):
+        return "must be letters, digits, '.', '_' and '-': it becomes a file name"
+    if len(value) > LONGEST_NAME:
+        return f"must be at most {LONGEST_NAME} letters long: it becomes a file name"
+    return None
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def value_problems(value: Any, rule: Rule) -> list[str]:
     """The problems of a field's value, as they go on after the field's name."""
     # exact: True is not an int, and 1 is not 1.0, where an id is at stake
     if type(value) not in rule.types:
-        return [f" = {value!r} must be {names(rule.types)}, not {type(value).__name__}"]
+        wanted = f"must be {names(rule.types)}, not {type(value).__name__}"
+        return [f" = {value!r} {wanted}{remedy(value, rule.types)}"]
     if isinstance(value, float) and not math.isfinite(value):
         return [f" = {value!r} must be finite"]
     if value is None:

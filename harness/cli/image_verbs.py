@@ -26,9 +26,24 @@ from harness.data.index import SHARD, damaged, read_index, refuse_unreadable, wr
 from harness.spec import ENCODERS
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
+from harness.study.tasks import Evaluate
+
+PICTURED = 64  # images in a picture
+
+
+def refuse_absent(*paths: Path | None) -> None:
+    """
+    Raises:
+        UserError: with every path where nothing is.
+    """
+    refuse(
+        "paths",
+        [f"there is nothing at {p}: name one that is there" for p in paths if p and not p.exists()],
+    )
 
 
 def score(args: argparse.Namespace) -> int:
+    refuse_absent(args.samples, args.reference, args.inception)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
@@ -85,25 +100,15 @@ def extractor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def sample(args: argparse.Namespace) -> int:
+    import torch
     from tqdm import tqdm
 
     from harness.base.distributed import process_group
-    from harness.scoring.evaluate import write_samples
-    from harness.study.tasks import Evaluate
+    from harness.scoring.evaluate import image_batches, write_samples
+    from harness.scoring.picture import write_picture
 
-    cluster, sweep = cluster_from(args), load_sweep(args.sweep)
-    runs = [r for r in sweep.runs if args.run in (r.model, r.id)]
-    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
-    if len(runs) != 1 or len(protocols) != 1:
-        there = "; ".join(
-            ", ".join(part.id for part in parts) for parts in (sweep.runs, sweep.protocols)
-        )
-        raise UserError(
-            f"--run {args.run} --protocol {args.protocol} must name one run and one protocol of:"
-            f" {there}"
-        )
-    step = sweep.steps[-1] if args.step is None else args.step
-    task = Evaluate(runs[0], step, protocols[0], True, "asked for")
+    task, cluster = sampled(args), cluster_from(args)
+    store, count = Store(Path(cluster.store)), min(PICTURED, task.protocol.images)
     with (
         process_group(cluster.device) as rank,
         tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
@@ -113,21 +118,50 @@ def sample(args: argparse.Namespace) -> int:
             bar.set_description_str(line)
             bar.update(share - bar.n)
 
-        write_samples(task, Store(Path(cluster.store)), cluster, rank, args.out, progress)
-    print(f"{args.out}: {task.protocol.images} images of {task.run.id} at step {task.step}")
+        if args.png:
+            images = torch.cat([*image_batches(task, store, cluster, rank, count, progress)])
+            write_picture(args.png, images)
+        else:
+            count = task.protocol.images
+            write_samples(task, store, cluster, rank, args.out, progress)
+    print(f"{args.png or args.out}: {count} images of {task.run.id} at step {task.step}")
     return 0
+
+
+def sampled(args: argparse.Namespace) -> Evaluate:
+    """The checkpoint and the protocol that the options name.
+
+    Raises:
+        UserError: they name several, or none.
+    """
+    if args.out and args.out.suffix == ".png":
+        raise UserError(f"--out {args.out} is an npz: --png {args.out} writes a picture")
+    sweep = load_sweep(args.sweep)
+    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
+    found = []
+    if len(sweep.runs) != 1:
+        ids = ", ".join(run.id for run in sweep.runs)
+        found.append(f"--run must name one of the {len(sweep.runs)} runs {ids}")
+    if len(protocols) != 1:
+        ids = ", ".join(p.id for p in sweep.protocols) or "none: the sweep has no protocol"
+        found.append(f"--protocol {args.protocol or 'ID'} must name one of {ids}")
+    refuse("sample", found)
+    step = sweep.steps[-1] if args.step is None else args.step
+    return Evaluate(sweep.runs[0], step, protocols[0], True, "asked for")
 
 
 def sample_options(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser)
     add_device(parser)
-    parser.add_argument("--run", required=True, help="a model of the sweep, or a run's id")
     parser.add_argument("--step", type=int, help="default: the sweep's last")
     parser.add_argument("--protocol", help="a protocol's name or id, where the sweep has several")
-    parser.add_argument("--out", type=Path, required=True, help="the npz to write")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="NPZ", help="all images, for ADM's evaluator")
+    what.add_argument("--png", type=Path, help=f"a picture of the first {PICTURED}")
 
 
 def parity(args: argparse.Namespace) -> int:
+    refuse_absent(args.samples, args.reference, args.inception)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
@@ -243,6 +277,7 @@ def verify(folder: Path) -> int:
 
 
 def reference(args: argparse.Namespace) -> int:
+    refuse_absent(args.images, args.inception)
     from harness.base.distributed import process_group
     from harness.scoring import features
     from harness.scoring.external import make_reference
@@ -268,8 +303,8 @@ def reference_options(parser: argparse.ArgumentParser) -> None:
 VERBS = (
     Verb(
         "sample",
-        "A protocol's images as an npz for ADM's evaluator.",
-        "digits --run mini-DiT-XL/2 --out s.npz",
+        "A protocol's images, as an npz for ADM's evaluator or as a picture.",
+        "digits --run mini-DiT-XL/2 --png samples.png",
         sample_options,
         sample,
     ),

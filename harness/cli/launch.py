@@ -10,12 +10,15 @@ from pathlib import Path
 from harness.base.commit import PACKAGE
 from harness.base.errors import UserError
 from harness.base.validation import refuse
+from harness.cli.plan import dry_run
 from harness.cli.verb import (
     Verb,
     add_cluster,
     add_dirty,
+    add_dry_run,
     add_sweep,
     cluster_from,
+    confirmed,
     require_writable,
 )
 from harness.launch import jobs
@@ -60,11 +63,14 @@ def launch_options(parser: argparse.ArgumentParser) -> None:
     )
     add_dirty(parser)
     parser.add_argument("--workers", type=int, help="jobs at a time on this machine")
+    add_dry_run(parser)
 
 
 def launch(args: argparse.Namespace) -> int:
     cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
+    if args.dry_run:
+        return dry_run(sweep, store, cluster)
     if args.detach and not executor(cluster).DETACHED:
         raise UserError(
             f"--detach needs a job that goes on by itself, and {cluster.executor} has none:"
@@ -166,9 +172,8 @@ def detach_here(sweep: Sweep, store: Store, cluster: Cluster, code: Path, submit
 
 def cancel_options(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser)
-    parser.add_argument(
-        "task", metavar="TASK", nargs="?", default="", help="only tasks whose name begins so"
-    )
+    parser.set_defaults(task="")  # a word after SWEEP that is no FIELD=VALUE
+    parser.usage = "harness cancel SWEEP [TASK] [FIELD=VALUE ...] [options]"
     parser.add_argument("--yes", action="store_true", help="does not ask")
 
 
@@ -188,7 +193,7 @@ def cancel(args: argparse.Namespace) -> int:
         print(f"{ticket.state:<10} job {ticket.job}: {task}")
     if not found:
         print(f"{sweep.name}: no job waits or runs: nothing to cancel")
-    elif args.yes or input(f"cancel {len(found)} jobs? [y/N] ").lower() == "y":
+    elif args.yes or confirmed(f"cancel {len(found)} jobs?"):
         ended = jobs.cancel(names, store, cluster.executor)
         print(f"{len(ended)} jobs cancelled; what they did is kept: harness launch goes on from it")
     return 0
@@ -196,7 +201,7 @@ def cancel(args: argparse.Namespace) -> int:
 
 CANCEL = Verb(
     "cancel",
-    "Ends this sweep's jobs, after asking; what they did is kept.",
+    "Ends this sweep's jobs, or those of tasks that begin with TASK, after asking.",
     "digits --yes",
     cancel_options,
     cancel,

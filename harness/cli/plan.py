@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.base.text import aligned, duration, in_units
 from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
+from harness.data import DATASETS
 from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
 from harness.study.checks import problems, warnings
@@ -18,8 +19,11 @@ from harness.study.plan import Cell, orphans, survey, untouched
 from harness.study.speed import Speed, basis, known_speed
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
+from harness.study.varying import protocol_text, varying
 
 MARKS = {"new": "+", "going on": "~", "done": "="}
+COLUMNS = "params Gflops checkpoints scores training scoring memory disk why".split()
+LEGEND = {"+": "new", "~": "begun", "=": "done", "-": "of no run of this sweep"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,19 +32,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
     )
+    parser.add_argument(
+        "--others", action="store_true", help="names the store's runs that are not of this sweep"
+    )
 
 
 def plan(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
-    store = Store(Path(cluster.store))
-    found = plan_json(sweep, store, cluster, args.on)
-    lines = [
-        plan_text(found),
-        *(f"Before it can run: {problem}" for problem in found["unfit"]),
-        *found["notices"],
-    ]
-    print(json.dumps(found, indent=1) if args.json else "\n".join(lines))
+    found = plan_json(sweep, Store(Path(cluster.store)), cluster, args.on)
+    print(json.dumps(found, indent=1) if args.json else whole_text(found, args.others))
     return 0
+
+
+def dry_run(sweep: Sweep, store: Store, cluster: Cluster) -> int:
+    """What run and launch would do, as `harness plan` prints it."""
+    print(whole_text(plan_json(sweep, store, cluster)))
+    return 0
+
+
+def whole_text(plan: dict[str, Any], others: bool = False) -> str:
+    """The plan, what keeps it from running, and what to know of it."""
+    unfit = (f"Before it can run: {problem}" for problem in plan["unfit"])
+    return "\n".join([plan_text(plan, others), *unfit, *plan["notices"]])
 
 
 PLAN = Verb(
@@ -74,18 +87,30 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
         "sweep": sweep.name,
         "store": str(store.root.resolve()),
         "runs": runs,
+        "varies": varying(sweep.runs),
+        "protocols": [{"protocol": p.id, **p.canonical()} for p in sweep.protocols],
+        "protocol_text": protocol_text(sweep.protocols),
         "orphaned": orphans(sweep, store),
         "encode": encode,
         "tasks": [{"task": t.id, "kind": type(t).__name__, "reason": t.reason} for t in tasks],
         "unfit": problems(sweep, tasks, cluster),
-        "notices": warnings({run.data for run in sweep.runs}, cluster.path),
+        "notices": [
+            *warnings({run.data for run in sweep.runs}, cluster.path),
+            *([] if sweep.protocols else ["The sweep has no protocol: nothing will be scored."]),
+        ],
         "totals": {key: sum(row[key] for row in (*runs, *encode)) for key in spending(cost.Cost())},
         "speed": {
             "device": speed.device,
             "source": speed.source,
+            "estimates": estimates(sweep, speed),
             "basis": plan_basis(sweep, kinds.values(), speed),
         },
     }
+
+
+def estimates(sweep: Sweep, speed: Speed) -> bool:
+    """Whether times can be estimated: published is the pace of networks that fill a GPU."""
+    return bool(speed.rows) or all(DATASETS[run.data].latent for run in sweep.runs)
 
 
 def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
@@ -111,6 +136,7 @@ def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
     return {
         "run": cell.run.id,
         "model": cell.run.model,
+        "fields": cell.run.canonical(),
         "state": cell.state,
         "params": compute.parameters(cell.run),
         "gflops": compute.gflops(cell.run),
@@ -125,44 +151,45 @@ def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
     }
 
 
-def plan_text(plan: dict[str, Any]) -> str:
-    """The plan as a diff: + new, ~ going on, = done, - orphaned."""
+def plan_text(plan: dict[str, Any], others: bool = False) -> str:
+    """The plan as a diff: + new, ~ begun, = done, and - of other sweeps where it is asked for."""
+    orphaned = plan["orphaned"]
+    runs = f"{len(orphaned)} run{'s' * (len(orphaned) != 1)}"
+    more = [f"{runs} of other sweeps in the store: --others names them"] if orphaned else []
     if not plan["tasks"]:
-        return (
+        done = (
             f"{plan['sweep']}: nothing is missing: {len(plan['runs'])} runs are trained and scored"
             f" in {plan['store']}"
         )
-    head = (
-        "",
-        "run",
-        "params",
-        "Gflops",
-        "checkpoints",
-        "scores",
-        "training",
-        "scoring",
-        "memory",
-        "disk",
-        "why",
-    )
-    lines = [
-        (
-            MARKS[r["state"]],
-            r["run"],
-            in_units(r["params"]),
-            f"{r['gflops']:.4g}",
-            f"{r['checkpoints']}/{r['checkpoints_wanted']}",
-            f"{r['scores']}/{r['scores_wanted']}",
-            duration(r["train_hours"]),
-            duration(r["evaluate_hours"]),
-            in_units(max(r["train_peak_bytes"], r["sample_peak_bytes"])) + "B",
-            in_units(r["disk_bytes"]) + "B",
-            r["reason"],
-        )
-        for r in plan["runs"]
+        return "\n".join([done, *(f"- {run}" for run in orphaned if others)])
+    head = ["", "run", *plan["varies"], *COLUMNS]
+    lines = [plan_line(row, plan) for row in plan["runs"]]
+    if others:
+        blank = [""] * (len(head) - 3)
+        lines += [["-", run, *blank, "in the store, not in this sweep"] for run in orphaned]
+        more = []
+    marks = [mark for mark in LEGEND if any(line[0] == mark for line in lines)]
+    legend = ", ".join(f"{mark} {LEGEND[mark]}" for mark in marks)
+    notes = [legend, plan["protocol_text"], *more]
+    return "\n".join([aligned(head, lines), *filter(None, notes), *plan_summary(plan)])
+
+
+def plan_line(row: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    """A run's line of the table."""
+    timed = plan["speed"]["estimates"]
+    return [
+        MARKS[row["state"]],
+        row["run"],
+        *(str(row["fields"].get(name, "")) for name in plan["varies"]),
+        in_units(row["params"]),
+        f"{row['gflops']:.4g}",
+        f"{row['checkpoints']}/{row['checkpoints_wanted']}",
+        f"{row['scores']}/{row['scores_wanted']}",
+        *(duration(row[f"{part}_hours"]) if timed else "?" for part in ("train", "evaluate")),
+        in_units(max(row["train_peak_bytes"], row["sample_peak_bytes"])) + "B",
+        in_units(row["disk_bytes"]) + "B",
+        row["reason"],
     ]
-    lines += [("-", run, *[""] * 8, "in the store, not in this sweep") for run in plan["orphaned"]]
-    return "\n".join([aligned(head, lines), *plan_summary(plan)])
 
 
 def plan_summary(plan: dict[str, Any]) -> list[str]:
@@ -180,15 +207,24 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
         f" (paths.{row['data']} in the cluster file names the folder)."
         for row in plan["encode"]
     ]
-    return [
-        f"{count} task{'s' * (count != 1)} missing, in hours of one {plan['speed']['device']}:"
+    missing = f"{count} task{'s' * (count != 1)} missing"
+    disk = f"{in_units(totals['disk_bytes'])}B of disk in all"
+    time = [
+        f"{missing}, on one {plan['speed']['device']}:"
         f" {duration(totals['train_hours'])} of training,"
-        f" {duration(totals['evaluate_hours'])} of scoring ({scoring});"
-        f" {in_units(totals['disk_bytes'])}B of disk in all",
+        f" {duration(totals['evaluate_hours'])} of scoring ({scoring}); {disk}",
         *encoding,
         *plan["speed"]["basis"],
         "Several devices share it ideally; queue, start-up, checkpoints and the metrics themselves"
         " are not in it.",
+    ]
+    unknown = [
+        f"{missing}; {disk}",
+        "Time: unknown, as networks this small are slower than their operations: harness bench,"
+        " with the same words and --seconds 0.1, measures them here.",
+    ]
+    return [
+        *(time if plan["speed"]["estimates"] else unknown),
         "Memory: peak of tensors on one device at the cluster's microbatch, in closed form;"
         " torch.compile takes less.",
         "Gflops: forward multiply-adds of one image / 1e9, the paper's convention.",

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.base.text import in_units
-from harness.cli.verb import Verb, add_sweep, cluster_from
+from harness.cli.verb import Verb, add_sweep, cluster_from, confirmed
 from harness.launch.jobs import query_jobs
-from harness.launch.prune import Item, prunable, prune
+from harness.launch.prune import STATES, Item, prunable, prune
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
@@ -28,9 +28,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     store = Store(Path(cluster.store))
-    items = prunable(sweep, store, query_jobs(store, cluster.executor), args.states)
+    found = prunable(sweep, store, query_jobs(store, cluster.executor), states=True)
+    items = [item for item in found if args.states or item.kind != STATES]
     print(prune_text(items, store))
-    if items and (args.yes or input("remove them? [y/N] ").lower() == "y"):
+    if kept := sum(item.bytes for item in found if item not in items):
+        print(f"--states would free {in_units(kept)}B more: the optimizer states of finished runs")
+    if items and (args.yes or confirmed("remove them?")):
         gone = prune(sweep, store, cluster.executor, args.states)
         print(f"{in_units(sum(item.bytes for item in gone))}B freed")
     return 0
@@ -49,7 +52,7 @@ def prune_text(items: Sequence[Item], store: Store) -> str:
 
 PRUNE = Verb(
     "prune",
-    "Removes old launches, unused code copies and leftovers of killed writers, after asking.",
+    "Frees what nothing needs: old launches, code copies, leftovers, states; asks first.",
     "digits --yes",
     add_options,
     run,

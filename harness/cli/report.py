@@ -6,16 +6,15 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.base.errors import UserError
 from harness.base.text import in_units
-from harness.cli.plan import plan_json, plan_text
-from harness.spec import Protocol, Run, Sweep
+from harness.cli.report_context import sweep_context
+from harness.spec import Sweep
 from harness.study.cluster import Cluster
-from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.sweep_file import load_sweep
+from harness.study.sweep_file import docstring, load_sweep, sweep_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
     from analysis.report import Context
 
 PUBLISHED = "peebles2023"
+PAPER = """Scalable Diffusion Models with Transformers: the published numbers.
+
+How does the quality of a latent diffusion transformer depend on its compute? Peebles and Xie (ICCV
+2023) trained twelve sizes of DiT on ImageNet 256 × 256 for 400,000 steps; this page draws what
+they printed, with the public reruns of their models beside it."""
 
 
 @contextlib.contextmanager
@@ -40,52 +44,93 @@ def table_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def name_of(study: str) -> str:
-    """Returns the name under which `collect` writes a sweep: its own, not its file's."""
-    return study if study == PUBLISHED else load_sweep(study).name
+class Study(NamedTuple):
+    """What a word on the command line names: a table, and the sweep it was collected for."""
+
+    name: str
+    table: Path
+    sweep: Sweep | None = None
+    docstring: str = ""
+
+    def beside(self, ending: str) -> Path | None:
+        """Returns the file of that ending that `collect` wrote with the table, if it is there."""
+        path = self.table.with_name(self.table.stem + ending)
+        return path if path.is_file() else None
+
+
+def find(study: str, results: Path) -> Study:
+    """Returns a study: a sweep's, peebles2023, a CSV by path, or one by its name in `results`.
+
+    Raises:
+        UserError: there is no such sweep or table.
+    """
+    if study == PUBLISHED:
+        from analysis.table import PUBLISHED as TABLE
+
+        return Study(PUBLISHED, TABLE, docstring=PAPER)
+    if study.endswith(".csv"):
+        return Study(Path(study).stem, Path(study))
+    path = results / f"{study}.csv"
+    if study not in sweep_names() and path.is_file():
+        return Study(study, path)
+    sweep = load_sweep(study)
+    return Study(sweep.name, results / f"{sweep.name}.csv", sweep, docstring(study))
 
 
 @table_errors()
 def table(study: str, results: Path) -> pd.DataFrame:
-    """Reads the tidy table of a sweep, or the published one.
+    """Reads the tidy table of a study.
 
     Raises:
-        UserError: the sweep was not collected, or its table cannot be read.
+        UserError: there is no such study, it was not collected, or its table cannot be read.
     """
-    from analysis.table import load, published
+    from analysis.table import load
 
-    if study == PUBLISHED:
-        return published()
-    path = results / f"{name_of(study)}.csv"
-    if not path.exists():
-        raise UserError(f"{path} is not there: run harness collect {study} first")
-    return load(path)
+    found = find(study, results)
+    if not found.table.exists():
+        remedy = f"run harness collect {study} first" if found.sweep else "give the path of a CSV"
+        raise UserError(f"{found.table} is not there: {remedy}")
+    return load(found.table)
 
 
 @table_errors()
 def report(
     studies: Sequence[str], cluster: Cluster, results: Path, out: Path | None, protocol: str | None
 ) -> Path:
-    """Writes the page of one study, or of two side by side, and its files; returns its path.
+    """Writes the page of one study, or of several side by side, and its files; returns its path.
 
     Raises:
-        UserError: a table cannot be read, or two studies cannot be compared.
+        UserError: a table cannot be read, or no study has scores to draw.
     """
-    from analysis.report import Context, compare, write
+    from analysis.report import compare, write
     from analysis.table import load_log
 
-    names = [name_of(study) for study in studies]
-    out = out or results / "report" / "-".join(names)
+    found = [find(study, results) for study in studies]
+    out = out or results / "report" / "-".join(study.name for study in found)
     frames = [table(study, results) for study in studies]
-    if len(studies) == 2:
-        return compare(frames[0], frames[1], out)
-    context = Context()
-    if studies[0] != PUBLISHED:
-        context = context_of(load_sweep(studies[0]), Store(Path(cluster.store)), cluster)
-    log_path, samples_path = (results / f"{names[0]}_{end}" for end in ("log.csv", "samples.npz"))
-    log = load_log(log_path) if log_path.exists() else None
-    samples = samples_path if samples_path.exists() else None
-    return write(names[0], frames[0], log, samples, out, context, protocol)
+    if len(studies) > 1:
+        return compare(frames, out)
+    study, frame = found[0], frames[0]
+    log = load_log(path) if (path := study.beside("_log.csv")) else None
+    context = context_of(study, Store(Path(cluster.store)), cluster, frame)
+    return write(study.name, frame, log, study.beside("_samples.npz"), out, context, protocol)
+
+
+def context_of(study: Study, store: Store, cluster: Cluster, frame: pd.DataFrame) -> Context:
+    """Returns what the page says beside the numbers; of a table alone, nothing is missing."""
+    from analysis.report import Context
+
+    title, abstract = story(study.docstring)
+    if study.sweep is None:
+        return Context(title=title, abstract=abstract)
+    state = sweep_context(study.sweep, store, cluster, frame)
+    return dataclasses.replace(state, title=title, abstract=abstract)
+
+
+def story(docstring: str) -> tuple[str, str]:
+    """Returns the title and the abstract: a docstring's first line, and the rest."""
+    title, _, abstract = docstring.partition("\n")
+    return title.strip().removesuffix("."), abstract.strip()
 
 
 def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
@@ -116,43 +161,3 @@ def scores_text(frame: pd.DataFrame, protocol: str | None) -> str:
     )
     units = "Gflops are forward multiply-adds of one image / 1e9"
     return f"{axis_label(rows)} by optimizer step; {units}\n{text}"
-
-
-def context_of(sweep: Sweep, store: Store, cluster: Cluster) -> Context:
-    """Returns what the page shows beside the numbers: question, plan, missing tasks, deviations."""
-    from analysis.report import Context
-
-    models = ", ".join(sorted({run.model for run in sweep.runs}))
-    steps = ", ".join(map(str, sweep.steps))
-    return Context(
-        question=f"How do {len(sweep.runs)} models ({models}) compare at steps {steps}?",
-        plan=plan_text(plan_json(sweep, store, cluster)),
-        missing=[f"{task.id}: {task.reason}" for task in missing(sweep, store)],
-        deviations=deviations(sweep.runs, Run) + deviations(sweep.protocols, Protocol),
-        provenance={"protocols": ", ".join(protocol.id for protocol in sweep.protocols)},
-    )
-
-
-def deviations(
-    parts: Sequence[Run | Protocol], cls: type[Run | Protocol]
-) -> list[tuple[str, str, str]]:
-    """Returns (field, default, value) where a sweep departs from the defaults, the paper's."""
-    found = []
-    for field in dataclasses.fields(cls):
-        values = sorted({str(getattr(part, field.name)) for part in parts})
-        if field.default is not dataclasses.MISSING and values not in ([], [str(field.default)]):
-            found.append((field.name, str(field.default), ", ".join(values)))
-    return found
-
-
-@table_errors()
-def predict(study: str, results: Path, model: str, protocol: str | None) -> list[dict[str, Any]]:
-    """Returns what each law predicts of `model` from the study's other models, as rows.
-
-    Raises:
-        UserError: the table cannot be read, the model is not known, or too few others are scored.
-    """
-    from analysis import fits
-
-    frame = fits.predict(table(study, results), model, protocol=protocol)
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]

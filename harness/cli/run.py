@@ -12,10 +12,11 @@ from pathlib import Path
 
 from harness.base.errors import UserError
 from harness.base.validation import refuse
+from harness.cli.plan import dry_run
 from harness.cli.verb import (
     Verb,
-    add_cluster,
     add_device,
+    add_dry_run,
     add_json,
     add_sweep,
     cluster_from,
@@ -33,6 +34,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
         help="tasks side by side, one CPU thread each (default: the cluster's, else 1)",
     )
     add_device(parser)
+    add_dry_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
     cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     store = Store(Path(cluster.store))
+    if args.dry_run:
+        return dry_run(sweep, store, cluster)
     require_writable(store)
     tasks = missing(sweep, store)
     count = len(tasks)
@@ -70,18 +74,12 @@ RUN = Verb(
 
 
 def bench_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "sweep", metavar="SWEEP", nargs="?", default="dit_grid", help="default: dit_grid"
-    )
-    parser.add_argument(
-        "--models", nargs="+", metavar="MODEL", help="only these of its models, such as DiT-XL/2"
-    )
+    add_sweep(parser, nargs="?", default="dit_grid")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="that each work is timed (default: 5)"
     )
     add_device(parser)
     add_json(parser)
-    add_cluster(parser)
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -93,13 +91,6 @@ def bench(args: argparse.Namespace) -> int:
     cluster, sweep = cluster_from(args), load_sweep(args.sweep)
     if not args.seconds > 0:
         raise UserError(f"--seconds {args.seconds:g} must be above 0: 5 are enough for a median")
-    if strange := set(args.models or ()) - {run.model for run in sweep.runs}:
-        raise UserError(
-            f"{sweep.name} has no {', '.join(sorted(strange))}: name models of its runs"
-        )
-    sweep = dataclasses.replace(
-        sweep, runs=tuple(r for r in sweep.runs if not args.models or r.model in args.models)
-    )
     store = Store(Path(cluster.store))
     require_writable(store)
     set_threads(cluster)

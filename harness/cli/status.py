@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from harness.base.errors import UserError
 from harness.base.files import is_claimed
-from harness.cli.plan import whole_costs
+from harness.cli.plan import estimates, whole_costs
 from harness.cli.status_text import status_text
 from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
 from harness.launch.failures import failures
@@ -31,7 +32,10 @@ from harness.study.plan import Cell, survey
 from harness.study.speed import known_speed
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
-from harness.study.tasks import Task
+from harness.study.tasks import Evaluate, Task
+from harness.study.varying import protocol_text, varying
+
+LOSS_STEPS = 100  # whose mean is shown: the loss of one step is mostly noise
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def status(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
+    if args.watch is not None and not args.watch > 0:
+        raise UserError(f"--watch {args.watch:g} must be above 0: the seconds between two looks")
     while True:
         found = status_json(sweep, Store(Path(cluster.store)), cluster)
         print(json.dumps(found, indent=1) if args.json else status_text(found), flush=True)
@@ -101,20 +107,34 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
         | {"planned_hours": planned[cost.kind(cell.run)].hours}
         for cell in cells
     ]
+    follow = [] if away else followers(sweep, store, jobs)
+    name_idle(rows, any(follower["state"] == "RUNNING" for follower in follow))
     return {
         "sweep": sweep.name,
         "store": str(store.root.resolve()),
+        "store_exists": store.root.exists(),
+        "varies": varying(sweep.runs),
+        "protocol_text": protocol_text(sweep.protocols),
         "scheduler": away,
         "warnings": warnings,
         "runs": rows,
         "removed": removed(sweep, store, jobs),
         "bad_nodes": sorted(bad_nodes(lines)),
-        "followers": followers(sweep, store, jobs) if not away else [],
+        "followers": follow,
         "totals": {key: sum(row[key] for row in rows) for key in ("used_hours", "planned_hours")},
         "used_hours_by_state": used_by(rows, "state"),
         "used_hours_by_user": used_by(rows, "user"),
         "planned_on": speed.device + ("" if speed.rows else ", published"),
+        "estimates": estimates(sweep, speed),
     }
+
+
+def name_idle(rows: Sequence[dict[str, Any]], followed: bool) -> None:
+    """A run that is begun waits while anybody works on the sweep; else it has stopped."""
+    working = followed or any(row["state"] in ("training", "scoring") for row in rows)
+    for row in rows:
+        if row["state"] == "going on":
+            row["state"] = "waiting" if working else "stopped"
 
 
 def latest(last: Mapping[str, Line], store: Store) -> dict[str, Line]:
@@ -139,14 +159,17 @@ def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str
     attempts = store.read_attempts(run)[0] if cell.known else []
     lines, records = merged(attempts), scored_records(cell, sweep, store)
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
+    losses = [line["loss"] for line in lines[-LOSS_STEPS:]]
     held = {task.id: known.jobs[task.id] for task in cell.tasks if task.id in known.jobs}
     state, failed = state_of(cell, store, known, held)
     eta = (last - step) * run.batch_size / speed if state == "training" and speed else None
     return {
         "run": run.id,
         "model": run.model,
+        "fields": run.canonical(),
         "state": state,
         "step": step,
+        "loss": sum(losses) / len(losses) if losses else None,
         "last_step": last,
         "checkpoints": len(cell.checkpoints),
         "checkpoints_wanted": len(sweep.steps),
@@ -175,19 +198,22 @@ def state_of(
     states = {ticket.state for ticket in held.values()}
     ticket = held.get(cell.run.id)
     training = is_claimed(store.train_claim(cell.run)) or (ticket and ticket.state == "RUNNING")
+    scored = [task for task in cell.tasks if isinstance(task, Evaluate) and task.ready]
+    scoring = {task.id for task in scored if is_claimed(task.claim(store))}
     failed = [
         task
         for task in left
         if (task in known.last or task in known.errors)
         and task not in known.cancelled
         and task not in held
+        and task not in scoring
         and not training
     ]
     if ticket and ticket.state == "SUSPENDED":
         return "suspended", failed
     if training:
         return "training", failed
-    if "RUNNING" in states:
+    if scoring or "RUNNING" in states:
         return "scoring", failed
     if held:
         return ("suspended" if "SUSPENDED" in states else "queued"), failed

@@ -20,42 +20,54 @@ def queue_text(jobs: dict[str, dict[str, str]]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
+COLUMNS = (
+    "state",
+    "step",
+    "loss",
+    "checkpoints",
+    "scores",
+    "images/s",
+    "to go",
+    "used/planned",
+    "attempts",
+    "tries",
+    "jobs",
+    "error",
+)
+
+
 def status_text(status: dict[str, Any]) -> str:
-    head = (
-        "run",
-        "state",
-        "step",
-        "checkpoints",
-        "scores",
-        "images/s",
-        "to go",
-        "used/planned",
-        "attempts",
-        "tries",
-        "jobs",
-        "error",
-    )
+    rows, names = status["runs"], status["varies"]
     lines = [
-        (
-            r["run"],
-            state_text(r),
-            f"{r['step']}/{r['last_step']}",
-            f"{r['checkpoints']}/{r['checkpoints_wanted']}",
-            f"{r['scores']}/{r['scores_wanted']}",
-            f"{r['images_per_second'] or 0:.0f}",
-            duration(r["eta_seconds"] / 3600) if r["eta_seconds"] else "",
-            f"{duration(r['used_hours'])}/{duration(r['planned_hours'])}",
-            str(r["attempts"]),
-            str(r["tries"] or ""),
-            queue_text(r["jobs"]),
-            error_text(r),
-        )
-        for r in status["runs"]
+        [row["run"], *(str(row["fields"].get(name, "")) for name in names), *cells(row, status)]
+        for row in rows
     ]
-    done = sum(r["state"] == "done" for r in status["runs"])
-    summary = f"{done} of {len(lines)} runs are done in {status['store']}; {used_text(status)}"
-    rest = [*notes(status), *status["warnings"], status["scheduler"]]
-    return "\n".join(filter(None, (aligned(head, lines), summary, *rest)))
+    head = [name if status["estimates"] else name.removesuffix("/planned") for name in COLUMNS]
+    done = sum(r["state"] == "done" for r in rows)
+    where = status["store"]
+    absent = ", which is not there: --store names another" * (not status["store_exists"])
+    summary = f"{done} of {len(lines)} runs are done in {where}{absent}; {used_text(status)}"
+    rest = [status["protocol_text"], *notes(status), *status["warnings"], status["scheduler"]]
+    return "\n".join(filter(None, (aligned(["run", *names, *head], lines), summary, *rest)))
+
+
+def cells(row: Mapping[str, Any], status: Mapping[str, Any]) -> list[str]:
+    """A run's line of the table, below COLUMNS."""
+    planned = f"/{duration(row['planned_hours'])}" * status["estimates"]
+    return [
+        state_text(row),
+        f"{row['step']}/{row['last_step']}",
+        "" if row["loss"] is None else f"{row['loss']:.4f}",
+        f"{row['checkpoints']}/{row['checkpoints_wanted']}",
+        f"{row['scores']}/{row['scores_wanted']}",
+        f"{row['images_per_second'] or 0:.0f}",
+        duration(row["eta_seconds"] / 3600) if row["eta_seconds"] else "",
+        duration(row["used_hours"]) + planned,
+        str(row["attempts"]),
+        str(row["tries"] or ""),
+        queue_text(row["jobs"]),
+        error_text(row),
+    ]
 
 
 def state_text(row: Mapping[str, Any]) -> str:
@@ -65,8 +77,9 @@ def state_text(row: Mapping[str, Any]) -> str:
 
 def error_text(row: Mapping[str, Any]) -> str:
     """The error, with its task where that is not the training."""
-    task = row["error_task"].removeprefix(row["run"])
-    return f"{task}: {row['error']}"[:120] if task else row["error"][:120]
+    task, error = row["error_task"].removeprefix(row["run"]), row["error"]
+    error = error.removeprefix(f"{row['error_task']}: ").removeprefix(f"{row['run']}: ")
+    return f"{task}: {error}"[:120] if task else error[:120]
 
 
 def notes(status: Mapping[str, Any]) -> Iterator[str]:
@@ -84,7 +97,6 @@ def notes(status: Mapping[str, Any]) -> Iterator[str]:
 
 def used_text(status: dict[str, Any]) -> str:
     totals = status["totals"]
-    return (
-        f"{duration(totals['used_hours'])} of device time used,"
-        f" {duration(totals['planned_hours'])} planned for all on one {status['planned_on']}"
-    )
+    used = f"{duration(totals['used_hours'])} of device time used"
+    planned = f"{duration(totals['planned_hours'])} planned for all on one {status['planned_on']}"
+    return f"{used}, {planned}" if status["estimates"] else used

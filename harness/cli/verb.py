@@ -6,12 +6,15 @@ import argparse
 import dataclasses
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.base.errors import UserError
+from harness.study.choice import WORD
 from harness.study.cluster import Cluster, read_cluster
 from harness.study.store import Store
+from harness.study.sweep_file import sweep_names
 
 RESULTS = Path("results")
 
@@ -26,10 +29,60 @@ class Verb(NamedTuple):
     run: Callable[[argparse.Namespace], int]  # returns the exit status
 
 
-def add_sweep(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+def add_sweep(
+    parser: argparse.ArgumentParser, nargs: str | None = None, default: str | None = None
+) -> None:
+    """SWEEP with the words that change it; several sweeps have theirs after each."""
     help = "a name in sweeps/, or a path to a .py file"
-    parser.add_argument("sweep", metavar="SWEEP", nargs=nargs, help=help)
+    sweep = parser.add_argument("sweep", metavar="SWEEP", nargs=nargs, default=default, help=help)
+    sweep.completer = lambda **_: sweep_names()  # type: ignore[attr-defined]
+    parser.add_argument(
+        "words",
+        metavar="FIELD=VALUE",
+        nargs="*",
+        default=[],
+        help="such as lr=1e-3 seed=0,1,2: every run with each of these values",
+    )
+    add_selection(parser)
     add_cluster(parser)
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models", nargs="+", metavar="MODEL", default=[], help="only these of its models"
+    )
+    parser.add_argument(
+        "--run",
+        nargs="+",
+        metavar="RUN",
+        dest="runs",
+        default=[],
+        help="only these of its runs: models, ids or their beginnings",
+    )
+
+
+def fold_words(args: argparse.Namespace, more: Sequence[str]) -> list[str]:
+    """Makes of each sweep and what changes it one line, `digits lr=1e-3`; returns strange words.
+
+    With that line every verb names the same runs.
+    """
+    many = isinstance(args.sweep, list)
+    named = {key: getattr(args, key) for key in ("models", "runs")}
+    swallowed = [word for names in named.values() for word in names if WORD.fullmatch(word)]
+    names = {key: [n for n in found if n not in swallowed] for key, found in named.items()}
+    kept = [f"{key}={','.join(found)}" for key, found in names.items() if found]
+    words = [*(args.sweep if many else [args.sweep]), *args.words, *swallowed, *more]
+    lines, strange = list[str](), list[str]()
+    for word in words:
+        if lines and WORD.fullmatch(word):
+            lines[-1] += f" {word}"
+        elif many or not lines:
+            lines.append(word)
+        else:
+            strange.append(word)
+    lines = [" ".join([line, *kept]) for line in lines]
+    args.sweep = lines if many else lines[0]
+    return strange
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +98,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="prints the plan, starts nothing")
 
 
 def add_dirty(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +121,17 @@ def cluster_from(args: argparse.Namespace) -> Cluster:
         if (value := getattr(args, name, None)) is not None
     }
     return dataclasses.replace(cluster, **flags)
+
+
+def confirmed(question: str) -> bool:
+    """
+    Raises:
+        UserError: there is no terminal to ask on.
+    """
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        raise UserError(f"{question} There is no terminal to answer on: --yes answers it") from None
 
 
 def require_writable(store: Store) -> None:

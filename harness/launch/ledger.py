@@ -95,10 +95,16 @@ def find_all(task: str, store: Store) -> list[Line]:
     """
     jobs = [line for line in ledger(store) if "job" in line]
     names = {line["task"]: None for line in jobs}
-    fits = [task] if task in names else [name for name in names if name.startswith(task)]
+    begins = task.replace("/", "-")  # a model begins the ids of its runs
+    fits = [task] if task in names else [name for name in names if name.startswith(begins)]
+    if not names:
+        raise UserError(
+            f"{store.ledger()} has no job, so there is no log of {task!r}: harness launch makes"
+            " jobs; harness show RUN has what harness run did"
+        )
     if len(fits) != 1:
-        listed = ", ".join(fits or names) or "none"
         problem = "several" if fits else "not"
+        listed = ", ".join(fits or names)
         raise UserError(f"task {task!r} is {problem} in {store.ledger()}: name one of: {listed}")
     return [line for line in jobs if line["task"] == fits[0]]
 

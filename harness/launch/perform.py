@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import Locked
-from harness.base.files import claim
+from harness.base.files import claim, read_json
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Progress, Task, Train
+
+if TYPE_CHECKING:
+    from harness.base.distributed import Rank
+
+Log = Callable[[list[dict[str, Any]]], object]
 
 
 def perform(
@@ -36,15 +44,40 @@ def perform(
             case Train():
                 from harness.training.loop import train
 
-                train(remaining(task, store), store, cluster, rank, stop, progress)
+                with logged(task, store, cluster, rank) as log:
+                    train(remaining(task, store), store, cluster, rank, stop, progress, log)
             case Evaluate():
                 from harness.scoring.evaluate import evaluate
 
                 evaluate(task, store, cluster, rank, stop, progress)
+                with logged(task, store, cluster, rank) as log:
+                    log([score_line(task, store)])
             case Encode():
                 from harness.encoding.encode import encode
 
                 encode(task, cluster, rank, stop, progress)
+
+
+@contextlib.contextmanager
+def logged(task: Train | Evaluate, store: Store, cluster: Cluster, rank: Rank) -> Iterator[Log]:
+    """Yields what takes lines for the cluster's loggers: of scores under a name of their own.
+
+    A training may still write to its own.
+    """
+    if not cluster.loggers or not rank.is_main:
+        yield len
+        return
+    from harness.training.loggers import loggers
+
+    name = f"{task.run.id}-scores" if isinstance(task, Evaluate) else task.run.id
+    with loggers(cluster.loggers, name, task.run, store.run(task.run)) as log:
+        yield log
+
+
+def score_line(task: Evaluate, store: Store) -> dict[str, Any]:
+    """The values of a score, in the form of a line of a training's log."""
+    values = read_json(store.record(task.run, task.step, task.protocol))["values"]
+    return {"step": task.step} | {f"{task.protocol.id}/{name}": v for name, v in values.items()}
 
 
 def remaining(task: Train, store: Store) -> Train:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import UserError
-from harness.base.files import claim, is_claimed, read_json
+from harness.base.files import claim, is_claimed, is_intact, read_json
 from harness.launch.jobs import Jobs, launch_lock, query_jobs
 from harness.launch.ledger import given, ledger
 from harness.spec import Run, Sweep
 from harness.study.plan import Cell, survey
 from harness.study.store import Store
+
+STATES = "states"  # the kind that goes only where it is asked for
 
 
 class Item(NamedTuple):
@@ -32,9 +34,10 @@ def prunable(sweep: Sweep, store: Store, seen: Jobs, states: bool) -> list[Item]
         *(("launches", path) for path in launches),
         *(("snapshots", path) for path in unused_code(store, launches)),
         *(("temporary files", path) for path in leftovers(sweep.runs, store)),
+        *(("features of finished scores", path) for path in old_features(cells, store)),
     ]
     if states:
-        found += [("states", path) for cell in cells for path in needless_states(cell, store)]
+        found += [(STATES, path) for cell in cells for path in needless_states(cell, store)]
     return [Item(kind, path, size(path)) for kind, path in found]
 
 
@@ -78,6 +81,18 @@ def leftovers(runs: Iterable[Run], store: Store) -> Iterator[Path]:
             yield from sorted(path for path in store.run(run).rglob(".*") if path.is_file())
 
 
+def old_features(cells: Iterable[Cell], store: Store) -> Iterator[Path]:
+    """Shards of features whose score is recorded, as a writer killed in between leaves them."""
+    for cell in cells:
+        if cell.scores and not at_work(cell.run, store):
+            records = store.run(cell.run).glob("evals/*/[0-9]*.json")
+            yield from (
+                path.with_suffix("")
+                for path in records
+                if path.with_suffix("").is_dir() and is_intact(path)
+            )
+
+
 def at_work(run: Run, store: Store) -> bool:
     return any(map(is_claimed, [store.train_claim(run), *store.run(run).rglob("*.lock")]))
 
@@ -95,6 +110,13 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def prune(sweep: Sweep, store: Store, executor: str, states: bool) -> list[Item]:
     """Removes what is prunable when it is asked for, with nobody submitting meanwhile.
 
@@ -105,11 +127,11 @@ def prune(sweep: Sweep, store: Store, executor: str, states: bool) -> list[Item]
         items = prunable(sweep, store, query_jobs(store, executor), states)
         for item in items:
             if item.kind in ("launches", "snapshots"):
-                shutil.rmtree(item.path)
+                remove(item.path)
         for run in sweep.runs:
             inside = [item.path for item in items if item.path.is_relative_to(store.run(run))]
             if inside:
                 with claim(store.train_claim(run)) as mine:
                     for path in inside if mine else ():
-                        path.unlink(missing_ok=True)
+                        remove(path)
     return items

@@ -41,10 +41,18 @@ def ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise SchedulerUnavailable(f"{command[0]} did not answer in {ANSWER_S} s") from None
     if done.returncode:
-        raise SchedulerUnavailable(
-            " ".join(done.stderr.split()) or f"{command[0]} failed with status {done.returncode}"
-        )
+        raise SchedulerUnavailable(failure(command[0], done.stderr, done.returncode))
     return done.stdout
+
+
+def failure(command: str, error: str, status: int) -> str:
+    """Why a command failed, in a line; a machine that is no part of a cluster has no slurm.conf."""
+    if "configuration source" in error:
+        return (
+            f"no Slurm here: {command} finds no slurm.conf: run this on a login node, or set"
+            " SLURM_CONF to the file"
+        )
+    return " ".join(error.split()) or f"{command} failed with status {status}"
 
 
 @contextlib.contextmanager

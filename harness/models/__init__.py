@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["CONDITIONINGS", "MODELS", "Model", "Shape", "build"]
 
 
-def build(model: Model, conditioning: str, shape: Shape) -> DiT:
-    """Builds the network of a row, initialised from torch's default generator as in the paper."""
+def build(model: Model, conditioning: str, shape: Shape, outputs: int = 2) -> DiT:
+    """Builds the network of a row, initialised from torch's default generator as in the paper.
+
+    outputs: channels of the result for each one of the data.
+    """
     from harness.models.dit import DiT  # torch only when a network is wanted: planning stays light
 
-    return DiT(model, conditioning, shape.channels, shape.size, shape.classes)
+    return DiT(model, conditioning, shape.channels, shape.size, shape.classes, outputs)

@@ -182,13 +182,19 @@ class FinalLayer(nn.Module):
 
 
 class DiT(nn.Module):
-    """The diffusion transformer: (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W].
+    """The diffusion transformer: (x [N, C, H, W], t [N], y [N]) → [N, outputs · C, H, W].
 
-    The first C channels of its output are the noise, the others the variance.
+    With two outputs the first C channels are the noise, the others the variance.
     """
 
     def __init__(
-        self, model: Model, conditioning: str, channels: int, size: int, classes: int
+        self,
+        model: Model,
+        conditioning: str,
+        channels: int,
+        size: int,
+        classes: int,
+        outputs: int = 2,
     ) -> None:
         super().__init__()
         width, patch = model.width, model.patch
@@ -203,7 +209,7 @@ class DiT(nn.Module):
             Block(width, model.heads, conditioning) for _ in range(model.depth)
         )
         self.final_layer = FinalLayer(
-            width, patch * patch * 2 * channels, conditioning.startswith("adaLN")
+            width, patch * patch * outputs * channels, conditioning.startswith("adaLN")
         )
         self.initialize()
 
@@ -225,7 +231,7 @@ class DiT(nn.Module):
                 nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """x [N, C, H, W], t [N], y [N] → [N, 2C, H, W]."""
+        """x [N, C, H, W], t [N], y [N] → [N, outputs · C, H, W]."""
         tokens = self.x_embedder(x) + self.pos_embed
         t, y = self.t_embedder(t), self.y_embedder(y)
         c = t + y if self.final_layer.adaptive else torch.stack([t, y], dim=1)
@@ -236,6 +242,6 @@ class DiT(nn.Module):
         return self.unpatchify(self.final_layer(tokens[:, : self.side**2], c))
 
     def unpatchify(self, x: Tensor) -> Tensor:
-        """Puts patches together: [N, T, patch² · 2C] → [N, 2C, H, W]."""
+        """Puts patches together: [N, T, patch² · C] → [N, C, H, W]."""
         x = x.unflatten(2, (self.patch, self.patch, -1)).unflatten(1, (self.side, self.side))
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

@@ -86,7 +86,7 @@ def sequence(model: Model, conditioning: str, shape: Shape) -> int:
 
 
 @functools.cache
-def multiply_adds(model: Model, conditioning: str, shape: Shape) -> int:
+def multiply_adds(model: Model, conditioning: str, shape: Shape, outputs: int = 2) -> int:
     """Counts the forward multiply-adds of one image, exactly as fvcore does."""
     d, images = model.width, tokens(model, shape)
     length = sequence(model, conditioning, shape)
@@ -97,13 +97,14 @@ def multiply_adds(model: Model, conditioning: str, shape: Shape) -> int:
     if conditioning == "cross-attention":  # q, out and attention to t and y; k and v of these two
         block += images * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d
     block += MODULATION[conditioning] * d * d
-    patches = images * (3 * d * model.patch**2 * shape.channels + norm)  # 1 in, 2 out
+    pixels = model.patch**2 * shape.channels
+    patches = images * ((1 + outputs) * d * pixels + norm)
     timestep = TIME_FEATURES * d + d * d
     final = 2 * d * d if adaptive else 0
     return model.depth * block + patches + timestep + final
 
 
-def parameters(model: Model, conditioning: str, shape: Shape) -> int:
+def parameters(model: Model, conditioning: str, shape: Shape, outputs: int = 2) -> int:
     """Counts the parameters exactly, fixed positions included as in the paper."""
     d, pixels = model.width, model.patch**2 * shape.channels
     adaptive = conditioning.startswith("adaLN")
@@ -116,7 +117,7 @@ def parameters(model: Model, conditioning: str, shape: Shape) -> int:
     patches = (pixels + 1) * d + tokens(model, shape) * d  # embedding and positions
     timestep = (TIME_FEATURES + 1 + d + 1) * d
     labels = (shape.classes + 1) * d
-    final = (d + 1) * 2 * pixels + (2 * (d * d + d) if adaptive else 2 * d)
+    final = (d + 1) * outputs * pixels + (2 * (d * d + d) if adaptive else 2 * d)
     return model.depth * block + patches + timestep + labels + final
 
 

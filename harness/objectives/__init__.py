@@ -1,4 +1,7 @@
-"""Objectives: what a network predicts, how it is trained and sampled. No torch."""
+"""Objectives: OBJECTIVES, a table of rows: what is predicted, how it is trained and sampled."""
 
-SAMPLERS = ("ddpm", "ddim", "dpm-solver++")
-TIMESTEPS = 1000  # the length of the training diffusion (paper, section 4)
+from __future__ import annotations
+
+from harness.objectives.rows import OBJECTIVES, SAMPLERS, TIMESTEPS, Objective, Process
+
+__all__ = ["OBJECTIVES", "SAMPLERS", "TIMESTEPS", "Objective", "Process"]

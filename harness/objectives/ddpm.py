@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.objectives import TIMESTEPS
+from harness.base import rng
+from harness.objectives.rows import TIMESTEPS
 
-# (x [N, C, H, W], t [N], y [N]) → [N, 2C, H, W]
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-Noise = Callable[[int], Tensor]  # the normal noise of sampling step k, [N, C, H, W]
+if TYPE_CHECKING:
+    from harness.objectives.rows import Denoiser, Losses, Noise
 
 
 @dataclass(frozen=True)
@@ -129,30 +128,36 @@ def losses(
     return mse, flat_mean(bound) / math.log(2)
 
 
-def guided(denoiser: Denoiser, scale: float, channels: int, null: int) -> Denoiser:
-    """Adds classifier-free guidance on the first `channels` of the noise (paper, section 3.1).
+def noise_loss(
+    min_snr: float | None,
+    denoiser: Denoiser,
+    table: Tensor,
+    x0: Tensor,
+    t: Tensor,
+    y: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Returns the mean squared error [N] of a network without variance channels.
 
-    Both halves go through in one batch. The variance stays the conditional one, as in the released
-    code. null: the label of no class.
+    With `min_snr` the error of x_0 counts by at most that signal-to-noise ratio; in terms of the
+    noise, by min(snr, min_snr) / snr (Hang et al. 2023, section 3.4).
     """
-    if scale == 1.0:
-        return denoiser
-
-    def both(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        cond, free = denoiser(
-            x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, torch.full_like(y, null)])
-        ).chunk(2)
-        lead = free[:, :channels] + scale * (cond[:, :channels] - free[:, :channels])
-        return torch.cat([lead, cond[:, channels:]], dim=1)
-
-    return both
+    root_a, root_rest = (c.view(-1, 1, 1, 1) for c in table[t, :2].unbind(1))
+    mse = flat_mean((noise - denoiser(root_a * x0 + root_rest * noise, t, y).float()) ** 2)
+    if min_snr is None:
+        return mse
+    snr = (root_a / root_rest).flatten() ** 2
+    return mse * snr.clamp(max=min_snr) / snr
 
 
-def ddpm(denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> Tensor:
-    """Samples over `steps` respaced timesteps with the learned variance, without clipping.
+def ddpm(
+    denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise, learned: bool = True
+) -> Tensor:
+    """Samples over `steps` respaced timesteps, without clipping.
 
-    x: the starting noise [N, C, H, W]; y: labels [N]. Each step is one forward and two fused
-    multiply-adds: mean = p · x - q · predicted noise, with p and q computed once.
+    The variance is the learned one, or else that of the posterior. x: the starting noise
+    [N, C, H, W]; y: labels [N]. Each step is one forward and two fused multiply-adds:
+    mean = p · x - q · predicted noise, with p and q computed once.
     """
     schedule = respaced(linear_schedule(), steps)
     of_x0, of_xt = schedule.posterior_mean()
@@ -163,10 +168,13 @@ def ddpm(denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise) -> 
     middle, spread = (low + high) / 4, (high - low) / 4
     timesteps = torch.from_numpy(schedule.timesteps).to(x.device)
     for k in range(steps - 1, -1, -1):
-        predicted, v = denoiser(x, timesteps[k].expand(len(x)), y).float().chunk(2, dim=1)
+        found = denoiser(x, timesteps[k].expand(len(x)), y).float()
+        predicted, v = found.chunk(2, dim=1) if learned else (found, None)
         x = torch.add(float(p[k]) * x, predicted, alpha=-float(q[k]))
-        if k:  # the last step adds no noise
+        if k and v is not None:  # the last step adds no noise
             x.addcmul_(torch.exp(v * float(spread[k]) + float(middle[k])), noise(k))
+        elif k:
+            x.add_(noise(k), alpha=math.exp(low[k] / 2))
     return x
 
 
@@ -174,7 +182,7 @@ def with_scheduler(scheduler: Any, denoiser: Denoiser, x: Tensor, y: Tensor, ste
     """Samples by a deterministic diffusers scheduler, which is given the noise channels alone."""
     scheduler.set_timesteps(steps, device=x.device)
     for t in scheduler.timesteps:
-        predicted = denoiser(x, t.expand(len(x)), y).float().chunk(2, dim=1)[0]
+        predicted = denoiser(x, t.expand(len(x)), y).float()[:, : x.shape[1]]
         x = scheduler.step(predicted, t, x).prev_sample
     return x
 
@@ -200,10 +208,34 @@ def diffusers_scheduler(sampler: str) -> Any:
     )
 
 
-def sample(
-    sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise
-) -> Tensor:
-    """Samples latents [N, C, H, W] from starting noise x by the sampler of a Protocol."""
-    if sampler == "ddpm":
-        return ddpm(denoiser, x, y, steps, noise)
-    return with_scheduler(diffusers_scheduler(sampler), denoiser, x, y, steps)
+@dataclass(frozen=True)
+class DDPM:
+    """Noise prediction on the paper's schedule.
+
+    learned_variance: the second half of the channels is the variance, as in DiT; else the network
+    has none. min_snr: the most that the signal-to-noise ratio counts in the loss (Hang et al.
+    2023); only without a learned variance.
+    """
+
+    learned_variance: bool = True
+    min_snr: float | None = None
+
+    def times(self, low: int, high: int, device: torch.device, *key: object) -> Tensor:
+        return rng.integers(low, high, TIMESTEPS, device, "timesteps", *key)
+
+    def losses(self, device: torch.device) -> Losses:
+        table = linear_schedule().table(device)
+
+        def loss(denoiser: Denoiser, *batch: Tensor) -> tuple[Tensor, ...]:
+            if self.learned_variance:
+                return losses(denoiser, table, *batch)
+            return (noise_loss(self.min_snr, denoiser, table, *batch),)
+
+        return loss
+
+    def sample(
+        self, sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise
+    ) -> Tensor:
+        if sampler == "ddpm":
+            return ddpm(denoiser, x, y, steps, noise, self.learned_variance)
+        return with_scheduler(diffusers_scheduler(sampler), denoiser, x, y, steps)

@@ -108,14 +108,18 @@ def write_samples(
     task: Evaluate, store: Store, cluster: Cluster, rank: Rank, out: Path, progress: Progress
 ) -> None:
     """Writes the images of an evaluation as the npz that ADM's evaluator reads, batch by batch."""
+    count = task.protocol.images
+    write_array(out, image_batches(task, store, cluster, rank, count, progress), count)
+
+
+def image_batches(
+    task: Evaluate, store: Store, cluster: Cluster, rank: Rank, count: int, progress: Progress
+) -> Iterator[Tensor]:
+    """The first `count` images of an evaluation, uint8 [N, 1 or 3, H, W] on the CPU."""
     run, protocol = task.run, task.protocol
     decode, _ = load_decoder(run, protocol, cluster, rank.device)
     net, _ = load_network(store, run, task.step, protocol.weights, rank.device, cluster.compile)
-
-    def batches() -> Iterator[Tensor]:
-        for low in range(0, protocol.images, cluster.sampling_batch):
-            high = min(protocol.images, low + cluster.sampling_batch)
-            yield sample_images(net, decode, task, low, high, rank.device).cpu()
-            progress(f"{run.model} @ {task.step}: {protocol.name}", high / protocol.images)
-
-    write_array(out, batches(), protocol.images)
+    for low in range(0, count, cluster.sampling_batch):
+        high = min(count, low + cluster.sampling_batch)
+        yield sample_images(net, decode, task, low, high, rank.device).cpu()
+        progress(f"{run.model} @ {task.step}: {protocol.name}", high / count)

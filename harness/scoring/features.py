@@ -25,7 +25,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import register_feature_extractor
 
-from harness.study.requirements import INCEPTION_SHA256, inception_path
+from harness.study.requirements import INCEPTION_SHA256, INCEPTION_URL, inception_path
 
 Features = dict[str, Tensor]
 FROZEN = Path(__file__).with_name("digits_cnn_1.safetensors")
@@ -207,7 +207,8 @@ def load(
     path = weights or row.file
     if not path.is_file():
         raise UserError(
-            f"no weights of {name} at {path}: put {row.file.name} (SHA-256 {row.digest}...) there"
+            f"no weights of {name} at {path}: put"
+            f" {INCEPTION_URL if name == 'inception' else row.file.name} there"
         )
     digest = sha256(path)
     problem = (

@@ -14,7 +14,7 @@ from harness.base.precision import autocast, matmul_precision
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import Decoder, to_uint8
-from harness.objectives import ddpm as diffusion
+from harness.objectives.guidance import guided
 from harness.spec import Protocol, Run
 from harness.study.compute import network
 from harness.study.store import Store
@@ -48,9 +48,9 @@ def sample(
 
     start = rng.normal(low, high, shape, device, "start", protocol.seed)
     y = labels(protocol, data.classes, low, high, device)
-    denoiser = diffusion.guided(net, protocol.guidance, protocol.guidance_channels, data.classes)
+    denoiser = guided(net, protocol.guidance, protocol.guidance_channels, data.classes)
     with matmul_precision(protocol.precision), autocast(protocol.precision, device):
-        return diffusion.sample(
+        return run.objective_row.process().sample(
             protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise
         )
 

@@ -15,14 +15,24 @@ from harness.base.files import remove_leftovers
 from harness.base.provenance import PACKAGES
 from harness.base.tensors import load_tensors, read_metadata
 from harness.models import autoencoder, dit
-from harness.objectives import ddpm
+from harness.objectives import ddpm, flow, flow_samplers, guidance
 from harness.scoring import features, sample
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
 # The code between a seed and its features.
-CODE: tuple[ModuleType, ...] = (rng, dit, ddpm, autoencoder, sample, features)
+CODE: tuple[ModuleType, ...] = (
+    rng,
+    dit,
+    ddpm,
+    flow,
+    flow_samplers,
+    guidance,
+    autoencoder,
+    sample,
+    features,
+)
 
 
 def recipe() -> str:

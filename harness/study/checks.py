@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
         *scoring_problems(protocols, cluster, store, pixels),
+        *logger_problems(cluster.loggers),
+    ]
+
+
+def logger_problems(names: Iterable[str]) -> list[str]:
+    """Loggers that are asked for and not installed."""
+    return [
+        f"loggers: {name} is not installed: pip install {name}, or take it out of the cluster file"
+        for name in names
+        if importlib.util.find_spec(name) is None
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,19 @@ from harness.base.errors import UserError
 from harness.base.validation import Mistakes, one_of, problems, refuse, tagged, within
 from harness.models import MODELS
 
+LOGGERS = ("tensorboard", "wandb", "trackio")
 POSITIVE = within(0, above=True)
 # Tags of fields: what a task asks the scheduler for, what a follower's table may hold, and what may
 # differ by model and for evaluations.
 RESOURCE, FOLLOWER, OVERRIDE = "resource", "follower", "override"
 # What a follower asks for where its table does not say: it has nothing to compute.
 SMALL: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
+
+
+def known_loggers(names: list[str]) -> str | None:
+    """A check that every logger is one of ours; entries of another type are named elsewhere."""
+    faults = [(n, one_of(LOGGERS)(n)) for n in names if isinstance(n, str)]
+    return next((f"holds {name!r}: it {fault}" for name, fault in faults if fault), None)
 
 
 def known_home(paths: dict[str, str]) -> str | None:
@@ -45,9 +53,10 @@ class Cluster:
     a time; exclude: nodes that no job runs on; sbatch: any other option of sbatch; max_jobs: of a
     sweep that wait or run; hang_minutes: without a line in its log after which the follower ends a
     job; latency_seconds: until files of an ended job are seen here; memory_growth: factor on
-    memory_gb after each end for want of memory; on_failure, on_done: commands that the follower
-    runs; models, evaluate: tables that override fields by the model's name, and for evaluations;
-    follower: the table of what the job of launch --detach asks for.
+    memory_gb after each end for want of memory; loggers: that show losses and scores beside the
+    JSON lines; on_failure, on_done: commands that the follower runs; models, evaluate: tables that
+    override fields by the model's name, and for evaluations; follower: the table of what the job of
+    launch --detach asks for.
 
     Raises:
         UserError: naming every field that is of another type or out of range.
@@ -87,6 +96,7 @@ class Cluster:
     hang_minutes: Annotated[int | float | None, POSITIVE] = None
     latency_seconds: Annotated[int | float, within(0)] = 30
     memory_growth: Annotated[int | float, within(1), OVERRIDE] = 1
+    loggers: Annotated[list[str], known_loggers] = field(default_factory=list)
     on_failure: str | None = None
     on_done: str | None = None
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -149,6 +159,21 @@ def override_problems(table: Any, fields: Sequence[str]) -> list[str]:
     return unknown
 
 
+def expand(fields: dict[str, Any]) -> list[str]:
+    """Resolves ~ and $NAME in `store` and `paths`, as a shell would; returns what is not set."""
+    tables = [("", fields, ["store"])]
+    if isinstance(paths := fields.get("paths"), dict):
+        tables.append(("paths.", paths, [*paths]))
+    unset = []
+    for prefix, table, names in tables:
+        for name in names:
+            if isinstance(text := table.get(name), str):
+                table[name] = os.path.expanduser(os.path.expandvars(text))
+                if "$" in table[name]:
+                    unset.append(f"{prefix}{name} = {text!r} names a variable that is not set")
+    return unset
+
+
 def read_cluster(name: str) -> Cluster:
     """A Cluster from "local", "debug" or the path of a TOML file.
 
@@ -166,7 +191,8 @@ def read_cluster(name: str) -> Cluster:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not TOML: {error}") from None
     known = [f.name for f in dataclasses.fields(Cluster)]
-    unknown = [f"{key} {one_of(known)(key)}" for key in fields if key not in known]
+    unknown = expand(fields)
+    unknown += [f"{key} {one_of(known)(key)}" for key in fields if key not in known]
     try:
         cluster = Cluster(**{key: value for key, value in fields.items() if key in known})
     except Mistakes as error:

@@ -19,6 +19,7 @@ from harness.study.logs import Attempt, changed_versions, gaps, merged
 from harness.study.records import read_record
 from harness.study.samples import write_samples
 from harness.study.store import SCHEMA, Store
+from harness.study.varying import varying
 
 COLUMNS = [
     "study",
@@ -74,6 +75,9 @@ LOG_COLUMNS = [
     "images_per_second",
     "mfu",
     "seconds",
+    "data",
+    "lr",
+    "precision",
 ]
 
 OF_PROTOCOL = [
@@ -100,10 +104,10 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
         UserError: a record is whole and yet not that of its cell, or of a newer schema.
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
-    count, warnings = 0, list[str]()
+    count, warnings, varied = 0, list[str](), varying(sweep.runs)
     with (
-        csv_file(table, COLUMNS) as add_score,
-        csv_file(out / f"{sweep.name}_log.csv", LOG_COLUMNS) as add_line,
+        csv_file(table, with_varied(COLUMNS, varied)) as add_score,
+        csv_file(out / f"{sweep.name}_log.csv", with_varied(LOG_COLUMNS, varied)) as add_line,
     ):
         for run in sweep.runs:
             if run.id in known:
@@ -111,6 +115,11 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
                 count, warnings = count + values, warnings + found
     warnings += write_samples(out / f"{sweep.name}_samples.npz", sweep, store)
     return table, count, warnings
+
+
+def with_varied(columns: Sequence[str], varied: Sequence[str]) -> list[str]:
+    """The columns, and those without which runs of this sweep could not be told apart."""
+    return [*columns, *(name for name in varied if name not in columns)]
 
 
 @contextlib.contextmanager
@@ -160,14 +169,11 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
     row = MODELS[run.model]
     counts, warnings = counted(run, store)
     return {
+        **run.canonical(),
         "study": sweep.name,
         "run": run.id,
-        "model": run.model,
         "size": row.size,
         "patch": row.patch,
-        "conditioning": run.conditioning,
-        "seed": run.seed,
-        "batch_size": run.batch_size,
         **counts,
     }, warnings
 
@@ -204,8 +210,6 @@ def score_rows(
         **shared,
         **{field: getattr(protocol, field) for field in OF_PROTOCOL},
         "source": "measured",
-        "data": run.data,
-        "lr": run.lr,
         "step": step,
         "images": step * run.batch_size,
         "protocol": protocol.id,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.data import DATASETS
-from harness.models import MODELS, build, dit_rows
+from harness.data import DATASETS, Data
+from harness.models import MODELS, Model, build, dit_rows
 from harness.spec import Protocol, Run
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def gflops(run: Run) -> float:
     """Forward multiply-adds of one image / 1e9, exactly as fvcore counts them."""
-    return dit_rows.multiply_adds(MODELS[run.model], run.conditioning, DATASETS[run.data]) / 1e9
+    return dit_rows.multiply_adds(*built(run)) / 1e9
 
 
 def parameters(run: Run) -> int:
     """The number of parameters, exactly, fixed positions included as in the paper's counts."""
-    return dit_rows.parameters(MODELS[run.model], run.conditioning, DATASETS[run.data])
+    return dit_rows.parameters(*built(run))
 
 
 def training_flop(run: Run, steps: int) -> float:
@@ -28,10 +28,15 @@ def training_flop(run: Run, steps: int) -> float:
 
 
 def sampling_flop(run: Run, protocol: Protocol) -> float:
-    """Operations of the network alone; guidance runs it twice."""
+    """Operations of the network alone; guidance runs it twice, and so do some samplers."""
     return 2e9 * gflops(run) * protocol.images * protocol.sampling_steps * protocol.forwards
 
 
 def network(run: Run) -> nn.Module:
     """The network of a run, drawn from torch's default generator; this alone imports torch."""
-    return build(MODELS[run.model], run.conditioning, DATASETS[run.data])
+    return build(*built(run))
+
+
+def built(run: Run) -> tuple[Model, str, Data, int]:
+    """What the network of a run is built from."""
+    return MODELS[run.model], run.conditioning, DATASETS[run.data], run.objective_row.outputs

@@ -35,15 +35,18 @@ FEATURE_BYTES = {
 
 def training(run: Run) -> Work:
     """A training step's share of one image: the backward pass counts as two forwards."""
-    return Work(
-        "training", f"{run.model} {run.conditioning} {run.data}", run.precision, 3 * gflops(run)
-    )
+    return Work("training", subject(run), run.precision, 3 * gflops(run))
+
+
+def subject(run: Run) -> str:
+    """What distinguishes the networks of runs."""
+    return " ".join(filter(None, (run.model, run.conditioning, run.data, run.objective)))
 
 
 def sampling(run: Run, protocol: Protocol) -> Work:
     """One forward of one image within the sampler; guidance does two of them."""
-    subject = f"{run.model} {run.conditioning} {run.data} {protocol.sampler}"
-    return Work("sampling", subject, protocol.precision, gflops(run))
+    what = f"{subject(run)} {protocol.sampler}"
+    return Work("sampling", what, protocol.precision, gflops(run))
 
 
 def autoencoder(what: str, data: str) -> Work:
@@ -71,7 +74,7 @@ def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
 
 def kind(run: Run) -> tuple[object, ...]:
     """What decides the cost of a run: a sweep of 10,000 has few of these."""
-    return run.model, run.conditioning, run.data, run.precision, run.batch_size
+    return run.model, run.conditioning, run.data, run.precision, run.batch_size, run.objective
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def training(run: Run, cluster: Cluster) -> float:
 def sampling(run: Run, protocol: Protocol, cluster: Cluster) -> float:
     """Peak bytes of an evaluation on one rank: sampling, then decoding."""
     data = DATASETS[run.data]
-    images = min(cluster.sampling_batch, protocol.images) * protocol.forwards
+    images = min(cluster.sampling_batch, protocol.images) * protocol.copies
     block = dit_rows.widest_moment(MODELS[run.model], data, protocol.precision, images)
     decode = (
         0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.base.errors import UserError
 from harness.base.files import sha256
+from harness.data import DATASETS
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
 from harness.study.cluster import Cluster
@@ -40,8 +41,13 @@ def scoring_problems(
 
 
 def reference_path(name: str, cluster: Cluster, store: Store) -> Path | None:
-    """Where a reference lies: by the cluster's paths or in the store; None: the embedded digits."""
-    path = cluster.path(name) or store.references() / f"{name}.npz"
+    """Where a reference lies: by the cluster's paths or in the store; None: the embedded digits.
+
+    A folder under the name of a dataset holds its latents: that reference is the store's.
+    """
+    path = cluster.path(name)
+    if path is None or (name in DATASETS and not path.is_file()):
+        path = store.references() / f"{name}.npz"
     return None if name == "digits" and not path.exists() else path
 
 
@@ -71,9 +77,10 @@ def reference_problem(
 
 def absent_reference(name: str, path: Path) -> str:
     where = f" from {REFERENCE_URLS[name]}" if name in REFERENCE_URLS else ""
+    other = f", set paths.{name} in the cluster file" * (name not in DATASETS)
     return (
-        f"reference {name!r} is not at {path}: put ADM's npz there{where}, set paths.{name} in the"
-        " cluster file, or make one with harness reference"
+        f"reference {name!r} is not at {path}: put ADM's npz there{where}{other}, or make one with"
+        " harness reference"
     )
 
 

@@ -19,7 +19,6 @@ from harness.base.provenance import peak_speed, provenance
 from harness.data import DATASETS, Dataset, open_dataset
 from harness.data.origin import read_origin
 from harness.models import flops
-from harness.objectives import TIMESTEPS
 from harness.spec import Run, even_parts
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops
@@ -29,15 +28,23 @@ from harness.study.tasks import Progress, Train
 from harness.training.checkpoint import is_finite, resume, save, save_weights, tensors_of
 from harness.training.step import microbatches, new_network, new_state, stepper
 
-Log = Callable[[list[dict[str, object]]], None]  # appends lines
+Log = Callable[[list[dict[str, object]]], object]  # takes lines
 
 LOG_EVERY = 20  # steps between logs, signals and the clock: each waits for the device
 
 
 def train(
-    task: Train, store: Store, cluster: Cluster, rank: Rank, stop: Stop, progress: Progress
+    task: Train,
+    store: Store,
+    cluster: Cluster,
+    rank: Rank,
+    stop: Stop,
+    progress: Progress,
+    also: Log = len,
 ) -> None:
     """Trains `task.run` until the last of `task.steps`, from the newest whole state in the store.
+
+    `also` takes the lines of the log, after they are written.
 
     Raises:
         UserError: the loss, the gradient or a weight is not finite; the last good checkpoint stays.
@@ -61,7 +68,7 @@ def train(
     if start in task.steps and rank.is_main:  # the state is whole, the scored weights were not
         save_weights(run, store, start, task.weights, state)
     optimise = stepper(run, state, cluster, rank)
-    log = begin_log(run, store, start, rank)
+    log = begin_log(run, store, start, rank, also)
 
     # Steps. Every random number is a function of (seed, step, slot): see rng.py.
     # The next microbatch is made while the last one is in use.
@@ -141,17 +148,17 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
 def make_batch(
     run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int
 ) -> tuple[Tensor, ...]:
-    """Slots low … high of the batch of `step`: (x0, t, y, noise) of ddpm.losses."""
+    """Slots low … high of the batch of `step`: (x0, t, y, noise) of the objective's losses."""
     data, key = DATASETS[run.data], (run.seed, step)
     index = rng.data_order(step, low, high, run.batch_size, len(dataset), run.seed)
     x0, y = dataset.batch(torch.from_numpy(index), low, device, *key)
     dropped = rng.uniform(low, high, device, "dropout", *key) < run.label_dropout
-    t = rng.integers(low, high, TIMESTEPS, device, "timesteps", *key)
+    t = run.objective_row.process().times(low, high, device, *key)
     noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key)
     return x0, t, y.masked_fill(dropped, data.classes), noise
 
 
-def begin_log(run: Run, store: Store, start: int, rank: Rank) -> Log:
+def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
     """Opens this attempt's log and returns what appends to it, on rank 0.
 
     Writes run.json and model.json once.
@@ -170,7 +177,12 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank) -> Log:
         write_json(store.model(run), counted)
     path = store.next_log(run)
     append_lines(path, [{"start": start, "world": rank.world, **provenance(rank.device)}])
-    return lambda lines: append_lines(path, lines)
+
+    def log(lines: list[dict[str, object]]) -> None:
+        append_lines(path, lines)
+        also(lines)
+
+    return log
 
 
 def log_steps(
@@ -184,7 +196,7 @@ def log_steps(
 ) -> bool:
     """Logs the steps until `step`, a line each, up to the first that is not finite.
 
-    Returns whether all are finite. rows: (mse, vb, gradient norm) of each step.
+    Returns whether all are finite. rows: the objective's terms and the gradient norm of each step.
     """
     peak = peak_speed(rank.device)
     used = 6e9 * gflops(run) * speed  # operations a second: 2 a multiply-add, 3 forwards a step
@@ -197,8 +209,14 @@ def log_steps(
     finite = list(itertools.takewhile(lambda row: all(map(math.isfinite, row)), rows))
     log(
         [
-            {"step": first + i, "loss": mse + vb, "mse": mse, "vb": vb, "grad_norm": norm, **pace}
-            for i, (mse, vb, norm) in enumerate(finite)
+            {
+                "step": first + i,
+                "loss": sum(terms),
+                **dict(zip(run.objective_row.terms, terms, strict=True)),
+                "grad_norm": norm,
+                **pace,
+            }
+            for i, (*terms, norm) in enumerate(finite)
         ]
     )
     return len(finite) == len(rows)

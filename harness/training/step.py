@@ -14,12 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.base import rng
 from harness.base.distributed import Rank
 from harness.base.precision import autocast, matmul_precision
-from harness.objectives import ddpm as diffusion
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 
-# (x0, t, y, noise) of diffusion.losses: the microbatches of each batch, batch after batch.
+# (x0, t, y, noise) of an objective's losses: the microbatches of each batch, batch after batch.
 Batches = Iterator[tuple[Tensor, ...]]
 
 
@@ -60,7 +59,8 @@ def stepper(
 ) -> Callable[[Batches], Tensor]:
     """Returns a function that takes the microbatches of one batch and does one step.
 
-    It returns this rank's part of (mse, vb, gradient norm); the mean over ranks is the batch's.
+    It returns this rank's part of the objective's terms and the gradient norm; the mean over ranks
+    is the batch's.
     """
     net, ema, optimizer = state
     module = torch.compile(net) if cluster.compile else net
@@ -69,24 +69,27 @@ def stepper(
     averages: list[Tensor] = [
         e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad
     ]
-    table = diffusion.linear_schedule().table(rank.device)
+    losses_of = run.objective_row.process().losses(rank.device)
+    terms = len(run.objective_row.terms)
     count = len(microbatches(run, cluster, rank))
 
     @matmul_precision(run.precision)
     def step(batches: Batches) -> Tensor:
-        values = torch.zeros(3, device=rank.device)
+        values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
             x0, *rest = next(batches)
             # Gradients are exchanged once, with the last microbatch.
             exchange = rank.world == 1 or k == count - 1
             synced = contextlib.nullcontext() if exchange else forward.no_sync()
             with synced, autocast(run.precision, rank.device):
-                losses = diffusion.losses(forward, table, x0, *rest)
+                losses = losses_of(forward, x0, *rest)
             share = len(x0) * rank.world / run.batch_size  # times world: ranks are averaged
             mean = torch.stack(losses).mean(dim=1) * share
             mean.sum().backward()
-            values[:2] += mean.detach()
-        values[2] = torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
+            values[:terms] += mean.detach()
+        values[terms] = torch.nn.utils.get_total_norm(
+            [p.grad for p in weights if p.grad is not None]
+        )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(averages, weights, 1 - run.ema_decay)

@@ -1,18 +1,31 @@
-"""The comparison of studies and the noise of training."""
+"""The comparison of studies and the noise of one run."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from studies import PAPER, digits
 
-from analysis import comparison
+from analysis import comparison, noise
 
 
-def test_seed_spread_recovers_the_planted_noise() -> None:
-    spread, known_from = comparison.noise(digits(seeds=(0, 1, 2, 3), sd=0.05))
-    assert spread == pytest.approx(0.05, rel=0.25)
-    assert known_from == "144 runs of 36 models over seeds"
+def test_noise_is_the_planted_one_and_counts_runs() -> None:
+    found = noise.noise(digits(seeds=(0, 1, 2, 3), sd=0.05))
+    low, high = found.interval()
+    assert low < 0.05 < high and found.df == 36
+    assert found.origin == "48 runs of 12 models over seeds"
+
+
+def test_a_patch_with_more_noise_keeps_it_where_the_runs_tell() -> None:
+    table = digits(seeds=tuple(range(6)), sd=0.03)
+    loud = (table["patch"] == 8) & table["metric"].eq("fid")
+    mean = table[loud].groupby(["model", "step"])["value"].transform("mean")
+    table.loc[loud, "value"] = mean * (table.loc[loud, "value"] / mean) ** 5
+    found = noise.noise(table)
+    assert found.at(8)[0] > 3 * found.at(4)[0]
+    alike = noise.noise(digits(seeds=tuple(range(6)), sd=0.03))
+    assert alike.at(8) == alike.at(4) == (alike.sd, alike.df)
 
 
 def test_equal_studies_are_within_noise_and_a_doubled_one_differs() -> None:
@@ -35,12 +48,76 @@ def test_scores_of_different_extractors_are_compared_by_rank_alone() -> None:
     )
 
 
-def test_the_paper_against_its_own_reruns_gives_the_noise() -> None:
-    assert np.exp(comparison.rerun_differences()).round(3).tolist() == [
-        0.93,
-        1.008,
-        0.999,
-        1.09,
-        0.905,
-        1.164,
+def test_reruns_without_an_address_do_not_set_the_noise() -> None:
+    found = noise.noise(PAPER)
+    assert found.sd == pytest.approx(0.030, abs=5e-4) and found.df == 3
+    assert found.origin.startswith("5 runs of 2 models")
+    assert set(noise.reruns()["model"]) == {"DiT-XL/2", "DiT-B/4"}
+
+
+def test_a_verdict_is_adjusted_for_the_number_of_cells() -> None:
+    assert comparison.holm(np.array([0.01, 0.04, 0.03, 0.5])).tolist() == pytest.approx(
+        [0.04, 0.09, 0.09, 0.5]
+    )
+    a, b = (digits(seeds=(0, 1, 2), draw=draw) for draw in (1, 2))
+    b.loc[b["model"] == "mini-DiT-S/8", "value"] *= 1.055
+    row = comparison.compare(a, b).set_index("size").loc["S"].query("patch == 8").iloc[0]
+    assert not row["low"] <= row["ratio"] <= row["high"] and row["verdict"] == "within noise"
+
+
+DIFFERENT = {
+    "features": "other",
+    "n": 500.0,
+    "data": "other",
+    "reference": "other",
+    "sampler": "ddim",
+    "sampling_steps": 10.0,
+    "guidance": 1.5,
+    "decoder": "ft-EMA",
+    "weights": "raw",
+    "step": 300.0,
+    "batch_size": 128.0,
+}
+
+
+@pytest.mark.parametrize("field", DIFFERENT)
+def test_whatever_changes_a_number_makes_two_studies_incomparable(field: str) -> None:
+    a = digits()[lambda table: table["step"] == 600]
+    b = a.assign(**{field: DIFFERENT[field]})
+    assert [reason.split()[0] for reason in comparison.differences(a, b)] == [field]
+    assert "verdict" not in comparison.compare(a, b)
+
+
+def test_what_one_study_does_not_give_is_no_difference_and_is_said() -> None:
+    a, b = digits(seeds=(0, 1)), digits(seeds=(0, 1)).assign(labels="uniform")
+    b["reference"] = "digits-0a1b2c3d"
+    assert comparison.differences(a, b) == []
+    assert comparison.unstated(a, b) == ["labels"]
+    assert "taken as equal: labels" in " ".join(comparison.comparison_sentences(a, b))
+
+
+def test_models_of_several_families_meet_their_own_kind() -> None:
+    a = pd.concat([digits(), *(digits().assign(family=name) for name in ("X", "Y"))])
+    b = pd.concat([digits(draw=1), digits(draw=2).assign(family="X")])
+    assert len(comparison.compare(renamed(a), renamed(b))) == 24
+
+
+def renamed(table: pd.DataFrame) -> pd.DataFrame:
+    """Gives the models of a second family names of their own."""
+    family = table["family"].fillna("")
+    return table.assign(model=table["model"] + family, run=table["run"] + family, family=family)
+
+
+def test_two_correlations_are_compared_by_their_difference() -> None:
+    text = " ".join(comparison.comparison_sentences(digits(), PAPER))
+    assert "difference of Fisher's z" in text and "overlap" not in text
+
+
+def test_sampling_noise_is_the_interval_of_fid_infinity() -> None:
+    table = digits()[lambda rows: rows["metric"] == "fid"]
+    half = 0.02 * noise.FID_INFINITY_T * table["value"]
+    bounds = [
+        table.assign(metric=f"fid_infinity{end}", value=table["value"] + sign * half)
+        for end, sign in (("", 0), ("_low", -1), ("_high", 1))
     ]
+    assert noise.sampling_noise(pd.concat(bounds)) == (pytest.approx(0.02), 36)

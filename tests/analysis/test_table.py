@@ -11,7 +11,7 @@ import pytest
 from helpers import ROOT
 from studies import PAPER, digits, saved, steps_of
 
-from analysis.grid import axis_label, final, grid
+from analysis.grid import axis_label, final, grid, left_out, left_out_text, mixing
 from analysis.table import (
     LOG_NUMBER_COLUMNS,
     LOG_TEXT_COLUMNS,
@@ -22,6 +22,7 @@ from analysis.table import (
     digest,
     load,
     load_log,
+    with_family,
 )
 from harness.scoring import metrics as scoring
 from harness.study import collect
@@ -94,7 +95,7 @@ def test_a_repeated_row_is_kept_once_and_a_contradicted_one_not_at_all(tmp_path:
 
 def test_an_empty_table_says_so(tmp_path: Path) -> None:
     assert "has no rows" in problems(digits()[:0], tmp_path)
-    with pytest.raises(TableError, match="no fid of a model with size and patch"):
+    with pytest.raises(TableError, match="no fid of a model with Gflops and a step"):
         grid(digits()[:0])
 
 
@@ -126,6 +127,89 @@ def test_the_field_that_differs_is_named(field: str, value: object) -> None:
     table.loc[table["size"] == "S", field] = value
     with pytest.raises(TableError, match=f"different {field}"):
         grid(table)
+
+
+def test_of_several_full_protocols_the_one_of_most_images_is_the_main_one() -> None:
+    table = digits()
+    beside = table.assign(n=500, protocol="figure_10", sampling_steps=250)
+    assert set(grid(pd.concat([table, beside]))["protocol"]) == {"digits1k_0a1b2c3d"}
+    guided = table.assign(guidance=1.5, protocol="guided")
+    assert set(grid(pd.concat([table, guided]))["protocol"]) == {"digits1k_0a1b2c3d"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("sampling_steps", 10), ("guidance", 1.5), ("weights", "raw")]
+)
+def test_rows_of_one_protocol_that_were_scored_differently_are_refused(
+    field: str, value: object
+) -> None:
+    table = digits()
+    table.loc[table["size"] == "S", field] = value
+    with pytest.raises(TableError, match=f"different {field}"):
+        grid(table)
+
+
+def test_every_score_is_on_the_axis_or_left_out_with_a_reason() -> None:
+    for metric in ("fid", "sfid", "recall"):
+        of_metric = (PAPER["metric"] == metric).sum()
+        rows = left_out(PAPER, metric)
+        try:
+            shown = len(grid(PAPER, metric))
+        except TableError:
+            shown = 0
+        assert shown + rows["scores"].sum() == of_metric
+        assert rows["reason"].ne("").all()
+    text = left_out_text(left_out(PAPER))
+    assert "ADM" in text and "no step" in text and "protocol is not fid50k" in text
+
+
+def test_a_model_without_parameters_is_named_where_they_are_needed() -> None:
+    table = digits()
+    table.loc[table["model"] == "mini-DiT-XL/2", "params"] = np.nan
+    assert len(final(table)) == 12 and left_out(table).empty
+    assert set(left_out(table, needs=["params"])["model"]) == {"mini-DiT-XL/2"}
+
+
+def test_seeds_whose_gflops_differ_by_rounding_are_one_model() -> None:
+    table = digits(seeds=(0, 1))
+    table.loc[table["seed"] == 1, "gflops"] *= 1 + 1e-7
+    rows = final(table)
+    assert len(rows) == 12 and (rows["seeds"] == 2).all()
+    table.loc[table["seed"] == 1, "gflops"] *= 1.1
+    with pytest.raises(TableError, match="one mean cannot hold different gflops"):
+        final(table)
+
+
+def test_an_average_that_would_mix_learning_rates_is_named() -> None:
+    table = digits(seeds=(0, 1))
+    assert mixing(table) == []
+    table.loc[table["seed"] == 1, "lr"] = 0.001
+    assert mixing(table) == ["lr (0.003, 0.001)"]
+    assert mixing(table, ["model", "metric", "step", "lr"]) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("DiT-XL/2", "DiT"),
+        ("mini-DiT-S/8", "mini-DiT"),
+        ("U-ViT-L/2-deep", "U-ViT"),
+        ("ADM-G, ADM-U", "ADM"),
+        ("LDM-4-G", "LDM"),
+        ("U-Net-64", "U-Net"),
+        ("U-Net", "U-Net"),
+    ],
+)
+def test_a_family_is_the_name_without_the_member(model: str, family: str) -> None:
+    assert with_family(digits()[:1].assign(model=model))["family"].tolist() == [family]
+
+
+def test_columns_family_and_tokens_are_read_where_given(tmp_path: Path) -> None:
+    table = digits().assign(family="ours", tokens=77.0)
+    table.loc[0, ["family", "tokens"]] = [None, np.nan]
+    rows = with_family(load(saved(table, tmp_path)))
+    assert rows["family"].tolist()[:2] == ["mini-DiT", "ours"]
+    assert rows["tokens"].tolist()[:2] == [16.0, 77.0]
 
 
 def test_labels_name_the_extractor_unless_it_is_the_papers() -> None:
@@ -166,15 +250,25 @@ def test_every_metric_has_a_name_and_the_readme_lists_it() -> None:
     assert {*METRICS} <= {*scoring.METRICS} == {*re.findall(r"\w+", listed[1])}
 
 
-@pytest.mark.parametrize(
-    ("column", "value"), [("step", ""), ("gflops", -1.0), ("params", "?"), ("batch_size", 0)]
-)
-def test_a_score_without_a_place_on_a_compute_axis_is_dropped(
+@pytest.mark.parametrize(("column", "value"), [("gflops", -1.0), ("params", 0), ("batch_size", 0)])
+def test_a_score_with_a_scale_of_0_or_below_is_dropped(
     column: str, value: object, tmp_path: Path
 ) -> None:
     table = digits().astype({column: object})
     table.loc[10, column] = value
     assert "dropped 1 of 180 rows: one of patch, params, " in problems(table, tmp_path)
+
+
+@pytest.mark.parametrize(("column", "word"), [("step", ""), ("gflops", "?")])
+def test_a_score_without_a_place_on_an_axis_is_named(
+    column: str, word: str, tmp_path: Path
+) -> None:
+    table = digits().astype({column: object})
+    table.loc[10, column] = word
+    read = load(saved(table, tmp_path))
+    assert len(grid(read)) == 35 and read.attrs["problems"] == []
+    assert set(left_out(read)["reason"]) == {f"no {column}", "no score at step 600"}
+    assert set(left_out(read)["model"]) == {"mini-DiT-S/8"}
 
 
 def test_an_infinite_column_is_dropped(tmp_path: Path) -> None:

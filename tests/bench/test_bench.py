@@ -74,7 +74,7 @@ def test_an_interrupted_bench_keeps_what_it_measured(tmp_path: Path) -> None:
 
 def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep, at = written(SWEEP, tmp_path), ("--store", tmp_path / "store")
-    assert "tiny has no DiT-S/3: name models" in refused(
+    assert "'DiT-S/3' is none of the sweep's" in refused(
         capsys, "bench", sweep, "--models", "DiT-S/3", *at
     )
     assert "--seconds" in refused(capsys, "bench", sweep, "--seconds", "0", *at)

@@ -87,7 +87,7 @@ def test_the_paper_grid_is_the_papers() -> None:
 @pytest.mark.parametrize("verb", ON_A_SWEEP)
 @pytest.mark.parametrize(
     ("name", "fault"),
-    [("digit", "did you mean digits"), ("nowhere/x.py", "no sweep 'nowhere/x.py'")],
+    [("digit", "did you mean 'digits'?"), ("nowhere/x.py", "no sweep 'nowhere/x.py'")],
 )
 def test_a_sweep_that_is_not_there_is_named_with_the_nearest(
     verb: str, name: str, fault: str, capsys: pytest.CaptureFixture[str]
@@ -272,7 +272,8 @@ def test_samples_of_a_run_are_written_as_adm_reads_them(
     assert told(capsys, "run", *at)[0] == 0
     assert told(capsys, "sample", *at, "--run", "mini-DiT-S/8", "--out", out)[0] == 0
     assert image_shape(out) == (64, 16, 1)
-    assert "must name one run" in refused(capsys, "sample", *at, "--run", "DiT-S/8", "--out", out)
+    unknown = refused(capsys, "sample", *at, "--run", "DiT-S/8", "--out", out)
+    assert "'DiT-S/8' is none of the sweep's: did you mean 'mini-DiT-S/8'?" in unknown
     zero = ("--run", "mini-DiT-S/8", "--step", 0, "--out", tmp_path / "zero.npz")
     assert "step 0" in refused(capsys, "sample", *at, *zero), "it is no other name for the last"
     absent = tmp_path / "absent.npz"

@@ -44,6 +44,27 @@ def test_a_table_that_cannot_be_used_is_one_line(
     )
 
 
+def test_a_model_not_yet_trained_is_predicted_from_its_scale(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sweep, results = study(tmp_path, 12)
+    words = ("predict", sweep, "--results", results)
+    refusals = {
+        ("--patch", 2): "--patch without --gflops",
+        ("--gflops", 0): "--gflops 0: give numbers above 0",
+        (): "no model: give --model, or --gflops",
+        ("--model", "DiT-XL/2"): "DiT-XL/2 is a model of imagenet256",
+        ("--gflops", 99): "is beyond the fitted models in gflops 99",
+    }
+    for given, says in refusals.items():
+        assert says in refused(capsys, *words, *given)
+    status, out, _ = told(capsys, *words, "--gflops", 99, "--beyond", "--model", "H")
+    assert status == 0
+    assert out.startswith(
+        "FID (digits-cnn-1, N = 1,000) of H at step 600, protocol digits1k_0a1b2c3d, from 12 other"
+    )
+
+
 def test_a_terminal_without_our_symbols_gets_question_marks() -> None:
     words = ("predict", "peebles2023", "--model", "DiT-XL/2")
     status, out, err = finished(started(*words, PYTHONIOENCODING="ascii"))

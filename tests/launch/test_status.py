@@ -13,6 +13,7 @@ import pytest
 from fake_slurm import FakeSlurm
 from helpers import cluster_file, refused, tiny_run, tiny_sweep, told, train_all, tree, written
 
+from harness.base.files import write_json
 from harness.launch.ledger import given
 from harness.launch.submit import submit
 from harness.spec import Sweep
@@ -178,5 +179,21 @@ def test_prune_frees_what_no_job_and_no_verb_needs(study: Study) -> None:
     gone = before - tree(study.store.root)
     assert not kept.exists() and not left.exists() and not study.store.code("abc").exists()
     assert not any(name.endswith(("ema.safetensors", "state.safetensors")) for name in gone)
+    assert "nothing to remove" in study.tell("prune") and "--states would free" in study.tell(
+        "prune"
+    )
     assert "3 states" in study.tell("prune", "--states", "--yes")
     assert {run["state"] for run in study.status()["runs"]} == {"done"}
+
+
+def test_prune_frees_features_of_recorded_scores_alone(study: Study) -> None:
+    sweep = tiny_sweep(runs=RUNS[:1], steps=(10, 20))
+    run, (protocol,) = RUNS[0], sweep.protocols
+    train_all(sweep, study.store)
+    write_json(study.store.record(run, 10, protocol), {"n": 64}, checksum=True)
+    for step in (10, 20):
+        study.store.shards(run, step, protocol).mkdir(parents=True)
+        (study.store.shards(run, step, protocol) / "0000").write_text("features")
+    assert "1 features of finished scores" in study.tell("prune", "--yes", sweep=sweep)
+    assert not study.store.shards(run, 10, protocol).exists()
+    assert study.store.shards(run, 20, protocol).exists(), "an evaluation goes on from them"

@@ -13,6 +13,7 @@ from helpers import apart
 from torch import Tensor
 
 from harness.objectives import ddpm as diffusion
+from harness.objectives.guidance import guided
 
 TABLE = diffusion.linear_schedule().table("cpu")
 SHAPE = (3, 4, 8, 8)
@@ -53,9 +54,52 @@ def test_ddpm_is_that_of_diffusers(steps: int, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *args, k=k, **kwargs: noises(k))
         theirs = oracle.step(denoiser(theirs, t.expand(3), y), t, theirs).prev_sample
     assert (
-        apart(diffusion.sample("ddpm", denoiser, x, y, steps, noises), theirs)
+        apart(diffusion.DDPM().sample("ddpm", denoiser, x, y, steps, noises), theirs)
         < 4e-5 * theirs.abs().max()
     )
+
+
+def test_without_a_learned_variance_it_is_that_of_diffusers_with_the_posteriors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from diffusers.schedulers import scheduling_ddpm
+
+    steps, x, y = 50, draw(*SHAPE), torch.arange(3)
+    oracle: Any = DDPMScheduler(
+        beta_schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        timestep_spacing="linspace",
+        variance_type="fixed_small",
+        clip_sample=False,
+    )
+    oracle.set_timesteps(steps)
+    left = iter(range(steps - 1, 0, -1))
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: noises(next(left)))
+
+    def plain(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return denoiser(x, t, y)[:, :4]
+
+    theirs = x
+    for t in oracle.timesteps:
+        theirs = oracle.step(plain(theirs, t.expand(3), y), t, theirs).prev_sample
+    ours = diffusion.DDPM(learned_variance=False).sample("ddpm", plain, x, y, steps, noises)
+    assert apart(ours, theirs) < 1e-4
+
+
+def test_min_snr_bounds_what_an_error_of_the_data_counts() -> None:
+    """The weight of |x0 - x0'|² is snr for plain noise prediction, min(snr, 5) with the bound."""
+    t, x0, noise = torch.arange(0, 1000, 37), draw(28, 4, 8, 8), draw(28, 4, 8, 8, seed=1)
+    a = torch.from_numpy(diffusion.linear_schedule().alphas_cumprod)[t]
+    plain, bounded = (
+        diffusion.DDPM(learned_variance=False, min_snr=bound).losses(torch.device("cpu"))(
+            lambda x, t, y: 0 * x, x0, t, torch.zeros(28), noise
+        )[0]
+        for bound in (None, 5.0)
+    )
+    snr = (a / (1 - a)).float()
+    assert torch.allclose(plain, (noise**2).flatten(1).mean(1))
+    assert torch.allclose(bounded * snr, plain * snr.clamp(max=5), rtol=1e-4)
 
 
 def test_250_steps_keep_those_of_the_released_code() -> None:
@@ -91,7 +135,7 @@ def test_every_sampler_finds_the_data_behind_a_perfect_denoiser(sampler: str) ->
         bar = bars[t].view(-1, 1, 1, 1)
         return torch.cat([(x - bar.sqrt() * c) / (1 - bar).sqrt(), torch.zeros_like(x)], dim=1)
 
-    out = diffusion.sample(
+    out = diffusion.DDPM().sample(
         sampler, perfect, draw(*SHAPE), torch.zeros(3, dtype=torch.long), 20, noises
     )
     assert apart(out, c.expand(SHAPE)) < 0.02
@@ -116,20 +160,20 @@ def test_ddim_is_the_formula() -> None:
         noise = denoiser(expected, torch.full((3,), kept[k]), y)[:, :4]
         x0 = (expected - math.sqrt(1 - bar) * noise) / math.sqrt(bar)
         expected = math.sqrt(before) * x0 + math.sqrt(1 - before) * noise
-    assert apart(diffusion.sample("ddim", denoiser, x, y, steps, noises), expected) < 1e-4
+    assert apart(diffusion.DDPM().sample("ddim", denoiser, x, y, steps, noises), expected) < 1e-4
 
 
 def test_guidance_is_on_the_first_channels_and_the_variance_stays_conditional() -> None:
     x, t, y = draw(*SHAPE), torch.tensor([1, 500, 999]), torch.tensor([0, 1, 2])
     cond, free = denoiser(x, t, y), denoiser(x, t, torch.full_like(y, 1000))
-    out = diffusion.guided(denoiser, 1.5, 3, null=1000)(x, t, y)
+    out = guided(denoiser, 1.5, 3, null=1000)(x, t, y)
     expected = cond.clone()
     for channel in range(3):
         expected[:, channel] = free[:, channel] + 1.5 * (cond[:, channel] - free[:, channel])
     assert apart(out, expected) < 1e-6
     assert torch.equal(out[:, 3:], cond[:, 3:]), "the fourth noise channel and the variance"
-    assert apart(diffusion.guided(denoiser, 1.5, 4, 1000)(x, t, y)[:, 3], cond[:, 3]) > 1e-3
-    assert diffusion.guided(denoiser, 1.0, 3, null=1000) is denoiser, "no guidance costs nothing"
+    assert apart(guided(denoiser, 1.5, 4, 1000)(x, t, y)[:, 3], cond[:, 3]) > 1e-3
+    assert guided(denoiser, 1.0, 3, null=1000) is denoiser, "no guidance costs nothing"
 
 
 def losses(t: Tensor, out: Tensor, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

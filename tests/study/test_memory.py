@@ -20,6 +20,7 @@ from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, dit
 from harness.objectives import ddpm as diffusion
+from harness.objectives.guidance import guided
 from harness.spec import Protocol, Run, Sweep
 from harness.study import memory
 from harness.study.cluster import Cluster
@@ -123,7 +124,7 @@ def test_the_peak_of_sampling_is_the_estimate(model: str, guidance: float) -> No
     run = Run(model=model)
     net = network(run).eval()
     protocol = Protocol(name="p", guidance=guidance, decoder="identity")
-    denoiser = diffusion.guided(net, guidance, 3, 1000)
+    denoiser = guided(net, guidance, 3, 1000)
     x, t, y, _ = batch(run, 0, 16)
     with torch.inference_mode(), Peak() as peak:
         denoiser(x, t, y)

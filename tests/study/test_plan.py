@@ -199,7 +199,11 @@ def test_the_plan_is_a_diff(store: Store) -> None:
     sweep = tiny_sweep(steps=SWEEP.steps, runs=(new, going, done))
     assert [cell.state for cell in survey(sweep, store)] == ["new", "going on", "done"]
     assert orphans(sweep, store) == [orphan.id]
-    text = plan_text(plan_json(sweep, store, Cluster()))
+    plan = plan_json(sweep, store, Cluster())
+    text = plan_text(plan)
+    assert orphan.id not in text and "1 run of other sweeps in the store: --others" in text
+    text = plan_text(plan, others=True)
+    assert "+ new, ~ begun, = done, - of no run of this sweep" in text
     for mark, run in zip("+~=-", (new, going, done, orphan), strict=True):
         (line,) = [line for line in text.splitlines() if run.id in line]
         assert line.startswith(mark)
@@ -243,12 +247,14 @@ def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> No
         and row["step"] == 20
     )
     assert row["planned_hours"] == pytest.approx(whole["train_hours"] + whole["evaluate_hours"])
-    text = status_text(status)
+    text = status_text(status | {"estimates": True})
     assert (
         "2.0 h/" in text
         and "2.0 h of device time used" in text
         and "planned for all on one A100, published" in text
     )
+    assert "A100" not in status_text(status), "nor does a plan count small networks in its seconds"
+    assert "A100" not in plan_text(plan_json(SWEEP, store, Cluster()))
 
 
 def test_a_task_is_read_back_from_its_json(store: Store) -> None:

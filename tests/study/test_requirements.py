@@ -21,6 +21,7 @@ from harness.study.requirements import (
     cached,
     hub_cache,
     inception_path,
+    reference_path,
     scoring_problems,
 )
 from harness.study.store import Store
@@ -45,11 +46,17 @@ def statistics(path: Path, side: int = 16, **change: Any) -> Path:
     return path
 
 
+def test_a_folder_of_latents_is_no_reference_of_the_same_name(tmp_path: Path) -> None:
+    cluster = Cluster(paths={"imagenet256": str(tmp_path)})
+    store = Store(tmp_path)
+    assert reference_path("imagenet256", cluster, store) == tmp_path / "references/imagenet256.npz"
+
+
 def test_what_the_paper_needs_is_named_with_its_addresses(tmp_path: Path) -> None:
     decoder, inception, reference = scoring_problems([PAPER], Cluster(), Store(tmp_path))
     assert "hf download stabilityai/sd-vae-ft-mse fetches it; or set paths.ft-mse" in decoder
     assert f"put {INCEPTION_URL} there" in inception
-    assert "VIRTUAL_imagenet256_labeled.npz, set paths.imagenet256" in reference
+    assert "VIRTUAL_imagenet256_labeled.npz, or make one with" in reference
     (original, *_) = scoring_problems(
         [Protocol(name="p", decoder="original")], Cluster(), Store(tmp_path)
     )

@@ -186,8 +186,4 @@ def test_the_plan_is_told_by_the_verb(
 ) -> None:
     measure(store, "NVIDIA X1", SPEEDS)
     status, text, _ = told(capsys, "plan", written(SWEEP, tmp_path), "--store", store.root)
-    assert (
-        status == 0
-        and "in hours of one NVIDIA X1" in text
-        and "imagenet256 has no latents yet" in text
-    )
+    assert status == 0 and "on one NVIDIA X1" in text and "imagenet256 has no latents yet" in text

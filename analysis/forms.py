@@ -1,0 +1,76 @@
+"""The forms that a law could have had, and how far those that do as well disagree."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.correlation import Array
+from analysis.fits import logs_of
+
+Form = tuple[tuple[str, ...], ...]  # terms, each a product of logs
+VARIABLES = ("gflops", "params", "tokens")
+MOST_TERMS = 4  # a constant and four terms leave six of eleven models to judge them by
+
+
+def forms() -> list[Form]:
+    """Lists the polynomials of second order in the logs of one or two variables, 27 of them.
+
+    They are hierarchical: a square or a product never stands without its main effects, without
+    which its meaning would change with the units.
+    """
+    found = dict[Form, None]()
+    for pair in itertools.combinations(VARIABLES, 2):
+        for mains in ((pair[0],), (pair[1],), pair):
+            seconds = list(itertools.combinations_with_replacement(mains, 2))
+            for count in range(MOST_TERMS - len(mains) + 1):
+                for chosen in itertools.combinations(seconds, count):
+                    found[(*((main,) for main in mains), *chosen)] = None
+    return list(found)
+
+
+def columns_of(logs: dict[str, Array], form: Form) -> Array:
+    """Returns the regressors [N, 1 + terms] of a form."""
+    terms = [np.prod([logs[name] for name in term], axis=0) for term in form]
+    return np.column_stack([np.ones(len(terms[0])), *terms])
+
+
+def left_out_errors(columns: Array, y: Array) -> Array:
+    """Returns each point's |log10 error| when it is predicted from the others, in closed form."""
+    q, _ = np.linalg.qr(columns)
+    leverage = (q**2).sum(1)
+    return np.asarray(np.abs(y - q @ (q.T @ y)) / np.maximum(1 - leverage, 1e-12))
+
+
+def predictions(rows: pd.DataFrame, target: pd.DataFrame) -> Iterator[tuple[Form, Array, float]]:
+    """Yields every form that the rows determine, its left-out errors and its prediction."""
+    y = np.log10(rows["value"].to_numpy())
+    logs, there = (
+        {name: log.to_numpy() for name, log in logs_of(models).items()} for models in (rows, target)
+    )
+    for form in forms():
+        columns = columns_of(logs, form)
+        if len(rows) > columns.shape[1] and np.linalg.matrix_rank(columns) == columns.shape[1]:
+            beta = np.linalg.lstsq(columns, y, rcond=None)[0]
+            at = float((columns_of(there, form) @ beta)[0])
+            yield form, left_out_errors(columns, y), 10**at
+
+
+def range_of_forms(rows: pd.DataFrame, target: pd.DataFrame) -> dict[str, float]:
+    """Returns the range of the predictions of all forms that do as well as the best.
+
+    As well is a leave-one-out error on the rows, the target not among them, that is not larger than
+    the least at 5 %, by a paired t test of the |log errors|.
+    """
+    found = list(predictions(rows, target))
+    if not found:
+        return {"forms": 0, "forms_low": float("nan"), "forms_high": float("nan")}
+    best = min((errors for _, errors, _ in found), key=np.mean)
+    most = stats.t.ppf(0.975, len(best) - 1) / np.sqrt(len(best))
+    excess = ((errors - best, at) for _, errors, at in found)
+    good = [at for more, at in excess if more.mean() <= most * more.std(ddof=1)]
+    return {"forms": len(good), "forms_low": min(good), "forms_high": max(good)}

@@ -1,0 +1,30 @@
+"""What tells the runs of a sweep apart, and its protocols: the fields that vary. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from harness.spec import Protocol, Run
+
+IN_THE_ID = ("model", "name")  # every id begins with it
+
+
+def varying(parts: Sequence[Run | Protocol]) -> list[str]:
+    """The fields in which these runs, or these protocols, differ."""
+    names = [field.name for field in dataclasses.fields(parts[0])] if parts else []
+    return [
+        name
+        for name in names
+        if name not in IN_THE_ID and len({getattr(part, name) for part in parts}) > 1
+    ]
+
+
+def protocol_text(protocols: Sequence[Protocol]) -> str:
+    """protocols: p_a4fee54a (guidance 1.0), p_d7431ef7 (guidance 1.5); "" of one alone."""
+    names = varying(protocols)
+    told = [
+        f"{protocol.id} ({', '.join(f'{name} {getattr(protocol, name)}' for name in names)})"
+        for protocol in protocols
+    ]
+    return f"protocols: {', '.join(told)}" if names else ""

@@ -1,0 +1,77 @@
+"""The parts of a table that fit one axis, and in which order a page tells them."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from studies import PAPER, digits
+
+from analysis.drawing import BY_MODEL, BY_RECIPE, story
+from analysis.findings import findings
+from analysis.html import titled
+from analysis.parts import Part, parts
+from analysis.report import grouped
+
+
+def twice(**fields: object) -> pd.DataFrame:
+    """The measured study, and the same with other fields."""
+    table = digits()
+    return pd.concat([table, table.assign(**fields, run=table["run"] + "-other")])
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"lr": 0.001}, ["lr 0.001", "lr 0.003"]),
+        ({"conditioning": "adaLN"}, ["adaLN", "adaLN-Zero"]),
+        ({"lr": 0.001, "batch_size": 16}, ["batch 16, lr 0.001", "batch 64, lr 0.003"]),
+        ({"protocol": "other", "decoder": "ft-ema"}, ["digits1k_0a1b2c3d", "other"]),
+    ],
+    ids=lambda value: "-".join(value),
+)
+def test_what_varies_for_one_model_splits_a_table(
+    fields: dict[str, object], names: list[str]
+) -> None:
+    found = parts(twice(**fields))
+    assert [part.name for part in found] == names
+    assert [len(part.table) for part in found] == [len(digits())] * 2
+
+
+def test_one_table_is_one_part_also_where_a_field_differs_between_models() -> None:
+    by_size = digits().assign(
+        lr=lambda rows: rows["size"].map({"S": 0.003, "B": 0.002}).fillna(0.001)
+    )
+    for table in (digits(), digits(seeds=(0, 1)), by_size, PAPER, digits()[:0]):
+        assert [part.name for part in parts(table)] == [""]
+
+
+def test_a_value_with_fewer_models_is_in_no_part() -> None:
+    some = digits()[lambda rows: rows["size"].eq("S")]
+    third = some.assign(lr=0.01, run=some["run"] + "-third")
+    found = parts(pd.concat([twice(lr=0.001), third]))
+    assert [part.name for part in found] == ["lr 0.001", "lr 0.003"]
+
+
+def test_figures_of_what_varies_come_first_where_models_do_not() -> None:
+    assert story([Part("", digits())]) == BY_MODEL
+    one = digits()[lambda rows: rows["model"].eq("mini-DiT-S/4")]
+    assert story([Part("", one)]) == story(parts(twice(lr=0.001))) == BY_RECIPE
+
+
+def test_findings_state_the_best_model_and_the_spread_of_its_seeds() -> None:
+    (text,) = findings([Part("", digits(seeds=(0, 1, 2)))])
+    assert "falls with compute: Pearson \N{MINUS SIGN}0.9" in text
+    assert "Best of 12 at step 600: mini-DiT-XL/2, " in text and "(3 seeds)" in text
+    (one,) = findings([Part("lr 0.1", digits()[:3])])
+    assert one == ""
+
+
+def test_one_reason_is_stated_once() -> None:
+    lines = ["A: no log.", "B: no samples.", "C: no log.", "A: no log."]
+    assert grouped(lines) == ["A, C: no log.", "B: no samples."]
+
+
+def test_a_figure_is_named_by_its_file() -> None:
+    assert titled("figure_08") == "Figure 8 of the paper"
+    assert titled("figure_sweeps") == "Figure of sweeps"
+    assert titled("table_02_lr-0.1") == "Table 2 of the paper, lr 0.1"
