@@ -19,6 +19,7 @@ from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
 from harness.study.store import Store
+from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Encode, Evaluate, Task, Train, from_json, to_json
 
 SWEEP = tiny_sweep(steps=(10, 20, 30))
@@ -283,11 +284,16 @@ def test_json_of_no_task_is_refused_in_a_line(change: dict[str, object], store: 
     assert "\n" not in str(refused.value)
 
 
-def test_sweeps_import_the_spec_alone() -> None:
+def test_sweeps_import_the_spec_and_each_other_alone() -> None:
+    allowed = ("from harness.spec import", "from sweeps.", "from dataclasses import")
     for path in (ROOT / "sweeps").glob("*.py"):
         lines = [
             line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))
         ]
-        assert all(
-            line.startswith("from harness.spec import") or "__future__" in line for line in lines
-        ), path
+        assert all(line.startswith(allowed) or "__future__" in line for line in lines), path
+
+
+def test_the_first_seed_of_digits_seeds_is_the_digits_study() -> None:
+    one, three = load_sweep("digits"), load_sweep("digits_seeds")
+    assert [run for run in three.runs if run.seed == 0] == list(one.runs)
+    assert (three.steps, three.protocols) == (one.steps, one.protocols)
