@@ -105,7 +105,7 @@ def finished(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int,
     return process.returncode, out, err
 
 
-def told(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+def run_verb(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
     """The exit status, stdout and stderr of a verb, in this process."""
     capsys.readouterr()
     status = cli.main([str(word) for word in words])
@@ -114,7 +114,7 @@ def told(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """The one line by which a verb refuses."""
-    status, out, err = told(capsys, *words)
+    status, out, err = run_verb(capsys, *words)
     assert status != 0 and out == "" and err.count("\n") == 1 and err.startswith("harness: "), (
         status,
         out,

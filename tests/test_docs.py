@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, told
+from helpers import ROOT, run_verb
 
 from harness.cli.main import parser
 from harness.data import DATASETS, Data
@@ -90,7 +90,7 @@ def test_sweeps_in_the_docs_plan(
     assert sweeps
     for block in sweeps:
         (tmp_path / "mine.py").write_text(block)
-        assert told(capsys, "plan", tmp_path / "mine.py", "--store", tmp_path / "store")[0] == 0
+        assert run_verb(capsys, "plan", tmp_path / "mine.py", "--store", tmp_path / "store")[0] == 0
 
 
 def example(heading: str) -> str:

@@ -23,8 +23,8 @@ def varying(parts: Sequence[Run | Protocol]) -> list[str]:
 def protocol_text(protocols: Sequence[Protocol]) -> str:
     """protocols: p_a4fee54a (guidance 1.0), p_d7431ef7 (guidance 1.5); "" of one alone."""
     names = varying(protocols)
-    told = [
+    texts = [
         f"{protocol.id} ({', '.join(f'{name} {getattr(protocol, name)}' for name in names)})"
         for protocol in protocols
     ]
-    return f"protocols: {', '.join(told)}" if names else ""
+    return f"protocols: {', '.join(texts)}" if names else ""

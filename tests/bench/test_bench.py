@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import refused, tiny_protocol, tiny_run, tiny_sweep, told, written
+from helpers import refused, run_verb, tiny_protocol, tiny_run, tiny_sweep, written
 
 from harness.base.provenance import device_name
 from harness.bench import timing as bench
@@ -29,33 +29,27 @@ def test_a_bench_is_stored_and_the_plan_counts_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep, at = written(SWEEP, tmp_path), ("--store", tmp_path / "store")
-    status, out, err = told(capsys, "bench", sweep, *QUICK, *at)
+    status, out, err = run_verb(capsys, "bench", sweep, *QUICK, *at)
     (path,) = Store(tmp_path / "store").speeds()
     rows = measured(path)["rows"]
     assert status == 0 and err.count("images/s\n") == len(rows) == 5
-    assert path.name.startswith("cpu-") and "tiny" in out, "each protocol's time is told"
-    plan = json.loads(told(capsys, "plan", sweep, *at, "--json")[1])
+    assert path.name.startswith("cpu-") and "tiny" in out, "each protocol's time is shown"
+    plan = json.loads(run_verb(capsys, "plan", sweep, *at, "--json")[1])
     assert plan["speed"]["device"] == device_name(CPU)
     speed = rows[cost.training(SWEEP.runs[0]).key]["images_per_second"]
     assert plan["runs"][0]["train_hours"] == pytest.approx(20 * 8 / speed / 3600)
-    assert "Not measured" not in told(capsys, "plan", sweep, *at)[1]
+    assert "Not measured" not in run_verb(capsys, "plan", sweep, *at)[1]
 
 
 def test_measured_again_a_row_is_replaced_and_the_others_stay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep, at = written(SWEEP, tmp_path), ("--store", tmp_path / "store")
-    told(capsys, "bench", sweep, *QUICK, *at)
+    run_verb(capsys, "bench", sweep, *QUICK, *at)
     (path,) = Store(tmp_path / "store").speeds()
     before = measured(path)["rows"]
-    assert (
-        len(
-            json.loads(
-                told(capsys, "bench", sweep, "--models", "mini-DiT-S/4", "--json", *QUICK, *at)[1]
-            )
-        )
-        == 3
-    )
+    words = ("--models", "mini-DiT-S/4", "--json", *QUICK, *at)
+    assert len(json.loads(run_verb(capsys, "bench", sweep, *words)[1])) == 3
     after = measured(path)["rows"]
     assert before.keys() == after.keys()
     same = {key for key in before if before[key] == after[key]}

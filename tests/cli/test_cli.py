@@ -16,9 +16,9 @@ from helpers import (
     cluster_file,
     environment,
     refused,
+    run_verb,
     tiny_run,
     tiny_sweep,
-    told,
     tree,
     written,
 )
@@ -68,11 +68,11 @@ def test_every_sweep_loads_and_plans(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = load_sweep(name)
-    status, text, err = told(capsys, "plan", name, "--store", tmp_path / "none", "--json")
+    status, text, err = run_verb(capsys, "plan", name, "--store", tmp_path / "none", "--json")
     plan = json.loads(text)
     assert status == 0 and err == "" and sweep.name == name and len(plan["runs"]) == len(sweep.runs)
     assert plan["runs"][0]["params"] > 0 and plan["totals"]["disk_bytes"] > 0 and not tree(tmp_path)
-    status, text, _ = told(capsys, "plan", name, "--store", tmp_path / "none")
+    status, text, _ = run_verb(capsys, "plan", name, "--store", tmp_path / "none")
     assert status == 0 and all(run.id in text for run in sweep.runs)
 
 
@@ -164,7 +164,7 @@ def test_flags_stand_above_the_cluster_file(
     cluster = cluster_file(tmp_path, store=str(tmp_path / "one"))
     for words, store in (((), "one"), (("--store", tmp_path / "two"), "two")):
         assert json.loads(
-            told(capsys, "plan", "digits", "--json", "--cluster", cluster, *words)[1]
+            run_verb(capsys, "plan", "digits", "--json", "--cluster", cluster, *words)[1]
         )["store"] == str(tmp_path / store)
     assert "workers = 0 must be at least 1" in refused(capsys, "run", "digits", "--workers", 0)
 
@@ -229,7 +229,7 @@ def test_a_full_disk_is_told_in_a_line_and_nothing_is_half_written(
 ) -> None:
     """Full at different moments: at run.json, the log, the weights, the state, the score."""
     disk = mount(f"size={size}k")
-    status, _, err = told(capsys, "run", *words, disk)
+    status, _, err = run_verb(capsys, "run", *words, disk)
     lines = [line for line in err.splitlines() if line.startswith(("failed: ", "harness: "))]
     assert status == 1 and "Traceback" not in err and lines, err
     assert str(disk) in lines[0] and "free some space" in lines[0] and whole(disk)
@@ -269,15 +269,15 @@ def test_samples_of_a_run_are_written_as_adm_reads_them(
     words: tuple[object, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], numbers: Tensor
 ) -> None:
     at, out = (*words, tmp_path / "store"), tmp_path / "samples.npz"
-    assert told(capsys, "run", *at)[0] == 0
-    assert told(capsys, "sample", *at, "--run", "mini-DiT-S/8", "--out", out)[0] == 0
+    assert run_verb(capsys, "run", *at)[0] == 0
+    assert run_verb(capsys, "sample", *at, "--run", "mini-DiT-S/8", "--out", out)[0] == 0
     assert image_shape(out) == (64, 16, 1)
     unknown = refused(capsys, "sample", *at, "--run", "DiT-S/8", "--out", out)
     assert "'DiT-S/8' is none of the sweep's: did you mean 'mini-DiT-S/8'?" in unknown
     zero = ("--run", "mini-DiT-S/8", "--step", 0, "--out", tmp_path / "zero.npz")
     assert "step 0" in refused(capsys, "sample", *at, *zero), "it is no other name for the last"
     absent = tmp_path / "absent.npz"
-    status, _, err = told(
+    status, _, err = run_verb(
         capsys, "sample", *at, "--run", "mini-DiT-S/8", "--step", 7, "--out", absent
     )
     assert (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import ROOT, do, only_training, refused, tiny_run, tiny_sweep, told
+from helpers import ROOT, do, only_training, refused, run_verb, tiny_run, tiny_sweep
 
 from harness.cli.report import find, story
 from harness.cli.report_context import sweep_context
@@ -79,7 +79,7 @@ def test_several_tables_are_reported_side_by_side(
 ) -> None:
     path = ROOT / "results/measured/digits.csv"
     words = ("report", path, "peebles2023", "--results", tmp_path)
-    status, out, err = told(capsys, *words)
+    status, out, err = run_verb(capsys, *words)
     page = tmp_path / "report" / "digits-peebles2023" / "index.html"
     assert (status, err) == (0, "") and out.endswith(f"the report: {page}\n")
     text = page.read_text()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import told
+from helpers import run_verb
 
 from harness.models import MODELS
 from harness.spec import Protocol, Run, Sweep, grid
@@ -73,7 +73,7 @@ def report_of(sweep: Sweep, folder: Path, capsys: pytest.CaptureFixture[str]) ->
     """Plants the table, reports it by its CSV, and returns the page's path and its text."""
     table = folder / f"{sweep.name}.csv"
     planted(sweep).to_csv(table, index=False)
-    status, out, err = told(capsys, "report", table, "--results", folder)
+    status, out, err = run_verb(capsys, "report", table, "--results", folder)
     page = folder / "report" / sweep.name / "index.html"
     assert (status, err) == (0, "") and out.endswith(f"the report: {page}\n")
     return page, visible(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import finished, refused, started, tiny_sweep, told, written
+from helpers import finished, refused, run_verb, started, tiny_sweep, written
 from studies import digits
 
 
@@ -25,7 +25,7 @@ def test_a_study_of_few_models_has_a_page_and_no_error(
 ) -> None:
     sweep, results = study(tmp_path, models)
     words = ("--results", results, "--store", tmp_path / "store")
-    status, out, err = told(capsys, "report", sweep, *words)
+    status, out, err = run_verb(capsys, "report", sweep, *words)
     page = results / "report" / "own" / "index.html"
     assert (status, err) == (0, "") and out.endswith(f"the report: {page}\n")
     assert ("no fid of a model" if models == 0 else "a correlation needs 3 models") in out
@@ -58,7 +58,7 @@ def test_a_model_not_yet_trained_is_predicted_from_its_scale(
     }
     for given, says in refusals.items():
         assert says in refused(capsys, *words, *given)
-    status, out, _ = told(capsys, *words, "--gflops", 99, "--beyond", "--model", "H")
+    status, out, _ = run_verb(capsys, *words, "--gflops", 99, "--beyond", "--model", "H")
     assert status == 0
     assert out.startswith(
         "FID (digits-cnn-1, N = 1,000) of H at step 600, protocol digits1k_0a1b2c3d, from 12 other"

@@ -14,9 +14,9 @@ from helpers import (
     cluster_file,
     environment,
     refused,
+    run_verb,
     tiny_run,
     tiny_sweep,
-    told,
     train_all,
     tree,
     written,
@@ -86,11 +86,11 @@ def test_the_same_words_name_the_same_runs_and_show_what_varies(
     verb: str, sweep: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = ("--store", store.root)
-    found = json.loads(told(capsys, verb, sweep, "--json", *VARIED, *at)[1])
+    found = json.loads(run_verb(capsys, verb, sweep, "--json", *VARIED, *at)[1])
     assert [row["run"] for row in found["runs"]] == [tiny_run(lr=lr).id for lr in (1e-3, 3e-3)]
     assert [row["fields"]["lr"] for row in found["runs"]] == [1e-3, 3e-3]
     assert found["varies"] == ["lr"]
-    text = told(capsys, verb, sweep, *VARIED, *at)[1]
+    text = run_verb(capsys, verb, sweep, *VARIED, *at)[1]
     head, *lines = text.splitlines()
     assert "lr" in head.split() and "0.001" in lines[0].split() and "0.003" in lines[1].split()
     assert "seed" not in head.split()
@@ -101,8 +101,8 @@ def test_a_dry_run_is_the_plan_and_starts_nothing(
     verb: str, sweep: Path, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = (sweep, "--store", store.root, "seed=5")
-    text = told(capsys, "plan", *at)[1]
-    assert told(capsys, verb, *at, "--dry-run") == (0, text, "") and tiny_run(seed=5).id in text
+    text = run_verb(capsys, "plan", *at)[1]
+    assert run_verb(capsys, verb, *at, "--dry-run") == (0, text, "") and tiny_run(seed=5).id in text
     assert not tree(store.root)
 
 
@@ -110,9 +110,9 @@ def test_a_table_of_changed_runs_has_a_name_of_its_own(
     sweep: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = ("--store", store.root)
-    assert told(capsys, "run", sweep, *at, "seed=7", "weight_decay=0.0,0.1")[0] == 0
+    assert run_verb(capsys, "run", sweep, *at, "seed=7", "weight_decay=0.0,0.1")[0] == 0
     words = ("seed=7", "weight_decay=0.0,0.1", "--out", tmp_path / "out")
-    assert told(capsys, "collect", sweep, *at, *words)[0] == 0
+    assert run_verb(capsys, "collect", sweep, *at, *words)[0] == 0
     (table,) = (tmp_path / "out").glob("*7-weight_decay-0.0-0.1.csv")
     head, first, *_ = table.read_text().splitlines()
     assert head.endswith(",schema,weight_decay") and first.endswith(",0.0")
@@ -123,21 +123,21 @@ def test_list_and_show_find_what_is_in_a_store(
 ) -> None:
     at = ("--store", store.root)
     run = SWEEP.runs[0]
-    assert "is not there: --store names another" in told(capsys, "list", *at)[1]
+    assert "is not there: --store names another" in run_verb(capsys, "list", *at)[1]
     assert "there is no store" in refused(capsys, "show", "mini-DiT-S/8", *at)
-    assert told(capsys, "run", sweep, *at)[0] == 0
-    found = json.loads(told(capsys, "list", "--json", *at)[1])
+    assert run_verb(capsys, "run", sweep, *at)[0] == 0
+    found = json.loads(run_verb(capsys, "list", "--json", *at)[1])
     assert [(row["run"], row["steps"], row["scores"]) for row in found["runs"]] == [
         (run.id, [10], 1) for run in sorted(SWEEP.runs, key=lambda run: run.id)
     ]
     digits = next(row for row in found["sweeps"] if row["sweep"] == "digits")
     assert digits["runs"] == 12 and digits["in_store"] == 0 and "embedded study" in digits["about"]
-    assert run.id in told(capsys, "list", *at)[1]
-    shown = json.loads(told(capsys, "show", run.id[:-3], "--json", *at)[1])
+    assert run.id in run_verb(capsys, "list", *at)[1]
+    shown = json.loads(run_verb(capsys, "show", run.id[:-3], "--json", *at)[1])
     assert shown["fields"] == run.canonical() and shown["step"] == 10
     assert shown["checkpoints"][0]["bytes"]["ema"] == store.ema(run, 10).stat().st_size
     assert shown["scores"][0]["values"]["fid"] > 0 and Path(shown["logs"][0]).exists()
-    text = told(capsys, "show", run.id, *at)[1]
+    text = run_verb(capsys, "show", run.id, *at)[1]
     assert run.id in text and str(store.run(run)) in text and "fid" in text and "seed" in text
     assert "begins several runs" in refused(capsys, "show", "mini-DiT-S/8", *at)
     assert "is no run of" in refused(capsys, "show", "DiT-XL/2", *at)
@@ -151,21 +151,21 @@ def test_status_names_why_a_run_failed_and_who_stopped(
 
     def states() -> list[str]:
         return [
-            row["state"] for row in json.loads(told(capsys, "status", *at, "--json")[1])["runs"]
+            row["state"] for row in json.loads(run_verb(capsys, "status", *at, "--json")[1])["runs"]
         ]
 
-    assert f"{store.root}, which is not there" in told(capsys, "status", *at)[1]
+    assert f"{store.root}, which is not there" in run_verb(capsys, "status", *at)[1]
     train_all(SWEEP, store)
     assert states() == ["stopped", "stopped"], "trained, not scored, and nobody is at work"
     lines, _ = store.read_log(first)
-    (row, _) = json.loads(told(capsys, "status", *at, "--json")[1])["runs"]
+    (row, _) = json.loads(run_verb(capsys, "status", *at, "--json")[1])["runs"]
     assert row["loss"] == pytest.approx(sum(line["loss"] for line in lines) / len(lines))
     lock = store.evaluate_claim(first, 10, SWEEP.protocols[0])
     with claim(lock):
         assert states() == ["scoring", "waiting"]
     record(f"{second.id}@10:{SWEEP.protocols[0].id}", store, "batch", "no reference: fetch it")
     assert states() == ["stopped", "failed"]
-    assert "@10:tiny_269b7bfb: no reference: fetch it" in told(capsys, "status", *at)[1]
+    assert "@10:tiny_269b7bfb: no reference: fetch it" in run_verb(capsys, "status", *at)[1]
     assert "--watch -1 must be above 0" in refused(capsys, "status", *at, "--watch", "-1")
 
 
@@ -177,7 +177,7 @@ def test_a_picture_of_samples_is_a_grid_of_whole_pixels(
     assert "is an npz: --png" in refused(capsys, "sample", *at, "--out", out)
     assert "must name one of the 2 runs" in refused(capsys, "sample", *at, "--png", out)
     one = (*at, "--run", SWEEP.runs[0].id)
-    assert told(capsys, "sample", *one, "--png", out)[0] == 0
+    assert run_verb(capsys, "sample", *one, "--png", out)[0] == 0
     with Image.open(out) as picture:
         assert picture.size == (8 * 66 + 2, 8 * 66 + 2) and len(picture.getcolors() or ()) > 2
 

@@ -21,9 +21,9 @@ from helpers import (
     do,
     ranks,
     refused,
+    run_verb,
     tiny_run,
     tiny_sweep,
-    told,
     train_all,
     written,
 )
@@ -277,7 +277,7 @@ def test_a_part_of_a_dataset_says_so_and_is_not_mixed_with_the_whole(
     file.write_text(file.read_text() + f"[paths]\ntiny = '{folder}'\n")
     assert (
         "holds 14 of tiny's 1,000 images"
-        in told(capsys, "plan", written(sweep(4), tmp_path), "--cluster", file)[1]
+        in run_verb(capsys, "plan", written(sweep(4), tmp_path), "--cluster", file)[1]
     )
     changed(listing="f" * 64)(copy)
     said = r"was begun on other images: digest = \w{64} in .*data.json, f{64} now: set paths.tiny"
@@ -357,13 +357,13 @@ def test_nothing_starts_on_latents_that_do_not_fit(
     file.write_text(file.read_text() + f"[paths]\n{given}\n")
     for verb in ("run", "launch"):
         assert faults[spoil] in refused(capsys, verb, path, "--cluster", file)
-    status, text, _ = told(capsys, "plan", path, "--cluster", file)
+    status, text, _ = run_verb(capsys, "plan", path, "--cluster", file)
     assert (
         status == 0
         and "never trained" in text
         and faults[spoil] in text.split("Before it can run: ")[1]
     )
-    assert json.loads(told(capsys, "plan", path, "--cluster", file, "--json")[1])["unfit"]
+    assert json.loads(run_verb(capsys, "plan", path, "--cluster", file, "--json")[1])["unfit"]
     assert not (tmp_path / "store" / "runs").exists()
 
 
@@ -408,17 +408,17 @@ def test_from_images_to_decoded_samples(
     cluster = cluster_file(tmp_path, store=str(tmp_path / "store"), device="cpu")
     cluster.write_text(cluster.read_text() + f"[paths]\ntiny = '{out}'\nft-mse = '{vae}'\n")
     at = ("--cluster", cluster)
-    assert told(capsys, "encode", pictures, "--out", out, "--data", "tiny", *at)[0] == 0
+    assert run_verb(capsys, "encode", pictures, "--out", out, "--data", "tiny", *at)[0] == 0
     study = written(tiny_sweep(steps=(20,), runs=(latent_run(),), protocols=()), tmp_path)
-    status, text, err = told(capsys, "run", study, *at)
+    status, text, err = run_verb(capsys, "run", study, *at)
     assert status == 0 and "1 of 1 tasks done" in text, err
     study = written(tiny_sweep(steps=(20,), runs=(latent_run(),), protocols=(PROTOCOL,)), tmp_path)
-    assert told(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)[0] == 0
+    assert run_verb(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)[0] == 0
     assert image_shape(npz) == (5, 32, 3)
     cluster.write_text(
         cluster.read_text().replace(str(vae), str(autoencoder(tmp_path / "other", seed=1)))
     )
-    status, _, err = told(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)
+    status, _, err = run_verb(capsys, "sample", study, *at, "--run", "mini-DiT-S/4", "--out", npz)
     assert status == 1 and "decoder 'ft-mse' has encoder" in err
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from drawings import TINY, autoencoder
-from helpers import do, ranks, refused, told, tree
+from helpers import do, ranks, refused, run_verb, tree
 from PIL import Image
 
 from harness.base.distributed import Interrupted, Stop
@@ -358,10 +358,10 @@ def test_verify_reads_every_byte(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = Path(shutil.copytree(undisturbed, tmp_path / "latents"))
-    status, said, _ = told(capsys, "encode", out, "--verify")
+    status, said, _ = run_verb(capsys, "encode", out, "--verify")
     assert status == 0 and "4 files are whole: 14 images of tiny" in said
     spoil(out)
-    status, said, err = told(capsys, "encode", out, "--verify")
+    status, said, err = run_verb(capsys, "encode", out, "--verify")
     assert status == 1 and said == "" and re.search(fault, err) and "Traceback" not in err
 
 
@@ -376,12 +376,12 @@ def test_the_verb_encodes_here_with_a_bar(
     task: Encode, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = words(task, tmp_path, vae, "local")
-    status, said, bar = told(capsys, *command)
+    status, said, bar = run_verb(capsys, *command)
     assert status == 0 and "latents: 14 images; name it as paths.tiny" in said and "100%" in bar
-    assert told(capsys, *command)[1:] == (said, ""), "asked twice, done once"
+    assert run_verb(capsys, *command)[1:] == (said, ""), "asked twice, done once"
     with claim(Path(task.out) / "encode.lock"):
         shard_path(Path(task.out), 0).unlink()
-        status, _, err = told(capsys, *command)
+        status, _, err = run_verb(capsys, *command)
     assert status == 1 and "is locked by another process" in err
 
 
@@ -389,10 +389,10 @@ def test_the_verb_submits_once(
     task: Encode, vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = words(task, tmp_path, vae, "debug")
-    status, said, _ = told(capsys, *command)
+    status, said, _ = run_verb(capsys, *command)
     assert status == 0 and "1 jobs submitted, 0 from before; harness logs encode-tiny" in said
     assert read_index(Path(task.out)).count == 14
-    status, said, _ = told(capsys, *command)
+    status, said, _ = run_verb(capsys, *command)
     assert status == 0 and "14 images; name it" in said
     lines, _ = read_lines(tmp_path / "store" / "jobs.jsonl")
     assert [line["task"] for line in lines] == [task.id]

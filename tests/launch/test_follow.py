@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, tiny_protocol, tiny_run, tiny_sweep, told, written
+from helpers import ROOT, run_verb, tiny_protocol, tiny_run, tiny_sweep, written
 
 from harness.launch.follow import follow
 from harness.launch.follower import REQUEUE_TRAP, from_json, prefix
@@ -46,18 +46,18 @@ def test_a_detached_follower_of_this_machine(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
     words = (written(sweep, tmp_path), "--store", store.root)
-    assert told(capsys, "launch", *words, "--detach")[0] == 0
+    assert run_verb(capsys, "launch", *words, "--detach")[0] == 0
     name = next(task for task in given(store) if task.startswith(prefix(sweep)))
-    assert "from before" in told(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
+    assert "from before" in run_verb(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
     line = f"follower: job {given(store)[name]['job']} RUNNING"
-    until(lambda: line in told(capsys, "status", *words)[1])
+    until(lambda: line in run_verb(capsys, "status", *words)[1])
     until(lambda: not missing(sweep, store))
-    until(lambda: "ended nothing is missing" in told(capsys, "status", *words)[1])
+    until(lambda: "ended nothing is missing" in run_verb(capsys, "status", *words)[1])
     assert set(Counter(line["task"] for line in ledger(store) if "job" in line).values()) == {1}
-    assert told(capsys, "launch", *words, "--detach")[1].startswith(
+    assert run_verb(capsys, "launch", *words, "--detach")[1].startswith(
         "0 jobs submitted, 0 from before"
     )
-    assert "nothing is missing" in told(capsys, "logs", "follower", "--store", store.root)[1]
+    assert "nothing is missing" in run_verb(capsys, "logs", "follower", "--store", store.root)[1]
 
 
 def test_a_follower_leaves_alone_what_was_cancelled(
@@ -70,7 +70,7 @@ def test_a_follower_leaves_alone_what_was_cancelled(
     assert left == sorted(name for name in both if name.startswith(SWEEP.runs[0].id))
     words = (written(SWEEP, tmp_path), "--store", store.root)
     assert [
-        run["state"] for run in json.loads(told(capsys, "status", *words, "--json")[1])["runs"]
+        run["state"] for run in json.loads(run_verb(capsys, "status", *words, "--json")[1])["runs"]
     ] == [
         "cancelled",
         "done",

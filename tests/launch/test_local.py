@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, environment, finished, started, tiny_run, tiny_sweep, told, written
+from helpers import ROOT, environment, finished, run_verb, started, tiny_run, tiny_sweep, written
 
 from harness.base.files import append_lines, is_claimed
 from harness.launch import local
@@ -96,7 +96,7 @@ def test_as_many_jobs_run_as_there_are_workers_and_the_rest_waits(
         "RUNNING",
         "PENDING",
     ]
-    assert "2 jobs cancelled" in told(capsys, "cancel", *words, "--yes")[1]
+    assert "2 jobs cancelled" in run_verb(capsys, "cancel", *words, "--yes")[1]
     until(lambda: not jobs_of(store))
     assert newest(first, store) > 0 and not store.logs(second), "one saved, the other never began"
     assert query_jobs(store).by_task == {}

@@ -22,11 +22,11 @@ from helpers import (
     curve,
     do,
     finished,
+    run_verb,
     started,
     tiny_protocol,
     tiny_run,
     tiny_sweep,
-    told,
     written,
 )
 
@@ -70,7 +70,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     at = ("--store", store.root)
     words = (written(sweep, tmp_path), *at)
 
-    status, text, _ = told(capsys, "plan", *words)
+    status, text, _ = run_verb(capsys, "plan", *words)
     assert (
         status == 0
         and text.count("never trained") == 2
@@ -78,17 +78,17 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         and not store.root.exists()
     )
 
-    status, text, progress = told(capsys, "run", *words)
+    status, text, progress = run_verb(capsys, "run", *words)
     assert status == 0 and "6 of 6 tasks done" in text and "100%" in progress
-    assert told(capsys, "plan", *words)[1].startswith("tiny: nothing is missing")
-    assert "nothing to do" in told(capsys, "run", *words)[1]
+    assert run_verb(capsys, "plan", *words)[1].startswith("tiny: nothing is missing")
+    assert "nothing to do" in run_verb(capsys, "run", *words)[1]
     assert len(records(store)) == 4 and all(len(store.logs(run)) == 1 for run in BOTH)
 
     lost = store.record(BOTH[0], 20, sweep.protocols[0])
     before = records(store)
     lost.unlink()
     assert [task.reason for task in missing(sweep, store)] == ["not scored"]
-    assert told(capsys, "run", *words)[0] == 0
+    assert run_verb(capsys, "run", *words)[0] == 0
     after = records(store)
     assert {name for name in after if after[name] != before[name]} == {
         str(lost.relative_to(store.root))
@@ -96,20 +96,20 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert all(len(store.logs(run)) == 1 for run in BOTH), "no retraining"
 
     words = (written(longer, tmp_path), *at)
-    plan = json.loads(told(capsys, "plan", *words, "--json")[1])
+    plan = json.loads(run_verb(capsys, "plan", *words, "--json")[1])
     assert {run["state"] for run in plan["runs"]} == {"going on"} and {
         run["resume"] for run in plan["runs"]
     } == {20}
-    assert told(capsys, "run", *words)[0] == 0
+    assert run_verb(capsys, "run", *words)[0] == 0
     assert [read_lines(log)[0][0]["start"] for log in store.logs(BOTH[0])] == [0, 20]
     assert [step for step, *_ in curve(store, BOTH[0])] == list(range(1, 31))
-    state = json.loads(told(capsys, "status", *words, "--json")[1])
+    state = json.loads(run_verb(capsys, "status", *words, "--json")[1])
     assert all(
         run["state"] == "done" and run["step"] == 30 and run["scores"] == 3 for run in state["runs"]
     )
-    assert "2 of 2 runs are done" in told(capsys, "status", *words)[1]
+    assert "2 of 2 runs are done" in run_verb(capsys, "status", *words)[1]
 
-    status, text, said = told(capsys, "collect", *words, "--out", out)
+    status, text, said = run_verb(capsys, "collect", *words, "--out", out)
     scores, log = tables(out)
     count = len(read_json(store.record(BOTH[0], 10, sweep.protocols[0]))["values"])
     assert status == 0 and said == "" and f"{6 * count} values" in text and len(scores) == 6 * count
@@ -135,7 +135,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ].tolist() == list(MODELS)
 
     shorter = (written(tiny_sweep(runs=BOTH[:1]), tmp_path), *at)
-    assert told(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), (
+    assert run_verb(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), (
         "an orphan is no task"
     )
 
@@ -147,13 +147,13 @@ def test_a_torn_log_line_is_reported_and_the_rest_collected(
         Store(tmp_path / "store"),
         (written(tiny_sweep(protocols=()), tmp_path), "--store", tmp_path / "store"),
     )
-    assert told(capsys, "run", *words)[0] == 0
+    assert run_verb(capsys, "run", *words)[0] == 0
     (log,) = store.logs(tiny_run())
     lines = log.read_text().splitlines()
     torn = max(number for number, line in enumerate(lines, 1) if '"loss"' in line)
     lines[torn - 1] = lines[torn - 1][:-20]
     log.write_text("\n".join([*lines, ""]))
-    status, _, warning = told(capsys, "collect", *words, "--out", tmp_path)
+    status, _, warning = run_verb(capsys, "collect", *words, "--out", tmp_path)
     assert status == 0 and f"{log}:{torn}: " in warning and "line skipped" in warning
     assert len(tables(tmp_path)[1]) == 19
 
@@ -188,7 +188,7 @@ def test_a_record_that_is_not_trusted_stops_collect(
         },
     )
     spoil(path)
-    status, _, err = told(
+    status, _, err = run_verb(
         capsys,
         "collect",
         written(sweep, tmp_path),
@@ -219,7 +219,7 @@ def test_workers_do_the_same_work_side_by_side(
 ) -> None:
     sweep, single, several = tiny_sweep(runs=BOTH), Store(tmp_path / "1"), Store(tmp_path / "2")
     path = written(sweep, tmp_path)
-    assert told(capsys, "run", path, "--store", single.root)[0] == 0
+    assert run_verb(capsys, "run", path, "--store", single.root)[0] == 0
     status, out, err = finished(started("run", path, "--store", several.root, "--workers", 2))
     assert status == 0 and "6 of 6 tasks done" in out and "100%" in err
     for run in BOTH:
@@ -241,7 +241,7 @@ def test_launch_follows_until_nothing_is_missing(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
     words = (written(sweep, tmp_path), "--store", store.root, "--cluster", cluster)
-    status, out, err = told(capsys, "launch", *words, "--follow")
+    status, out, err = run_verb(capsys, "launch", *words, "--follow")
     assert status == 0, err
     assert [line.split(":")[0] for line in out.splitlines() if line.startswith("submitted")] == [
         f"submitted {sweep.runs[0].id}",
@@ -250,7 +250,7 @@ def test_launch_follows_until_nothing_is_missing(
     assert missing(sweep, store) == [] and len(records(store)) == 1
     lines, _ = read_lines(store.ledger())
     assert [line["executor"] for line in lines] == [cluster] * 2
-    status, out, _ = told(capsys, "launch", *words)
+    status, out, _ = run_verb(capsys, "launch", *words)
     assert status == 0 and out.startswith("0 jobs submitted"), "asked again, it does nothing"
 
 
@@ -274,12 +274,12 @@ def test_a_task_that_failed_three_times_is_given_up_until_retried(
             "job" in line and "@10" in line["task"] for line in read_lines(store.ledger())[0]
         )
 
-    status, _, err = told(capsys, "launch", *words, "--follow")
+    status, _, err = run_verb(capsys, "launch", *words, "--follow")
     assert status == 1 and tries() == 3 and f"given up: {sweep.runs[0].id}@10:tiny_" in err
-    assert told(capsys, "launch", *words)[1].startswith("0 jobs submitted") and tries() == 3
-    (run,) = json.loads(told(capsys, "status", *words, "--json")[1])["runs"]
+    assert run_verb(capsys, "launch", *words)[1].startswith("0 jobs submitted") and tries() == 3
+    (run,) = json.loads(run_verb(capsys, "status", *words, "--json")[1])["runs"]
     assert run["state"] == "failed" and len(run["given_up"]) == 1
-    assert told(capsys, "launch", *words, "--retry")[0] == 0 and tries() == 4
+    assert run_verb(capsys, "launch", *words, "--retry")[0] == 0 and tries() == 4
 
 
 def test_a_failure_does_not_stop_the_rest_and_is_one_line(
@@ -289,7 +289,7 @@ def test_a_failure_does_not_stop_the_rest_and_is_one_line(
     sweep, store = tiny_sweep(protocols=protocols), Store(tmp_path / "store")
     for step in sweep.steps:
         obstruct(store, step, protocols[0])
-    status, out, err = told(capsys, "run", written(sweep, tmp_path), "--store", store.root)
+    status, out, err = run_verb(capsys, "run", written(sweep, tmp_path), "--store", store.root)
     assert status == 1 and "3 of 5 tasks done" in out and "Traceback" not in err
     failed = [line for line in err.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2 and all("/evals/bad_" in line for line in failed)
@@ -317,7 +317,7 @@ def test_a_bug_ends_its_task_alone_with_its_traceback_in_a_log(
     monkeypatch.setitem(METRICS, "fid", broken)
     sweep, store = tiny_sweep(), Store(tmp_path / "store")
     words = (written(sweep, tmp_path), "--store", store.root)
-    status, out, err = told(capsys, "run", *words)
+    status, out, err = run_verb(capsys, "run", *words)
     assert status == 1 and "1 of 3 tasks done" in out and "Traceback" not in err
     failed = [line for line in err.splitlines() if line.startswith("failed: ")]
     log = store.root / "failures.log"
@@ -329,7 +329,7 @@ def test_a_bug_ends_its_task_alone_with_its_traceback_in_a_log(
         line["node"] and line["date"] and "KeyError" in line["error"] for line in found.values()
     )
     monkeypatch.undo()
-    assert told(capsys, "run", *words)[0] == 0, "run again, it tries again"
+    assert run_verb(capsys, "run", *words)[0] == 0, "run again, it tries again"
 
 
 def test_running_out_of_memory_names_the_remedy(
@@ -340,7 +340,7 @@ def test_running_out_of_memory_names_the_remedy(
 
     monkeypatch.setitem(METRICS, "fid", greedy)
     words = (written(tiny_sweep(steps=(10,)), tmp_path), "--store", tmp_path / "store")
-    status, _, err = told(capsys, "run", *words)
+    status, _, err = run_verb(capsys, "run", *words)
     assert status == 1 and "set a smaller microbatch (training) or sampling_batch" in err
     assert "in greedy" in (tmp_path / "store" / "failures.log").read_text()
 
@@ -362,7 +362,7 @@ def test_a_worker_that_is_killed_costs_its_task_one_attempt_and_no_worker(
     assert "a worker ended with SIGKILL before it began a task" in err
     assert f"failed: {begun.id}: its process ended with SIGKILL" in err
     assert failures(store).keys() == {begun.id} == {task.id for task in missing(sweep, store)}
-    assert told(capsys, *words)[0] == 0 and missing(sweep, store) == []
+    assert run_verb(capsys, *words)[0] == 0 and missing(sweep, store) == []
 
 
 def test_each_worker_is_given_a_gpu_of_its_own(
@@ -412,9 +412,9 @@ def test_scores_survive_the_loss_of_their_weights(
     sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
     cluster = cluster_file(tmp_path, store=str(store.root), executor="local", workers=1)
     words = (written(sweep, tmp_path), "--cluster", cluster)
-    assert told(capsys, "run", *words)[0] == 0
+    assert run_verb(capsys, "run", *words)[0] == 0
     shutil.rmtree(store.run(sweep.runs[0]) / "checkpoints")
-    assert "nothing to do" in told(capsys, "run", *words)[1]
+    assert "nothing to do" in run_verb(capsys, "run", *words)[1]
 
 
 def test_a_job_that_is_run_again_goes_on_past_the_steps_it_reached(tmp_path: Path) -> None:
@@ -423,6 +423,6 @@ def test_a_job_that_is_run_again_goes_on_past_the_steps_it_reached(tmp_path: Pat
         (10,),
         (15,),
         (10, 20),
-    ):  # the last is what a requeued job was told when it was launched
+    ):  # the last is what a requeued job was given when it was launched
         do(Train(run, steps, 0, ""), store)
     assert [read_lines(log)[0][0]["start"] for log in store.logs(run)] == [0, 10, 15]

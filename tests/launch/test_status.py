@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fake_slurm import FakeSlurm
-from helpers import cluster_file, refused, tiny_run, tiny_sweep, told, train_all, tree, written
+from helpers import cluster_file, refused, run_verb, tiny_run, tiny_sweep, train_all, tree, written
 
 from harness.base.files import write_json
 from harness.launch.ledger import given
@@ -43,7 +43,7 @@ class Study:
 
     def tell(self, verb: str, *words: object, sweep: Sweep = SWEEP) -> str:
         path = written(sweep, self.folder)
-        status, out, err = told(self.capsys, verb, path, "--cluster", self.cluster, *words)
+        status, out, err = run_verb(self.capsys, verb, path, "--cluster", self.cluster, *words)
         assert status == 0, err
         return out
 
@@ -72,8 +72,8 @@ def test_status_shows_the_tries_and_keeps_the_last_error_until_progress(study: S
     assert row["error"] == "ImportError: no x" and row["error_task"] == row["run"]
     task = row["run"]
     words = ("--cluster", study.cluster)
-    assert told(study.capsys, "logs", task, *words, "--previous")[1].startswith("ImportError")
-    assert told(study.capsys, "logs", task, *words, "--job", first)[1].startswith("ImportError")
+    assert run_verb(study.capsys, "logs", task, *words, "--previous")[1].startswith("ImportError")
+    assert run_verb(study.capsys, "logs", task, *words, "--job", first)[1].startswith("ImportError")
     assert "has written no" in refused(study.capsys, "logs", task, *words)
     assert f"{first}, {again}" in refused(study.capsys, "logs", task, *words, "--job", "99")
     assert "--rank 3" in refused(study.capsys, "logs", task, *words, "--rank", 3)
@@ -150,7 +150,7 @@ def test_a_refused_follower_does_not_deny_the_jobs(study: Study) -> None:
     study.slurm.write("LIMIT", "3")
     path = written(SWEEP, study.folder)
     words = ("launch", path, "--cluster", study.cluster, "--dirty", "--detach")
-    status, out, err = told(study.capsys, *words)
+    status, out, err = run_verb(study.capsys, *words)
     assert status == 1 and out.count("submitted mini") == 3
     assert "3 jobs submitted, but no follower: " in err and "AssocMaxSubmitJobLimit" in err
 

@@ -310,7 +310,7 @@ def test_a_job_without_its_code_ends_before_python(slurm: FakeSlurm, store: Stor
 def test_a_job_runs_the_code_of_its_launch_and_no_other(tmp_path: Path) -> None:
     code = tmp_path / "code"
     shutil.copytree(ROOT / "harness", code / "harness", ignore=shutil.ignore_patterns("*.npz"))
-    told = snapshot.describe(code)
+    described = snapshot.describe(code)
     script = (
         "import json, sys\n"
         "from harness.launch.snapshot import check\n"
@@ -319,7 +319,7 @@ def test_a_job_runs_the_code_of_its_launch_and_no_other(tmp_path: Path) -> None:
 
     def checked(path: Path) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", script, json.dumps(told)],
+            [sys.executable, "-c", script, json.dumps(described)],
             env=os.environ | {"PYTHONPATH": str(path)},
             cwd=path,
             capture_output=True,

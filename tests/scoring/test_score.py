@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import told
+from helpers import run_verb
 from PIL import Image
 from torch import Tensor
 
@@ -180,7 +180,7 @@ def test_the_verb_prints_values_and_warnings(
 ) -> None:
     folder = folder_of(numbers[:70], tmp_path / "images", "jpg")
     words = ("score", "--samples", folder, "--reference", against, "--extractor", "digits-cnn-1")
-    status, text, _ = told(capsys, *words)
+    status, text, _ = run_verb(capsys, *words)
     assert status == 0 and "fid     " in text and "Warning: 70 images are JPEG" in text
-    values = json.loads(told(capsys, *words, "--json")[1])
+    values = json.loads(run_verb(capsys, *words, "--json")[1])
     assert f"{values['fid']:.4f}" in text and len(values["warnings"]) == text.count("Warning: ")

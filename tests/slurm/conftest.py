@@ -62,7 +62,7 @@ def full_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture
 def plain(plain_lab: Lab, tmp_path: Path) -> Iterator[Site]:
-    """No accounting; the preempted are told by SIGTERM alone."""
+    """No accounting; the preempted get SIGTERM alone."""
     yield from used(plain_lab, tmp_path)
 
 

@@ -75,7 +75,7 @@ class Site:
         status, out, err = self.harness("cancel", files, *words, "--yes")
         assert status == 0 and "jobs cancelled" in out, (out, err)
 
-    def told(self, files: Files) -> dict[str, Any]:
+    def status(self, files: Files) -> dict[str, Any]:
         """What status says."""
         status, out, err = self.harness("status", files, "--json")
         assert status == 0 and err == "", (out, err)
@@ -83,7 +83,7 @@ class Site:
 
     def says(self, files: Files, *states: str) -> bool:
         """Whether status calls the runs so."""
-        return [run["state"] for run in self.told(files)["runs"]] == list(states)
+        return [run["state"] for run in self.status(files)["runs"]] == list(states)
 
     def jobs(self) -> list[str]:
         return [line["job"] for line in ledger(self.store) if "job" in line]

@@ -53,9 +53,9 @@ def test_images_are_encoded_on_two_nodes_and_through_a_requeue(plain: Site) -> N
 
     def harness(verb: str, *words: object) -> str:
         command = [sys.executable, "-m", "harness", verb, *map(str, words), "--cluster", str(file)]
-        told = environment(PYTHONPATH=str(code), SLURM_CONF=plain.lab.env["SLURM_CONF"])
+        variables = environment(PYTHONPATH=str(code), SLURM_CONF=plain.lab.env["SLURM_CONF"])
         done = subprocess.run(
-            command, cwd=code, env=told, capture_output=True, text=True, timeout=120
+            command, cwd=code, env=variables, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, (done.stdout, done.stderr)
         return done.stdout

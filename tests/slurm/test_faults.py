@@ -29,7 +29,7 @@ def test_a_time_limit_is_met_as_often_as_it_takes(plain: Site) -> None:
     until(lambda: len(plain.store.logs(RUN)) == 3 and plain.says(files, "training"))
     assert plain.lost(RUN) == [0.0, 0.0] and plain.jobs() == [job, follower]
     assert "Restarts=0" not in plain.lab.run("scontrol", "show", "job", follower), "its own limit"
-    assert [there["job"] for there in plain.told(files)["followers"]] == [follower]
+    assert [there["job"] for there in plain.status(files)["followers"]] == [follower]
     plain.finish(files, [RUN])
 
 
@@ -120,7 +120,7 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
     (task,) = here.lab.pythons(jobs[0])
     here.lab.kill("slurmctld", signal.SIGTERM)
     try:
-        found = here.told(files)
+        found = here.status(files)
         assert found["runs"][0]["state"] == "training" and "does not answer" in found["scheduler"]
         states = [ticket["state"] for run in found["runs"] for ticket in run["jobs"].values()]
         if here.lab.accounting:
@@ -138,7 +138,7 @@ def test_jobs_outlive_the_scheduler(site: str, request: pytest.FixtureRequest) -
     finally:
         here.lab.begin("slurmctld")
     until(lambda: here.queue().get(jobs[0]) == "PENDING" and here.queue().get(jobs[1]) == "RUNNING")
-    assert here.told(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(
+    assert here.status(files)["scheduler"] == "" and sorted(here.queue()) == sorted(jobs) == sorted(
         here.jobs()
     )
     for run in runs[1:]:  # which are before it now

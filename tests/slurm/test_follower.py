@@ -32,7 +32,7 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
         )
 
     until(lambda: lives(0))
-    assert [there["state"] for there in full.told(files)["followers"]] == ["RUNNING"]
+    assert [there["state"] for there in full.status(files)["followers"]] == ["RUNNING"]
     (python,) = full.lab.pythons(follower)
     os.kill(python, signal.SIGKILL)
     until(lambda: lives(1))
@@ -40,11 +40,11 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     until(lambda: lives(2))
     full.lab.run("scancel", follower)
     until(lambda: follower not in full.queue())
-    (there,) = full.told(files)["followers"]
+    (there,) = full.status(files)["followers"]
     assert (there["job"], there["state"]) == (follower, "ended")
     assert not full.launch(files, "--detach").endswith("follow anew\n"), "it is a new one"
 
-    until(lambda: [run["scores"] for run in full.told(files)["runs"]] == [1, 1])
+    until(lambda: [run["scores"] for run in full.status(files)["runs"]] == [1, 1])
 
     # The sweep ends a little further on, with a follower of its own.
     full.cancel(files)
@@ -57,7 +57,7 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     full.empty()
     assert (
         full.says(files, "done", "done")
-        and full.told(files)["followers"][0]["message"] == "nothing is missing"
+        and full.status(files)["followers"][0]["message"] == "nothing is missing"
     )
     count = full.submissions()
     assert sorted(count[task] for task in count if task.startswith("follower")) == [1, 2]

@@ -18,7 +18,7 @@ def test_gpus_that_torch_does_not_see_are_the_nodes_fault(plain: Site) -> None:
     files = plain.write(training(ENDLESS, runs=RUNS[:1]), gpus_per_node=1, device="auto")
     plain.launch(files)
     plain.empty()
-    (run,) = plain.told(files)["runs"]
+    (run,) = plain.status(files)["runs"]
     assert run["state"] == "failed" and run["error"].startswith("this node: ")
     plain.launch(files)
     plain.empty()
@@ -54,5 +54,5 @@ def test_a_changed_comment_loses_no_job_and_lost_code_runs_no_other(plain: Site)
         shutil.rmtree(code)
     plain.cancel(files, RUNS[0].id)
     until(lambda: plain.says(files, "cancelled", "failed"))
-    assert "is gone, the code of this job" in plain.told(files)["runs"][1]["error"]
+    assert "is gone, the code of this job" in plain.status(files)["runs"][1]["error"]
     assert not plain.store.logs(RUNS[1])

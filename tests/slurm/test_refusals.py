@@ -87,7 +87,7 @@ def test_a_node_that_does_not_see_the_store_makes_none(blind: Site) -> None:
     files = blind.write(sweep)
     blind.launch(files)
     blind.empty()
-    (run,) = blind.told(files)["runs"]
+    (run,) = blind.status(files)["runs"]
     assert run["state"] == "failed" and run["error"].endswith("or its node does not see the store")
     assert not (blind.folder / "store" / "runs").exists()
     blind.lab.run("scontrol", "update", "nodename=node[1-3]", "state=undrain")

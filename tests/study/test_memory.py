@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import cluster_file, refused, tiny_run, tiny_sweep, told, written
+from helpers import cluster_file, refused, run_verb, tiny_run, tiny_sweep, written
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused_with_what_does(
     sweep = written(Sweep(name="big", runs=runs, steps=(10,), protocols=()), tmp_path)
     given: dict[str, object] = {"executor": "slurm", "gpus_per_node": 1, "gpu_memory_gb": 80}
     words = (sweep, "--cluster", cluster_file(tmp_path, **given), "--store", tmp_path / "none")
-    line, (status, plan, _) = refused(capsys, "launch", *words), told(capsys, "plan", *words)
+    line, (status, plan, _) = refused(capsys, "launch", *words), run_verb(capsys, "plan", *words)
     for text in (line, plan.split("Before it can run: ", 1)[1]):
         assert (
             f"{runs[0].id} takes about 192 GB at microbatch = 256, a GPU has 80 GB:"
@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_refused_with_what_does(
         )
         assert f"{runs[1].id} takes about " in text and runs[2].id not in text
     fitting = cluster_file(tmp_path, **given, microbatch=64)
-    plan = told(capsys, "plan", sweep, "--cluster", fitting, "--store", tmp_path / "none")[1]
+    plan = run_verb(capsys, "plan", sweep, "--cluster", fitting, "--store", tmp_path / "none")[1]
     assert status == 0 and "takes about" not in plan
 
 

@@ -43,7 +43,7 @@ def checkpoint(store: Store, step: int, run: Run = RUN) -> None:
     weights(store.state(run, step))
 
 
-def told(tasks: list[Task]) -> list[str]:
+def as_lines(tasks: list[Task]) -> list[str]:
     """A task as a line."""
     return [
         f"train {t.steps} from {t.start}: {t.reason}"
@@ -56,13 +56,13 @@ def told(tasks: list[Task]) -> list[str]:
 
 def test_of_an_empty_store_everything_is_missing(store: Store) -> None:
     waiting = [f"score {step} False: no checkpoint yet" for step in SWEEP.steps]
-    assert told(missing(SWEEP, store)) == ["train (10, 20, 30) from 0: never trained", *waiting]
+    assert as_lines(missing(SWEEP, store)) == ["train (10, 20, 30) from 0: never trained", *waiting]
     assert tree(store.root) == set(), "planning writes nothing"
 
 
 def test_a_checkpoint_makes_its_score_ready_and_training_goes_on(store: Store) -> None:
     checkpoint(store, 10)
-    assert told(missing(SWEEP, store)) == [
+    assert as_lines(missing(SWEEP, store)) == [
         "train (20, 30) from 10: no checkpoint at 20, 30; goes on from 10",
         "score 10 True: not scored",
         "score 20 False: no checkpoint yet",
@@ -74,7 +74,7 @@ def test_training_goes_on_from_a_state_between_the_steps(store: Store) -> None:
     checkpoint(store, 10)
     weights(store.state(RUN, 17))
     assert (
-        told(missing(SWEEP, store))[0]
+        as_lines(missing(SWEEP, store))[0]
         == "train (20, 30) from 17: no checkpoint at 20, 30; goes on from 17"
     )
 
@@ -82,13 +82,15 @@ def test_training_goes_on_from_a_state_between_the_steps(store: Store) -> None:
 def test_of_a_damaged_state_the_one_before_is_taken(store: Store) -> None:
     checkpoint(store, 10)
     weights(store.state(RUN, 17), cut=3)
-    assert newest(RUN, store) == 10 and told(missing(SWEEP, store))[0].endswith("goes on from 10")
+    assert newest(RUN, store) == 10 and as_lines(missing(SWEEP, store))[0].endswith(
+        "goes on from 10"
+    )
 
 
 def test_a_lost_state_starts_over_and_says_so(store: Store) -> None:
     weights(store.ema(RUN, 10))
     assert (
-        told(missing(SWEEP, store))[0]
+        as_lines(missing(SWEEP, store))[0]
         == "train (20, 30) from 0: no checkpoint at 20, 30; starts over"
     )
 
@@ -99,7 +101,7 @@ def test_truncated_weights_are_reported_and_made_again_scored_or_not(store: Stor
         write_json(store.record(RUN, step, PROTOCOL), {})
     assert missing(SWEEP, store) == []
     weights(store.ema(RUN, 20), cut=5)
-    assert told(missing(SWEEP, store)) == [
+    assert as_lines(missing(SWEEP, store)) == [
         "train (20,) from 20: checkpoint 20 is truncated; goes on from 20"
     ]
 
@@ -110,7 +112,7 @@ def test_weights_deleted_after_every_score_are_not_missed(store: Store) -> None:
         write_json(store.record(RUN, step, PROTOCOL), {})
     assert missing(SWEEP, store) == []
     more = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(guidance=2.0)))
-    assert told(missing(more, store))[0].startswith("train (10, 20) from 0"), (
+    assert as_lines(missing(more, store))[0].startswith("train (10, 20) from 0"), (
         "a new protocol asks for them again"
     )
 
@@ -128,7 +130,7 @@ def test_raw_weights_are_kept_where_a_protocol_scores_them(store: Store) -> None
         weights(store.raw(RUN, step))
     assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
     weights(store.raw(RUN, 20), cut=3)
-    lines = told(missing(sweep, store))
+    lines = as_lines(missing(sweep, store))
     assert lines[0] == "train (20,) from 0: no raw weights at 20; starts over"
     assert lines[3:5] == ["score 20 True: not scored", "score 20 False: no checkpoint yet"]
 
@@ -139,7 +141,7 @@ def test_without_a_file_of_raw_weights_the_state_is_scored_while_it_is_there(sto
         checkpoint(store, step)
     assert all(isinstance(task, Evaluate) and task.ready for task in missing(sweep, store))
     store.state(RUN, 10).unlink()
-    assert told(missing(sweep, store))[:2] == [
+    assert as_lines(missing(sweep, store))[:2] == [
         "train (10,) from 0: no raw weights at 10; starts over",
         "score 10 False: no checkpoint yet",
     ]
@@ -152,7 +154,7 @@ def test_a_deleted_record_is_the_only_thing_redone(store: Store) -> None:
         checkpoint(store, step)
         write_json(store.record(RUN, step, PROTOCOL), {})
     store.record(RUN, 20, PROTOCOL).unlink()
-    assert told(missing(SWEEP, store)) == ["score 20 True: not scored"]
+    assert as_lines(missing(SWEEP, store)) == ["score 20 True: not scored"]
 
 
 def test_a_longer_sweep_goes_on_and_a_protocol_added_later_retrains_nothing(store: Store) -> None:
@@ -161,7 +163,7 @@ def test_a_longer_sweep_goes_on_and_a_protocol_added_later_retrains_nothing(stor
         write_json(store.record(RUN, step, PROTOCOL), {})
     longer = tiny_sweep(steps=(10, 20, 30, 40))
     assert (
-        told(missing(longer, store))[0]
+        as_lines(missing(longer, store))[0]
         == "train (40,) from 30: no checkpoint at 40; goes on from 30"
     )
     wider = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(labels="balanced")))
@@ -186,7 +188,7 @@ def test_a_damaged_record_is_made_again(damage: bytes, store: Store) -> None:
     for data in (damage, path.read_bytes().replace(b"64", b"65")):
         path.write_bytes(data)
         (task,) = missing(SWEEP, store)
-        assert told([task]) == ["score 20 True: its record is damaged"]
+        assert as_lines([task]) == ["score 20 True: its record is damaged"]
         assert not task.is_done(store)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import refused, tiny_protocol, tiny_run, tiny_sweep, told, written
+from helpers import refused, run_verb, tiny_protocol, tiny_run, tiny_sweep, written
 
 from harness.base.files import write_json
 from harness.cli.plan import plan_json, plan_text
@@ -185,5 +185,5 @@ def test_the_plan_is_told_by_the_verb(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measure(store, "NVIDIA X1", SPEEDS)
-    status, text, _ = told(capsys, "plan", written(SWEEP, tmp_path), "--store", store.root)
+    status, text, _ = run_verb(capsys, "plan", written(SWEEP, tmp_path), "--store", store.root)
     assert status == 0 and "on one NVIDIA X1" in text and "imagenet256 has no latents yet" in text
