@@ -6,7 +6,7 @@ import mmap
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -36,14 +36,7 @@ class Shard:
         self.path = path
         self.checksums = open_checksums(checksums, shape[0])
         with path.open("rb") as file:
-            try:
-                np.lib.format.read_magic(file)
-                found = np.lib.format.read_array_header_1_0(file)
-            except (ValueError, SyntaxError, TokenError) as error:  # numpy parses it as Python
-                raise UserError(f"its header is damaged: {error}") from None
-            if found != (shape, False, np.dtype(np.float16)):
-                raise UserError(f"it holds {found[2]} {found[0]}, not float16 {shape}")
-            self.start = file.tell()
+            self.start = skip_header(file, shape, np.float16)
             self.pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.rows = np.frombuffer(self.pages, np.float16, offset=self.start).reshape(shape)
 
@@ -60,8 +53,9 @@ class Shard:
         """
         if self.checksums is not None and zlib.crc32(moments.data) != self.checksums[row, side]:
             raise UserError(
-                f"{self.path} is damaged in row {row}: delete it; harness encode with the same"
-                " words as before makes it again, and nothing else"
+                f"{self.path} is damaged in row {row}, or its {self.path.stem}.crc.npy is: delete"
+                " both; harness encode with the same words as before makes them again, and nothing"
+                " else"
             )
 
 
@@ -72,14 +66,29 @@ def open_checksums(path: Path, rows: int) -> Array | None:
         UserError: the file is damaged.
     """
     try:
-        checksums: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            skip_header(file, (rows, 2), np.uint32)
+            return np.frombuffer(file.read(), np.uint32).reshape(rows, 2)
     except FileNotFoundError:
         return None
-    except (ValueError, EOFError, SyntaxError, TokenError) as error:
-        raise UserError(f"{path.name} is no array: {error}") from None
-    if (checksums.shape, checksums.dtype) != ((rows, 2), np.uint32):
-        raise UserError(f"{path.name} holds {checksums.dtype} {checksums.shape}")
-    return checksums
+    except ValueError as error:
+        raise UserError(f"{path.name}: {error}") from None
+
+
+def skip_header(file: BinaryIO, shape: tuple[int, ...], dtype: type[np.generic]) -> int:
+    """Reads the header of a .npy file, and returns where its data begin.
+
+    Raises:
+        UserError: it is damaged, or of another shape or type.
+    """
+    try:
+        np.lib.format.read_magic(file)
+        found = np.lib.format.read_array_header_1_0(file)
+    except (ValueError, SyntaxError, TokenError) as error:  # numpy parses it as Python
+        raise UserError(f"its header is damaged: {error}") from None
+    if found != (shape, False, np.dtype(dtype)):
+        raise UserError(f"it holds {found[2]} {found[0]}, not {np.dtype(dtype)} {shape}")
+    return file.tell()
 
 
 class Latents:

@@ -131,7 +131,7 @@ def test_list_and_show_find_what_is_in_a_store(
         (run.id, [10], 1) for run in sorted(SWEEP.runs, key=lambda run: run.id)
     ]
     digits = next(row for row in found["sweeps"] if row["sweep"] == "digits")
-    assert digits["runs"] == 12 and digits["in_store"] == 0 and "embedded study" in digits["about"]
+    assert digits["runs"] == 12 and digits["in_store"] == 0 and "small study" in digits["about"]
     assert run.id in run_verb(capsys, "list", *at)[1]
     shown = json.loads(run_verb(capsys, "show", run.id[:-3], "--json", *at)[1])
     assert shown["fields"] == run.canonical() and shown["step"] == 10

@@ -283,13 +283,15 @@ def test_nobody_else_can_read_a_launch_and_values_of_the_environment_are_not_kep
     slurm: FakeSlurm, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Cluster(executor="slurm", store=str(store.root), environment={"TOKEN": "secret word"})
-    submit("tiny", partial(missing, SWEEP, store), store, cluster, ROOT)
+    submit("tiny", partial(missing, SWEEP, store), store, cluster, code_of(store))
     (line, *_) = given(store).values()
     folder = store.submissions() / line["launch"]
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "launch.json").stat().st_mode) == 0o600
     assert "secret" not in (folder / "launch.json").read_text()
     assert "export TOKEN='secret word'" in slurm.scripts[0]
+    spec = read_json(folder / "launch.json")  # without the copy of the code: this is not it
+    write_json(folder / "launch.json", {key: spec[key] for key in spec if key != "code"})
     monkeypatch.setenv("TOKEN", "secret word")
     job = Job(str(folder), line["task"])
     assert job.load()[1].environment == {"TOKEN": "secret word"}, "a follower passes it on"
