@@ -14,7 +14,9 @@ from harness.study.speed import Speed
 from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Task, to_json
 
-SMALL_HOURS = 0.25  # of evaluations that share a job, by the device that plan counts with
+SMALL_HOURS = 0.25  # of evaluations that share a job
+# The device that they are counted on: a job's copy of the code has no table of published speeds.
+NOMINAL = Speed("a GPU", "nominal", tflops=100.0)
 
 
 class Submission(NamedTuple):
@@ -38,9 +40,7 @@ def order(task: Task, store: Store, cluster: Cluster, tried: Tries, retry: bool)
     return Submission(task.id, label(task), to_json(task), resources, task.position(store))
 
 
-def pack(
-    tasks: Sequence[Task], orders: Sequence[Submission], speed: Speed
-) -> list[list[Submission]]:
+def pack(tasks: Sequence[Task], orders: Sequence[Submission]) -> list[list[Submission]]:
     """What each job performs: one task, or small evaluations of one checkpoint together.
 
     To start a job and load its network takes minutes on a cluster. Only jobs of one process share:
@@ -51,7 +51,7 @@ def pack(
     for task, one in zip(tasks, orders, strict=True):
         hours, key = math.inf, one.task
         if isinstance(task, Evaluate) and one.resources.ranks == 1:
-            hours = evaluation(task.run, task.protocol, speed).hours
+            hours = evaluation(task.run, task.protocol, NOMINAL).hours
             key = repr((task.run.id, task.step, one.resources))
         mates, spent = begun.get(key, ([], math.inf))
         if spent + hours > SMALL_HOURS:

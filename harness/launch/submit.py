@@ -22,7 +22,6 @@ from harness.launch.orders import Submission, order, pack
 from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
 from harness.launch.tickets import SchedulerUnavailable
 from harness.study.cluster import Cluster
-from harness.study.speed import known_speed
 from harness.study.store import Store
 from harness.study.tasks import Task
 
@@ -84,7 +83,7 @@ def submit(
         orders = [
             order(task, store, cluster, tried.get(task.id, Tries()), retry) for task in chosen
         ]
-        packs = pack(chosen, orders, known_speed(store, cluster))[:free]
+        packs = pack(chosen, orders)[:free]
         jobs = submit_jobs(packs, Job, name, store, cluster, retry, code) if packs else {}
         taken = [task for task in tasks if task.id in jobs]
         later = {task.id for task in tasks} - set(jobs)

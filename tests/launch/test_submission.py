@@ -24,7 +24,7 @@ from harness.launch.follow import Reporter, follow
 from harness.launch.job import Job
 from harness.launch.jobs import query_jobs
 from harness.launch.ledger import given, ledger, read_ledger
-from harness.launch.orders import SMALL_HOURS, Submission, pack
+from harness.launch.orders import NOMINAL, SMALL_HOURS, Submission, pack
 from harness.launch.outcomes import bad_nodes, tries
 from harness.launch.outdated import outdated
 from harness.launch.submit import Reconciled, submit
@@ -32,7 +32,6 @@ from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.cost import evaluation
 from harness.study.plan import missing
-from harness.study.speed import Speed
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
@@ -120,12 +119,12 @@ def test_small_evaluations_of_one_checkpoint_share_a_job_of_one_process(
 def test_evaluations_that_take_long_have_jobs_of_their_own(slurm: FakeSlurm, store: Store) -> None:
     dear = tuple(Protocol(name=f"p{i}", images=2_000 + i) for i in range(2))
     cheap = tuple(Protocol(name=f"q{i}", images=100 + i) for i in range(2))
-    run, speed = Run(model="DiT-XL/2"), Speed("x", "y", tflops=100)
+    run = Run(model="DiT-XL/2")
     tasks = [Evaluate(run, 10, p, True, "") for p in (*dear, *cheap)]
     orders = [Submission(t.id, "", {}, Cluster(), 0) for t in tasks]
-    hours = [evaluation(run, p, speed).hours for p in (*dear, *cheap)]
+    hours = [evaluation(run, p, NOMINAL).hours for p in (*dear, *cheap)]
     assert hours[0] > SMALL_HOURS > sum(hours[2:])
-    assert [len(jobs) for jobs in pack(tasks, orders, speed)] == [1, 1, 2]
+    assert [len(jobs) for jobs in pack(tasks, orders)] == [1, 1, 2]
 
 
 def test_a_job_that_waits_with_other_resources_than_the_file_asks_for_is_named(
