@@ -1,15 +1,17 @@
 """Every interval that is printed as 95 % covers 92 % to 98 % in the model it is made for.
 
-The draws are bounded; `coverage.py` measures more, and what the intervals do in other models.
+The draws are bounded; `planted_coverage.py` measures more, and what they do in other models.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-import coverage as lab
+import planted_coverage as lab
 import pytest
 from scipy import stats
+
+from analysis import fits
 
 CORRELATION = partial(lab.correlation_hits, lab.binormal(-0.93), lab.of_rho(-0.93))
 POWER = partial(lab.power_law_hits, lab.WORLDS["law, 6 %, mean Gflops 1"], floor=False)
@@ -41,7 +43,7 @@ def test_an_interval_covers_95_percent_in_its_own_model(trial: lab.Trial, draws:
 
 def test_the_laws_predictions_and_tests_hold_where_the_law_is_true() -> None:
     of_gflops, of_terms = (lab.WORLDS[name] for name in ("law, 6 %", "three terms, 6 %"))
-    for world, law in ((of_gflops, lab.fits.GFLOPS), (of_terms, lab.fits.PRODUCT)):
+    for world, law in ((of_gflops, fits.GFLOPS), (of_terms, fits.PRODUCT)):
         for hits in (lab.prediction_hits, lab.misspecification_hits):
             for name, share in lab.coverage(partial(hits, world), 40).items():
                 if law in name:

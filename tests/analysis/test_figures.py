@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from studies import PAPER, digits, protocols, rates, steps_of, u_nets, unknown_size
 
-from analysis import figures, fits, laws, layout, loss, statistics_panels, style, sweep_panels
+from analysis import (
+    figures,
+    fits,
+    laws,
+    layout,
+    loss,
+    panels,
+    statistics_panels,
+    style,
+    sweep_panels,
+)
 from analysis.grid import final
 from analysis.plotted import plotted
 from analysis.prediction import leave_one_out
@@ -111,15 +122,16 @@ def test_a_label_is_nearer_to_its_own_curve_than_to_any_other(name: str, width: 
 
 
 def test_the_style_stays_inside_its_context() -> None:
-    before = dict(style.mpl.rcParams)
+    before = dict(mpl.rcParams)
     with style.theme():
         pass
-    assert dict(style.mpl.rcParams) == before
+    assert dict(mpl.rcParams) == before
 
 
 def test_figure_2_bubbles_have_areas_in_proportion_to_gflops() -> None:
     ax = figures.figure_02_left(PAPER, axes())
-    area = {dots.get_label(): dots.get_sizes()[0] for dots in ax.collections}
+    bubbles = [dots for dots in ax.collections if isinstance(dots, PathCollection)]
+    area = {dots.get_label(): dots.get_sizes()[0] for dots in bubbles}
     assert area["DiT-XL/2"] / area["DiT-S/2"] == pytest.approx(118.64 / 6.06)
 
 
@@ -350,7 +362,8 @@ def test_the_prediction_figure_draws_every_interval_and_counts_those_that_hold()
         held = part["truth"].between(part["low"], part["high"]).sum()
         title = ax.get_title(loc="left")
         assert title.startswith(f"{law}\n{held} of 12 held")
-        bars = [bars for bars in ax.collections if "interval" in str(bars.get_label())]
+        lines = [bars for bars in ax.collections if isinstance(bars, LineCollection)]
+        bars = [bars for bars in lines if "interval" in str(bars.get_label())]
         drawn = np.vstack([np.asarray(bar) for one in bars for bar in one.get_segments()])
         assert sorted(drawn[:, 1]) == pytest.approx(sorted([*part["low"], *part["high"]]))
 
@@ -375,7 +388,7 @@ def test_a_bug_in_a_panel_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
         ax.plot(table["step"], [1.0])
         return ax
 
-    bug = layout.Layout(((layout.Panel(panel, "A bug."),),))
+    bug = panels.Layout(((panels.Panel(panel, "A bug."),),))
     monkeypatch.setitem(layout.FIGURES, "figure_99", bug)
     with pytest.raises(ValueError, match="same first dimension") as caught:
         layout.draw("figure_99", PAPER, Figure())

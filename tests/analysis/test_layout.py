@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from PIL import Image
 from studies import PAPER, digits, rates, save_samples, steps_of, u_nets
 
-from analysis import layout, style
+from analysis import figures, layout, style
 from analysis.files import figure_files, include, save, study_table
 from analysis.samples import check_samples, load_samples
 from analysis.table import TableError
@@ -97,7 +97,7 @@ def test_subplots_have_the_venues_width_and_margins_for_labels() -> None:
         import matplotlib.pyplot as plt
 
         fig, ax = plt.subplots()
-        layout.figure_08(small(), ax)
+        figures.figure_08(small(), ax)
         fig.draw_without_rendering()
         drawn = fig.get_tightbbox().extents
         plt.close(fig)

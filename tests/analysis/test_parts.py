@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 from studies import PAPER, digits
@@ -13,7 +15,7 @@ from analysis.parts import Part, parts
 from analysis.report import grouped
 
 
-def twice(**fields: object) -> pd.DataFrame:
+def twice(**fields: Any) -> pd.DataFrame:
     """The measured study, and the same with other fields."""
     table = digits()
     return pd.concat([table, table.assign(**fields, run=table["run"] + "-other")])

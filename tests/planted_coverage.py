@@ -1,6 +1,6 @@
 """Planted studies, and how often each printed 95 % interval holds what was planted.
 
-`PYTHONPATH=.:tests python tests/analysis/coverage.py 600` prints the table of
+`PYTHONPATH=.:tests python tests/planted_coverage.py 600` prints the table of
 docs/statistics.md in 20 minutes; a second word chooses the situations with it in their name.
 """
 
@@ -261,7 +261,8 @@ def noise_hits(seeds: Seeds, rng: Generator) -> Hits:
     low, high = noises[0].interval()
     return {
         **{
-            f"noise band at patch {patch:g}": inside[patch == PATCHES].mean() for patch in (8, 4, 2)
+            f"noise band at patch {patch:g}": np.mean(inside[np.equal(PATCHES, patch)])
+            for patch in (8, 4, 2)
         },
         "no cell differs, Holm": not (found["verdict"] == "differs").any(),
         "noise of one run, χ²": holds((low, high), seeds.sd[1]),
