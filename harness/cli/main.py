@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from harness import __version__
 from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
-from harness.cli import image_verbs
+from harness.cli.encode import ENCODE
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
 from harness.cli.listing import LIST
 from harness.cli.plan import PLAN
@@ -23,6 +23,8 @@ from harness.cli.predict import PREDICT
 from harness.cli.prune import PRUNE
 from harness.cli.results import COLLECT, REPORT
 from harness.cli.run import BENCH, RUN
+from harness.cli.sample import SAMPLE
+from harness.cli.score import PARITY, REFERENCE, SCORE
 from harness.cli.show import SHOW
 from harness.cli.status import STATUS
 from harness.cli.verb import fold_words
@@ -30,7 +32,8 @@ from harness.study.choice import WORD, targets
 
 SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT)
 STORE_VERBS = (LIST, SHOW, PRUNE)
-VERBS = (*SWEEP_VERBS, *STORE_VERBS, *image_verbs.VERBS)
+IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
+VERBS = (*SWEEP_VERBS, *STORE_VERBS, *IMAGE_VERBS)
 # What people type for a verb of another name.
 GUESSES = {
     **dict.fromkeys(("ls", "runs", "sweeps"), "list"),

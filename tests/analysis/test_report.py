@@ -139,9 +139,8 @@ def test_the_same_csv_gives_the_same_files_in_any_process(tmp_path: Path) -> Non
     [
         (digits()[:0], "no fid of a model with Gflops and a step"),
         (small()[:3], "a correlation needs 3 models at one step, fid has 1"),
-        (pd.concat([small(), small().assign(protocol="other")]), "Other. "),
     ],
-    ids=["empty", "single point", "two protocols"],
+    ids=["empty", "single point"],
 )
 def test_a_poor_table_still_gives_a_page_that_says_why(
     table: pd.DataFrame, says: str, tmp_path: Path

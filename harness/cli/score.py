@@ -1,0 +1,143 @@
+"""`harness score`, `parity` and `reference`: images from anywhere against others."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.base.text import aligned
+from harness.base.validation import refuse
+from harness.cli.verb import Verb, add_json
+
+
+def refuse_absent(*paths: Path | None) -> None:
+    """
+    Raises:
+        UserError: with every path where nothing is.
+    """
+    refuse(
+        "paths",
+        [f"there is nothing at {p}: name one that is there" for p in paths if p and not p.exists()],
+    )
+
+
+def score(args: argparse.Namespace) -> int:
+    refuse_absent(args.samples, args.reference, args.inception)
+    from harness.base.distributed import process_group
+    from harness.scoring import external
+
+    with process_group() as rank:
+        device = str(rank.device)
+        values = external.score(
+            args.samples, args.reference, args.inception, args.extractor, device=device
+        )
+    print(json.dumps(values, indent=1) if args.json else score_text(values))
+    return 0
+
+
+def score_text(values: dict[str, Any]) -> str:
+    """A value a line, and then the warnings."""
+    lines = [
+        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in values.items()
+        if name != "warnings"
+    ]
+    warnings = [f"Warning: {text}" for text in values["warnings"]]
+    return "\n".join([aligned(("metric", "value"), lines), *warnings])
+
+
+def score_options(parser: argparse.ArgumentParser) -> None:
+    samples_options(parser)
+    extractor_options(parser)
+    add_json(parser)
+
+
+def samples_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        required=True,
+        help="an npz with arr_0, uint8 NHWC, or a folder of images",
+    )
+    parser.add_argument("--reference", type=Path, required=True, help="an npz in ADM's format")
+
+
+def inception_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inception",
+        type=Path,
+        metavar="WEIGHTS",
+        help="Inception's weights (default: in torch's hub folder)",
+    )
+
+
+def extractor_options(parser: argparse.ArgumentParser) -> None:
+    inception_option(parser)
+    parser.add_argument(
+        "--extractor", default="inception", help="inception (default) or digits-cnn-1"
+    )
+
+
+def parity(args: argparse.Namespace) -> int:
+    refuse_absent(args.samples, args.reference, args.inception)
+    from harness.base.distributed import process_group
+    from harness.scoring import external
+
+    with process_group() as rank:
+        rows = external.parity(args.samples, args.reference, args.inception, str(rank.device))
+    print(external.parity_table(rows))
+    return 0 if all(row["within"] for row in rows) else 1
+
+
+def parity_options(parser: argparse.ArgumentParser) -> None:
+    samples_options(parser)
+    inception_option(parser)
+
+
+def reference(args: argparse.Namespace) -> int:
+    refuse_absent(args.images, args.inception)
+    from harness.base.distributed import process_group
+    from harness.scoring import features
+    from harness.scoring.external import make_reference
+
+    with process_group() as rank:
+        network = features.load(
+            args.extractor, args.inception, str(rank.device), args.inception is not None
+        )
+        count = make_reference(args.images, args.out, network, rank)
+        if rank.is_main:
+            print(f"{args.out}: statistics of {count} images by {network.name}")
+    return 0
+
+
+def reference_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=Path, required=True, help="a folder of images, or an npz with arr_0"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
+    extractor_options(parser)
+
+
+SCORE = Verb(
+    "score",
+    "Scores images from anywhere.",
+    "--samples samples.npz --reference VIRTUAL_imagenet256.npz",
+    score_options,
+    score,
+)
+PARITY = Verb(
+    "parity",
+    "Our numbers of ADM's published samples beside ADM's own.",
+    "--samples admnet.npz --reference ref.npz",
+    parity_options,
+    parity,
+)
+REFERENCE = Verb(
+    "reference",
+    "Reference statistics of a folder of images or an npz.",
+    "--images train/ --out imagenet256.npz",
+    reference_options,
+    reference,
+)
