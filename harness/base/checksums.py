@@ -55,7 +55,8 @@ def is_whole_text(data: bytes) -> bool:
     head, mark, tail = data.rpartition(MARK)
     if mark:
         return tail == b"%d\n}\n" % zlib.crc32(head + b"\n}")
-    return data.rstrip().endswith(b"}")
+    # Without one, as files were at first; one elsewhere was moved there by another program.
+    return data.rstrip().endswith(b"}") and f'"{KEY}"'.encode() not in data
 
 
 def encode_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:

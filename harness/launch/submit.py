@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import getpass
+import os
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -178,8 +180,13 @@ def submit_jobs(
 def launch_folder(store: Store) -> Path:
     """A fresh folder, since submitit reads old results in an old one; its owner's alone.
 
-    What lies there is code to a job, and its script holds the values of `environment`.
+    What lies there is code to a job, and its script holds the values of `environment`. Folders of
+    launches that were killed before they could submit anything are removed; the caller has the
+    lock, so that none of them is at work.
     """
+    for path in store.submissions().glob("[0-9]*T[0-9]*"):
+        if path.stat().st_uid == os.getuid() and not (path / "launch.json").exists():
+            shutil.rmtree(path)
     name = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
     folder = (store.submissions() / name).resolve()
     folder.mkdir(mode=0o700, parents=True)

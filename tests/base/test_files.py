@@ -18,7 +18,7 @@ import torch
 from helpers import ROOT, environment, tree
 from safetensors.torch import save_file
 
-from harness.base.errors import as_user_error
+from harness.base.errors import UserError, as_user_error
 from harness.base.files import (
     append_lines,
     atomic_write,
@@ -285,6 +285,17 @@ def test_no_flipped_bit_of_a_file_with_a_checksum_becomes_another_value(tmp_path
             assert str(path) in str(error)  # noqa: PT017
         else:
             assert found.items() >= value.items()  # the checksum's own name is another
+
+
+def test_a_file_that_another_program_wrote_again_is_refused(tmp_path: Path) -> None:
+    """Its checksum is over a text that is no longer there."""
+    path = tmp_path / "x.json"
+    write_json(path, {"fid": 2.27}, checksum=True)
+    again = json.loads(path.read_text()) | {"fid": 1.27}
+    path.write_text(json.dumps(again))
+    assert not is_intact(path)
+    with pytest.raises(UserError, match="is damaged: its checksum is another"):
+        read_json(path)
 
 
 def test_what_was_written_without_checksums_is_read(tmp_path: Path) -> None:

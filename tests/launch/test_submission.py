@@ -296,6 +296,19 @@ def test_nobody_else_can_read_a_launch_and_values_of_the_environment_are_not_kep
     assert job.load()[1].environment == {"TOKEN": "secret word"}, "a follower passes it on"
 
 
+def test_what_a_launch_left_that_was_killed_before_it_submitted_is_removed_by_the_next(
+    slurm: FakeSlurm, store: Store
+) -> None:
+    launched(SWEEP, store)
+    (whole,) = {line["launch"] for line in given(store).values()}
+    dead = store.submissions() / "20260101T000000000000"
+    dead.mkdir()
+    (dead / ".launch.json.node.1.ab").write_text("half")
+    more = tiny_sweep(runs=(tiny_run(seed=9),), steps=(10,), protocols=())
+    launched(more, store)
+    assert not dead.exists() and (store.submissions() / whole / "launch.json").exists()
+
+
 def test_a_job_without_its_code_ends_before_python(slurm: FakeSlurm, store: Store) -> None:
     launched(SWEEP, store)
     script = slurm.folder / "SCRIPTS" / "1.sh"
