@@ -206,7 +206,7 @@ def write_index(
         labels=file_entry(out, labels, labels.stat().st_size, sha256(labels)),
         made=provenance(rank.device),
     )
-    write_json(files.index_path(out), asdict(index))
+    write_json(files.index_path(out), asdict(index), checksum=True)
 
 
 def file_entry(out: Path, path: Path, size: int, digest: str) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def write_shard(
     with atomic_write(files.checksums_path(out, shard)) as beside, beside.open("wb") as file:
         np.save(file, np.array(checksums, np.uint32))
     note = Note(size, digest.hexdigest(), bad, made)
-    write_json(files.note_path(out, shard), asdict(note))
+    write_json(files.note_path(out, shard), asdict(note), checksum=True)
     return note
 
 

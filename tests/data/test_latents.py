@@ -141,7 +141,7 @@ def test_a_folder_that_is_whole_opens(folder: Path) -> None:
 def changed(**fields: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = index_path(folder)
-        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+        path.write_text(json.dumps(read_json(path) | fields))
 
     return change
 
