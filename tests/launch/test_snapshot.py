@@ -25,6 +25,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for module in (snapshot, code):
         monkeypatch.setattr(module, "PACKAGE", folder)
     monkeypatch.delenv("HARNESS_COMMIT", raising=False)
+    code.commit.cache_clear()  # of whatever test was here before
     yield folder
     code.commit.cache_clear()
 
