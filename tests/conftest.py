@@ -12,7 +12,6 @@ from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from torch import Tensor, nn
 
 from harness.data import digits
-from harness.scoring import features
 
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
 
@@ -20,6 +19,8 @@ torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state dict of Inception drawn so that activations keep their size through the layers."""
+    from harness.scoring import features  # takes seconds to import
+
     torch.manual_seed(0)
     network = features.random_inception()
     for module in network.modules():
@@ -69,9 +70,18 @@ FAST = (
 )
 
 
+def is_fast(path: Path) -> bool:
+    return any(path == Path(__file__).parent / name for name in FAST)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Imports no file of slow tests where they are left out."""
+    slow = collection_path.name.startswith("test_") and not is_fast(collection_path)
+    return True if slow and "not slow" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks everything else as slow, so that `make test-fast` leaves it out."""
-    fast = [Path(__file__).parent / name for name in FAST]
     for item in items:
-        if not any(item.path.is_relative_to(path) for path in fast):
+        if not is_fast(item.path):
             item.add_marker("slow")
