@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.base.errors import UserError
 from harness.data import DATASETS
 from harness.data.index import checked, index_path, read_index
-from harness.spec import ENCODERS, Protocol, Run, Sweep, even_parts
+from harness.spec import ENCODERS, Protocol, Run, Sweep
 from harness.study import memory
-from harness.study.cluster import Cluster
+from harness.study.cluster import Cluster, even_parts
 from harness.study.requirements import scoring_problems
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train

@@ -19,8 +19,8 @@ from harness.base.provenance import peak_speed, provenance
 from harness.data import DATASETS, Dataset, open_dataset
 from harness.data.origin import read_origin
 from harness.models import flops
-from harness.spec import Run, even_parts
-from harness.study.cluster import Cluster
+from harness.spec import Run
+from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import gflops
 from harness.study.plan import newest
 from harness.study.store import Store
