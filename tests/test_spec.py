@@ -209,7 +209,7 @@ def test_every_mistake_is_in_one_message() -> None:
 def test_a_patch_that_does_not_divide_the_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.models import MODELS, Model
 
-    monkeypatch.setitem(MODELS, "odd/3", Model("odd", 1, 8, 1, patch=3))
+    monkeypatch.setitem(MODELS, "odd/3", Model("odd", "S", patch=3))
     with pytest.raises(ValueError, match="its patch does not divide the 16 of digits"):
         tiny_run(model="odd/3")
 

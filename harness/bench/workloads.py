@@ -112,7 +112,7 @@ def training_workload(run: Run, cluster: Cluster, device: torch.device) -> Workl
             ),
             device,
         )
-        return lambda: optimise(drawn)
+        return lambda: optimise(1, drawn)
 
     def needed(part: int) -> float:
         return memory.training(*settings(part, part))

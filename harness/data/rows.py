@@ -23,6 +23,11 @@ class Data:
     pixels: int  # the side of a decoded image
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample."""
+        return self.channels, self.size, self.size
+
+    @property
     def latent(self) -> bool:
         """Whether a VAE stands between its images and what the model sees."""
         return self.pixels != self.size
