@@ -95,13 +95,14 @@ class Sweep(Fields):
                     f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
                     f" {data}'s {row.channels}: set it to {row.channels}"
                 )
-            decoders = list(ENCODERS) if row.latent else ["identity"]
+            decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder]
+            decoders = decoders or ["identity"]
             if protocol.decoder not in decoders:
                 yield (
                     f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
                     f" set it to {' or '.join(map(repr, decoders))}"
                 )
-            extractor = "inception" if row.latent else "digits-cnn-1"
+            extractor = "inception" if row.colours == 3 else "digits-cnn-1"
             if protocol.features != extractor:
                 yield (
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
