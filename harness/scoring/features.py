@@ -22,7 +22,7 @@ from harness.extractors import EXTRACTORS, Extractor
 from harness.metrics.reference import Features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: references are cached by it
 class Loaded:
     """An extractor at work: uint8 images [N, channels, H, W] → fp32 [N, …] by layer, on the CPU."""
 
