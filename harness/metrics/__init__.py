@@ -41,6 +41,16 @@ METRICS: dict[str, Metric] = {
         Late("harness.metrics.logits", "label_accuracy"),
         ("digits-cnn-1",),
     ),
+    "density_coverage": Metric(
+        ("density", "coverage"),
+        ("pool",),
+        Late("harness.metrics.neighbours", "density_and_coverage"),
+        ("dinov2-vitl14",),
+    ),
+    "cmmd": Metric(
+        ("cmmd",), ("pool",), Late("harness.metrics.kernels", "cmmd"), ("clip-vitl14-336",)
+    ),
+    "mind": Metric(("mind",), ("pool",), Late("harness.metrics.sliced", "mind"), ()),
 }
 PAPER = ("fid", "sfid", "inception_score", "precision", "recall")
 
