@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from harness.base.late import Late
 from harness.metrics.rows import Metric, Values
 
-__all__ = ["METRICS", "PAPER", "Metric", "Values", "default_names", "metric_of", "value_names"]
+__all__ = [
+    "METRICS",
+    "PAPER",
+    "Metric",
+    "Values",
+    "default_names",
+    "metric_of",
+    "row_names",
+    "value_names",
+]
 
 INCEPTION = ("inception",)
 
@@ -63,6 +72,12 @@ def value_names() -> tuple[str, ...]:
 def metric_of(value: str) -> Metric | None:
     """The row that gives a value."""
     return next((row for row in METRICS.values() if value in row.values), None)
+
+
+def row_names(values: Iterable[str]) -> set[str]:
+    """The rows that give these values."""
+    wanted = {*values}
+    return {name for name, row in METRICS.items() if wanted & {*row.values}}
 
 
 def default_names(extractor: str, layers: Collection[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.spec.own_rows import use_rows
 from harness.spec.protocol import DECODERS, ENCODERS, LABELS, WEIGHTS, Protocol
 from harness.spec.run import Run
 from harness.spec.sweep import Sweep, grid
@@ -15,4 +16,5 @@ __all__ = [
     "Run",
     "Sweep",
     "grid",
+    "use_rows",
 ]
