@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ class Extractor:
     the order of `layers`; its argument is the file of weights, or None for random ones.
     weights: None where there are none: its source file is what its features depend on.
     preprocess: what happens to an image before the network, for readers.
+    references: where its statistics of known datasets are published, by the reference's name.
     """
 
     layers: Mapping[str, int]
@@ -78,6 +79,7 @@ class Extractor:
     weights: Weights | None = None
     sides: tuple[int, ...] = ()
     preprocess: str = ""
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:

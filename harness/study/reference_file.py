@@ -68,7 +68,7 @@ def check_header(path: Path, key: str, head: Header, shape: tuple[int, ...], fea
     if head.shape != shape:
         raise UserError(
             f"{key} of {path} has shape {head.shape}, {features} gives {shape}:"
-            " take statistics of that extractor"
+            f" make it with harness reference --extractor {features}"
         )
 
 

@@ -14,13 +14,6 @@ from harness.spec import Protocol
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 
-# ADM's statistics and images of ImageNet, by name.
-ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
-REFERENCE_URLS = {
-    "imagenet256": f"{ADM}/256/VIRTUAL_imagenet256_labeled.npz",
-    "imagenet512": f"{ADM}/512/VIRTUAL_imagenet512.npz",
-}
-
 
 def scoring_problems(
     protocols: Iterable[Protocol], cluster: Cluster, store: Store, pixels: Collection[int] = ()
@@ -57,7 +50,7 @@ def reference_problem(
     if (path := reference_path(name, cluster, store)) is None:
         return ""
     if not path.exists():
-        return absent_reference(name, path)
+        return absent_reference(name, path, protocol.features)
     from harness.base.npz import image_side  # numpy would double the time of a plan
     from harness.study.reference_file import read_statistics
 
@@ -74,12 +67,14 @@ def reference_problem(
     return next((wrong_side(name, side, wanted) for wanted in pixels if side != wanted), "")
 
 
-def absent_reference(name: str, path: Path) -> str:
-    where = f" from {REFERENCE_URLS[name]}" if name in REFERENCE_URLS else ""
-    other = f", set paths.{name} in the cluster file" * (name not in DATASETS)
+def absent_reference(name: str, path: Path, features: str) -> str:
+    url = EXTRACTORS[features].references.get(name)
+    published = f"put {url} there, or " if url else ""
+    other = f"set paths.{name} in the cluster file, or " if name not in DATASETS else ""
+    extractor = "" if url else f" --extractor {features}"
     return (
-        f"reference {name!r} is not at {path}: put ADM's npz there{where}{other}, or make one with"
-        " harness reference"
+        f"reference {name!r} is not at {path}: {published}{other}make one with"
+        f" harness reference{extractor}"
     )
 
 

@@ -56,7 +56,7 @@ def test_what_the_paper_needs_is_named_with_its_addresses(tmp_path: Path) -> Non
     decoder, inception, reference = scoring_problems([PAPER], Cluster(), Store(tmp_path))
     assert "hf download stabilityai/sd-vae-ft-mse fetches it; or set paths.ft-mse" in decoder
     assert f"put {RELEASES}/{INCEPTION} there" in inception
-    assert "VIRTUAL_imagenet256_labeled.npz, or make one with" in reference
+    assert "VIRTUAL_imagenet256_labeled.npz there, or make one with" in reference
     (original, *_) = scoring_problems(
         [Protocol(name="p", decoder="original")], Cluster(), Store(tmp_path)
     )
