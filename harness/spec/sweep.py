@@ -105,10 +105,10 @@ class Sweep(Fields):
                     f" set it to {one_of_these(decoders)}"
                 )
             if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
-                fit = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
+                seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
                 yield (
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-                    f" {f'set it to {one_of_these(fit)}' if fit else NO_EXTRACTOR}"
+                    f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
                 )
 
 

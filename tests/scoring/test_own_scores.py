@@ -57,28 +57,31 @@ def test_an_extractor_of_a_file_makes_a_reference_and_scores_images(
 ) -> None:
     write_blocks("own_extractor.md")
     write_array(Path("train.npz"), [numbers[:300]], 300)
-    own = ("--extractor", "pixels-4", "--rows", "my_rows.py")
-    words = ("reference", "--images", "train.npz", "--out", "ref.npz", *own)
-    assert run_verb(capsys, *words)[0] == 0
+
+    def make(out: str, *words: str) -> None:
+        assert run_verb(capsys, "reference", "--images", "train.npz", "--out", out, *words)[0] == 0
+
+    def score(against: str, *words: str) -> tuple[int, str, str]:
+        return run_verb(
+            capsys, "score", "--samples", "train.npz", "--reference", against, *words, "--json"
+        )
+
+    own, cnn = ("--extractor", "pixels-4", "--rows", "my_rows.py"), ("--extractor", "digits-cnn-1")
+    make("ref.npz", *own)
     with np.load("ref.npz") as file:
         assert file["mu"].shape == (16,) and "mu_s" not in file.files
         assert str(file["extractor_digest"]) == sha256(Path("my_rows.py"))
-    words = ("score", "--samples", "train.npz", "--reference", "ref.npz", *own, "--json")
-    values = json.loads(run_verb(capsys, *words)[1])
+    values = json.loads(score("ref.npz", *own)[1])
     assert values["fid"] == pytest.approx(0, abs=1e-6) and values["precision"] == 1
-    wider = (*words, "--metrics", "mind", "density", "coverage")
-    values = json.loads(run_verb(capsys, *wider)[1])
+    values = json.loads(score("ref.npz", *own, "--metrics", "mind", "density", "coverage")[1])
     assert values["mind"] == pytest.approx(0, abs=1e-6) and "fid" not in values
     assert values["coverage"] == 1
 
-    status, _, error = run_verb(capsys, *words, "--metrics", "sfid")
+    status, _, error = score("ref.npz", *own, "--metrics", "sfid")
     assert status == 1 and "sfid cannot be computed from pool features" in error
-    other = (*words[:5], "--extractor", "digits-cnn-1")
-    assert "make it with harness reference --extractor digits-cnn-1" in run_verb(capsys, *other)[2]
-    words = ("reference", "--images", "train.npz", "--out", "cnn.npz", "--extractor")
-    assert run_verb(capsys, *words, "digits-cnn-1")[0] == 0
-    words = ("score", "--samples", "train.npz", "--reference", "cnn.npz", *own)
-    assert "has mu_s, sigma_s, of a layer that pixels-4 does not" in run_verb(capsys, *words)[2]
+    assert "make it with harness reference --extractor digits-cnn-1" in score("ref.npz", *cnn)[2]
+    make("cnn.npz", *cnn)
+    assert "has mu_s, sigma_s, of a layer that pixels-4 does not" in score("cnn.npz", *own)[2]
 
 
 def test_a_metric_of_a_file_is_in_every_score(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 from helpers import tiny_protocol, tiny_run, tiny_sweep
 from huggingface_hub import constants
 
-from harness.extractors import INCEPTION, RELEASES
+from harness.extractors import EXTRACTORS, INCEPTION, RELEASES
 from harness.extractors.rows import hub_folder
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
@@ -100,6 +100,37 @@ def test_weights_that_are_not_the_published_ones_are_refused(
     cluster = Cluster(paths={"inception": str(random_inception)})
     found = scoring_problems([PAPER], cluster, Store(tmp_path))
     assert any("have SHA-256" in line and "not 6726825d: fetch https" in line for line in found)
+
+
+def test_every_extractor_names_where_its_weights_are_published(tmp_path: Path) -> None:
+    for name, row in EXTRACTORS.items():
+        assert row.weights is not None
+        if row.weights.folder is None:
+            absent = row.problem(name)
+            assert absent.startswith(f"no weights of {name} at {hub_folder()}")
+            assert f"put {row.weights.source} there" in absent
+            (tmp_path / "weights").write_bytes(b"others")
+            other = row.problem(name, tmp_path / "weights")
+            assert "have SHA-256 01db91d0, not" in other and row.weights.source in other
+        else:
+            assert row.problem(name) == ""
+
+
+def test_only_inceptions_reference_is_adms(tmp_path: Path) -> None:
+    """Statistics belong to an extractor: those of another are made, not fetched."""
+    own = Protocol(name="p", features="dinov2-vitl14")
+    line = scoring_problems([own], Cluster(), Store(tmp_path))[-1]
+    assert "make one with harness reference --extractor dinov2-vitl14" in line
+    assert "VIRTUAL" not in line
+
+
+def test_an_extractor_fits_images_by_channels_and_side() -> None:
+    fits = {
+        shape: [name for name, row in EXTRACTORS.items() if row.fits(*shape)]
+        for shape in ((3, 256), (1, 16), (1, 28))
+    }
+    colours = ["inception", "dinov2-vitl14", "clip-vitl14-336"]
+    assert fits == {(3, 256): colours, (1, 16): ["digits-cnn-1"], (1, 28): []}
 
 
 def test_a_reference_is_looked_into(tmp_path: Path) -> None:
