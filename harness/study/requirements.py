@@ -12,6 +12,7 @@ from harness.extractors import EXTRACTORS
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
 from harness.study.cluster import Cluster
+from harness.study.digests import remembered_sha256
 from harness.study.store import Store
 
 
@@ -23,9 +24,7 @@ def scoring_problems(
     for protocol in protocols:
         for problem in (
             decoder_problem(protocol.decoder, cluster),
-            EXTRACTORS[protocol.features].problem(
-                protocol.features, cluster.path(protocol.features)
-            ),
+            extractor_problem(protocol.features, cluster),
             reference_problem(protocol, cluster, store, pixels),
         ):
             found |= {problem: None} if problem else {}
@@ -82,6 +81,10 @@ def wrong_side(name: str, side: int, pixels: int) -> str:
     return (
         f"reference {name!r} has {side} pixels a side, the samples {pixels}: use one of that size"
     )
+
+
+def extractor_problem(name: str, cluster: Cluster) -> str:
+    return EXTRACTORS[name].problem(name, cluster.path(name), remembered_sha256)
 
 
 def decoder_problem(name: str, cluster: Cluster) -> str:
