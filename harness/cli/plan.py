@@ -144,7 +144,7 @@ def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
         "checkpoints": len(cell.checkpoints),
         "checkpoints_wanted": len(sweep.steps),
         "scores": cell.scores,
-        "scores_wanted": len(sweep.steps) * len(sweep.protocols),
+        "scores_wanted": len(sweep.scores),
         "reason": cell.tasks[0].reason if cell.tasks else "",
         "train_peak_bytes": peak.training,
         "sample_peak_bytes": peak.sampling,

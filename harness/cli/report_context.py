@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.base.text import duration
@@ -63,7 +63,7 @@ class Row:
 
 def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Speed) -> Row:
     run = cell.run
-    wanted = {(run.id, s, p.id) for s in sweep.steps for p in sweep.protocols}
+    wanted = {(run.id, s, p.id) for s, p in sweep.scores}
     lacking = wanted - scored
     tasks = tuple(task for task in cell.tasks if is_lacking(task, lacking, sweep))
     reasons = dict.fromkeys(task.reason for task in tasks)
@@ -153,7 +153,7 @@ def missing_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def deviations(
-    parts: Sequence[Run | Protocol], cls: type[Run | Protocol]
+    parts: Collection[Run | Protocol], cls: type[Run | Protocol]
 ) -> list[tuple[str, str, str]]:
     """Returns (field, default, value) where a sweep departs from the defaults, the paper's."""
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,9 @@ ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 class Sweep(Fields):
     """What is wanted: these runs, each scored at these steps under each of these protocols.
 
-    A list, a range, an array or a single one are as good as a tuple.
+    A list, a range, an array or a single one are as good as a tuple. A dict gives protocols steps of
+    their own: `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`; `steps` are then
+    all of these, and may name more that are trained and not scored.
 
     Raises:
         UserError: naming every mistake, also those that only show when a run and a protocol meet.
@@ -31,17 +33,41 @@ class Sweep(Fields):
 
     name: str
     runs: tuple[Run, ...]
-    steps: tuple[int, ...]
-    protocols: tuple[Protocol, ...]
+    steps: tuple[int, ...] = ()
+    protocols: tuple[Protocol, ...] | dict[Protocol, tuple[int, ...]]
 
     def __post_init__(self) -> None:
-        for field in ("runs", "steps", "protocols"):
-            values = tuple(plain(value, (int,)) for value in parts(getattr(self, field)))
-            object.__setattr__(self, field, values)
+        for field in ("runs", "steps"):
+            object.__setattr__(self, field, numbers(getattr(self, field)))
+        self.normalise()
         refuse(
             f"Sweep({self.name})",
             self.name_problems() + self.step_problems() + self.part_problems(),
         )
+
+    def normalise(self) -> None:
+        """Gives protocols one spelling: a dict of the same steps for all is a tuple."""
+        if not isinstance(self.protocols, Mapping):
+            object.__setattr__(self, "protocols", parts(self.protocols))
+            return
+        own = {protocol: numbers(steps) for protocol, steps in self.protocols.items()}
+        every = {step for steps in own.values() for step in steps}
+        if not self.steps and all(type(step) is int for step in every):
+            object.__setattr__(self, "steps", tuple(sorted(every)))
+        same = all(steps == self.steps for steps in own.values())
+        object.__setattr__(self, "protocols", tuple(own) if same else own)
+
+    def steps_of(self, protocol: Protocol) -> tuple[int, ...]:
+        """The steps that are scored under a protocol of this sweep."""
+        if isinstance(self.protocols, dict):
+            return self.protocols[protocol]
+        return self.steps
+
+    @property
+    def scores(self) -> list[tuple[int, Protocol]]:
+        """What is scored of every run: a step under a protocol, the steps rising."""
+        pairs = {protocol: set(self.steps_of(protocol)) for protocol in self.protocols}
+        return [(step, p) for step in self.steps for p, steps in pairs.items() if step in steps]
 
     def name_problems(self) -> list[str]:
         """The problems of the name, which becomes that of <name>.csv and <name>_log.csv."""
@@ -56,19 +82,23 @@ class Sweep(Fields):
         ]
 
     def step_problems(self) -> list[str]:
-        if not self.steps:
-            return ["steps is empty: name at least one step to score"]
-        if bad := [step for step in self.steps if type(step) is not int]:
-            return [f"steps: {step!r} must be int{remedy(step, (int,))}" for step in bad]
-        found = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
-        if self.steps != (rising := tuple(sorted(set(self.steps)))):
-            found.append(f"steps = {self.steps} must rise without repeats: {rising}")
+        own = self.protocols.items() if isinstance(self.protocols, dict) else ()
+        found = [fault for key, steps in own for fault in rising(f"steps of {label(key)}", steps)]
+        if found:
+            return found
+        found = rising("steps", self.steps)
+        for protocol, steps in () if found else own:
+            if strange := sorted(set(steps) - set(self.steps)):
+                found.append(
+                    f"steps of {label(protocol)}: {', '.join(map(str, strange))} are none of steps ="
+                    f" {self.steps}: add them there, or leave steps out"
+                )
         return found
 
     def part_problems(self) -> list[str]:
         found = []
         for name, cls in (("runs", Run), ("protocols", Protocol)):
-            parts = getattr(self, name)
+            parts = tuple(getattr(self, name))
             if others := {type(part).__name__ for part in parts if not isinstance(part, cls)}:
                 return [f"{name} must be {cls.__name__}, not {', '.join(sorted(others))}"]
             if twice := sorted(i for i, n in Counter(part.id for part in parts).items() if n > 1):
@@ -107,6 +137,26 @@ class Sweep(Fields):
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
                     f" set it to {extractor!r}"
                 )
+
+
+def numbers(value: Any) -> tuple[Any, ...]:
+    return tuple(plain(part, (int,)) for part in parts(value))
+
+
+def label(protocol: object) -> str:
+    return protocol.name if isinstance(protocol, Protocol) else repr(protocol)
+
+
+def rising(name: str, steps: tuple[Any, ...]) -> list[str]:
+    """The problems of steps to be scored."""
+    if not steps:
+        return [f"{name} is empty: name at least one step to score"]
+    if bad := [step for step in steps if type(step) is not int]:
+        return [f"{name}: {step!r} must be int{remedy(step, (int,))}" for step in bad]
+    found = [f"{name}: {step} must be at least 1" for step in steps if step < 1]
+    if steps != (sorted_ := tuple(sorted(set(steps)))):
+        found.append(f"{name} = {steps} must rise without repeats: {sorted_}")
+    return found
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:

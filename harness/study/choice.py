@@ -29,7 +29,7 @@ def targets() -> dict[str, tuple[Any, str]]:
 def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     """The sweep that these words make of it, under a name of its own; itself without words.
 
-    `lr=1e-3,3e-3` gives every run each of these values, `steps=10,20` replaces the steps,
+    `lr=1e-3,3e-3` gives every run each of these values, `steps=10,20` replaces the steps of all protocols,
     `guidance=1.5` is of the protocols, and so is `protocol.seed=1`, as runs have a seed too.
     `models=` and `runs=` then keep runs: by model, or by id or its beginning.
 
@@ -45,13 +45,16 @@ def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     kept = [given.pop(key, []) for key in ("models", "runs")]
     axes = parsed(given)
     runs = [again for run in sweep.runs for again in variants(run, axes[Run])]
-    protocols = [again for p in sweep.protocols for again in variants(p, axes[Protocol])]
+    protocols = {
+        again: sweep.steps_of(p) for p in sweep.protocols for again in variants(p, axes[Protocol])
+    }
+    steps = axes[Sweep].get("steps")
     changed = dataclasses.replace(
         sweep,
         name=derived_name(sweep.name, axes, kept),
         runs=tuple(dict.fromkeys(runs)),
-        protocols=tuple(dict.fromkeys(protocols)),
-        steps=axes[Sweep].get("steps", sweep.steps),
+        protocols=tuple(protocols) if steps else protocols,
+        steps=steps or sweep.steps,
     )
     return dataclasses.replace(changed, runs=selected(changed.runs, *kept))
 

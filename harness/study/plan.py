@@ -60,11 +60,7 @@ def weights_scored(sweep: Sweep) -> tuple[str, ...]:
 
 def untouched(run: Run, sweep: Sweep) -> Cell:
     train = Train(run, sweep.steps, 0, "never trained", weights_scored(sweep))
-    waiting = [
-        Evaluate(run, s, p, False, "no checkpoint yet")
-        for s in sweep.steps
-        for p in sweep.protocols
-    ]
+    waiting = [Evaluate(run, s, p, False, "no checkpoint yet") for s, p in sweep.scores]
     return Cell(run, False, 0, (), 0, (train, *waiting), train.weights)
 
 
@@ -80,9 +76,10 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     whole = {k: {s for s in wanted if is_whole(store.weights(run, s, k))} for k in kinds}
     damaged = {s for s in wanted if store.ema(run, s).exists()} - whole["ema"]
     records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
-    unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if not records[p.id].get(s)]
+    unscored = [(s, p) for s, p in sweep.scores if not records[p.id].get(s)]
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    needed: dict[int, set[str]] = {s: set() if sweep.protocols else {"ema"} for s in sweep.steps}
+    scored = {s for s, _ in sweep.scores}
+    needed: dict[int, set[str]] = {s: set() if s in scored else {"ema"} for s in sweep.steps}
     for s in damaged:
         needed[s].add("ema")
     for s, p in unscored:
@@ -96,7 +93,7 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     for s, p in unscored:
         ready = s in whole[p.weights]
         tasks.append(Evaluate(run, s, p, ready, evaluate_reason(ready, s in records[p.id])))
-    scores = len(sweep.steps) * len(sweep.protocols) - len(unscored)
+    scores = len(sweep.scores) - len(unscored)
     there = tuple(sorted(whole["ema"]))
     return Cell(run, True, newest(run, store), there, scores, tuple(tasks), kinds)
 

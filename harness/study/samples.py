@@ -21,7 +21,7 @@ def write_samples(path: Path, sweep: Sweep, store: Store) -> list[str]:
     it would show the samples of an earlier sweep or protocol.
     """
     warnings: list[str] = []
-    for step, protocol in ((s, p) for s in reversed(sweep.steps) for p in sweep.protocols):
+    for step, protocol in sorted(sweep.scores, key=lambda pair: -pair[0]):
         previews, problems = read_previews(sweep.runs, step, protocol, store)
         warnings += problems
         if previews:
