@@ -313,7 +313,9 @@ def test_a_protocol_may_have_steps_of_its_own() -> None:
     assert sweep.steps == (10, 20, 30) and list(sweep.protocols) == [CHEAP, DEAR]
     assert (sweep.steps_of(CHEAP), sweep.steps_of(DEAR)) == ((10, 20, 30), (30,))
     assert sweep.scores == [(10, CHEAP), (20, CHEAP), (30, CHEAP), (30, DEAR)]
-    assert pickle.loads(pickle.dumps(sweep)) == copy.deepcopy(sweep) == eval(repr(sweep)) == sweep
+    assert pickle.loads(pickle.dumps(sweep)) == copy.deepcopy(sweep) == sweep
+    names = {"Protocol": Protocol, "Run": Run, "Sweep": Sweep}
+    assert eval(repr(sweep), names) == sweep, "what a sweep shows is what writes it"
 
 
 def test_the_same_steps_for_all_protocols_are_one_sweep_in_both_spellings() -> None:

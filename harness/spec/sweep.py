@@ -23,9 +23,9 @@ ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 class Sweep(Fields):
     """What is wanted: these runs, each scored at these steps under each of these protocols.
 
-    A list, a range, an array or a single one are as good as a tuple. A dict gives protocols steps of
-    their own: `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`; `steps` are then
-    all of these, and may name more that are trained and not scored.
+    A list, a range, an array or a single one are as good as a tuple. A dict gives each protocol
+    steps of its own, `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`: `steps`
+    are then all of these, and may name more, which are trained and not scored.
 
     Raises:
         UserError: naming every mistake, also those that only show when a run and a protocol meet.
@@ -84,16 +84,15 @@ class Sweep(Fields):
     def step_problems(self) -> list[str]:
         own = self.protocols.items() if isinstance(self.protocols, dict) else ()
         found = [fault for key, steps in own for fault in rising(f"steps of {label(key)}", steps)]
-        if found:
+        if found or (found := rising("steps", self.steps)):
             return found
-        found = rising("steps", self.steps)
-        for protocol, steps in () if found else own:
-            if strange := sorted(set(steps) - set(self.steps)):
-                found.append(
-                    f"steps of {label(protocol)}: {', '.join(map(str, strange))} are none of steps ="
-                    f" {self.steps}: add them there, or leave steps out"
-                )
-        return found
+        strange = {label(key): sorted(set(steps) - set(self.steps)) for key, steps in own}
+        return [
+            f"steps of {name}: {', '.join(map(str, steps))} are none of steps = {self.steps}: add"
+            " them there, or leave steps out"
+            for name, steps in strange.items()
+            if steps
+        ]
 
     def part_problems(self) -> list[str]:
         found = []

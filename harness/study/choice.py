@@ -29,7 +29,7 @@ def targets() -> dict[str, tuple[Any, str]]:
 def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     """The sweep that these words make of it, under a name of its own; itself without words.
 
-    `lr=1e-3,3e-3` gives every run each of these values, `steps=10,20` replaces the steps of all protocols,
+    `lr=1e-3,3e-3` gives every run each of these values, `steps=10,20` replaces all steps,
     `guidance=1.5` is of the protocols, and so is `protocol.seed=1`, as runs have a seed too.
     `models=` and `runs=` then keep runs: by model, or by id or its beginning.
 
