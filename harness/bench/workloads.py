@@ -57,7 +57,7 @@ def workloads(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Work
     """Every work of the sweep once, in its order."""
     by_key: dict[str, Workload] = {}
     for run in sweep.runs:
-        for workload in workloads_of(run, sweep.protocols, cluster, device):
+        for workload in workloads_of(run, sweep.sampling, cluster, device):
             by_key.setdefault(workload.work.key, workload)
     return list(by_key.values())
 

@@ -199,6 +199,7 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
         ("sampling", "sample_hours"),
         ("decoding", "decode_hours"),
         ("features", "feature_hours"),
+        ("validation", "validate_hours"),
     ]
     scoring = ", ".join(f"{name} {duration(totals[key])}" for name, key in parts if totals[key])
     encoding = [

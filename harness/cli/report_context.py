@@ -37,7 +37,7 @@ def sweep_context(sweep: Sweep, store: Store, cluster: Cluster, table: pd.DataFr
         cost=cost_table(rows, timed),
         cost_caption=cost_caption(rows, store),
         missing=[*missing_lines(rows)],
-        deviations=deviations(sweep.runs, Run) + deviations(sweep.protocols, Protocol),
+        deviations=deviations(sweep.runs, Run) + deviations(sweep.sampling, Protocol),
         provenance={"protocols": ", ".join(protocol.id for protocol in sweep.protocols)},
     )
 

@@ -21,6 +21,7 @@ class Data:
     classes: int
     images: int
     pixels: int  # the side of a decoded image
+    held_out: int = 0  # images beside them, that nothing is trained on
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,10 +36,13 @@ class Data:
 
 # A table: another dataset is another row.
 DATASETS = {
-    "imagenet256": Data(channels=4, size=32, classes=1000, images=1_281_167, pixels=256),
-    "imagenet512": Data(channels=4, size=64, classes=1000, images=1_281_167, pixels=512),
+    "imagenet256": Data(4, 32, classes=1000, images=1_281_167, pixels=256, held_out=50_000),
+    "imagenet512": Data(4, 64, classes=1000, images=1_281_167, pixels=512, held_out=50_000),
     "digits": Data(channels=1, size=16, classes=10, images=1_797, pixels=16),
     "digits8": Data(channels=1, size=8, classes=10, images=1_797, pixels=8),
+    # Rows of their own: what a run was trained on is its `data`, and the two above are all digits.
+    "digits-split": Data(channels=1, size=16, classes=10, images=1_437, pixels=16, held_out=360),
+    "digits8-split": Data(channels=1, size=8, classes=10, images=1_437, pixels=8, held_out=360),
 }
 
 

@@ -1,19 +1,24 @@
-"""What is wanted: Run, Protocol and Sweep, their ids, and grid(). No torch."""
+"""What is wanted: Run, Protocol, Validation and Sweep, their ids, and grid(). No torch."""
 
 from __future__ import annotations
 
 from harness.spec.protocol import DECODERS, ENCODERS, FEATURES, LABELS, WEIGHTS, Protocol
 from harness.spec.run import Run
 from harness.spec.sweep import Sweep, grid
+from harness.spec.validation import BINS, AnyProtocol, Validation, read_protocol
 
 __all__ = [
+    "BINS",
     "DECODERS",
     "ENCODERS",
     "FEATURES",
     "LABELS",
     "WEIGHTS",
+    "AnyProtocol",
     "Protocol",
     "Run",
     "Sweep",
+    "Validation",
     "grid",
+    "read_protocol",
 ]

@@ -72,6 +72,16 @@ class Protocol(Identity):
         """Forward passes of an image for a step of the sampler."""
         return self.copies * SAMPLERS[self.sampler]
 
+    @property
+    def n(self) -> int:
+        """What a record counts."""
+        return self.images
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of one image, in all."""
+        return self.images * self.sampling_steps * self.forwards
+
     @functools.cached_property
     def id(self) -> str:
         return f"{self.name}_{self.digest()}"

@@ -15,6 +15,7 @@ from harness.objectives import OBJECTIVES
 from harness.spec.identity import Fields
 from harness.spec.protocol import ENCODERS, Protocol
 from harness.spec.run import Run
+from harness.spec.validation import AnyProtocol, Validation
 
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
@@ -34,7 +35,7 @@ class Sweep(Fields):
     name: str
     runs: tuple[Run, ...]
     steps: tuple[int, ...] = ()
-    protocols: tuple[Protocol, ...] | dict[Protocol, tuple[int, ...]]
+    protocols: tuple[AnyProtocol, ...] | dict[AnyProtocol, tuple[int, ...]]
 
     def __post_init__(self) -> None:
         for field in ("runs", "steps"):
@@ -57,14 +58,19 @@ class Sweep(Fields):
         same = all(steps == self.steps for steps in own.values())
         object.__setattr__(self, "protocols", tuple(own) if same else own)
 
-    def steps_of(self, protocol: Protocol) -> tuple[int, ...]:
+    def steps_of(self, protocol: AnyProtocol) -> tuple[int, ...]:
         """The steps that are scored under a protocol of this sweep."""
         if isinstance(self.protocols, dict):
             return self.protocols[protocol]
         return self.steps
 
     @property
-    def scores(self) -> list[tuple[int, Protocol]]:
+    def sampling(self) -> tuple[Protocol, ...]:
+        """The protocols that sample images."""
+        return tuple(p for p in self.protocols if isinstance(p, Protocol))
+
+    @property
+    def scores(self) -> list[tuple[int, AnyProtocol]]:
         """What is scored of every run: a step under a protocol, the steps rising."""
         pairs = {protocol: set(self.steps_of(protocol)) for protocol in self.protocols}
         return [(step, p) for step in self.steps for p, steps in pairs.items() if step in steps]
@@ -96,10 +102,13 @@ class Sweep(Fields):
 
     def part_problems(self) -> list[str]:
         found = []
-        for name, cls in (("runs", Run), ("protocols", Protocol)):
+        for name, cls, wanted in (
+            ("runs", Run, "Run"),
+            ("protocols", AnyProtocol, "Protocol or Validation"),
+        ):
             parts = tuple(getattr(self, name))
             if others := {type(part).__name__ for part in parts if not isinstance(part, cls)}:
-                return [f"{name} must be {cls.__name__}, not {', '.join(sorted(others))}"]
+                return [f"{name} must be {wanted}, not {', '.join(sorted(others))}"]
             if twice := sorted(i for i, n in Counter(part.id for part in parts).items() if n > 1):
                 found.append(f"{name} names {', '.join(twice)} twice")
         if not self.runs:
@@ -109,7 +118,7 @@ class Sweep(Fields):
     def pair_problems(self) -> Iterator[str]:
         """The problems that only show when a dataset or an objective and a protocol meet."""
         for name, protocol in itertools.product(
-            dict.fromkeys(run.objective or "ddpm" for run in self.runs), self.protocols
+            dict.fromkeys(run.objective or "ddpm" for run in self.runs), self.sampling
         ):
             if protocol.sampler not in (fit := OBJECTIVES[name].samplers):
                 yield (
@@ -117,7 +126,15 @@ class Sweep(Fields):
                     f" {name!r}: take one of {', '.join(fit)}"
                 )
         datasets = sorted({run.data for run in self.runs})
-        for data, protocol in itertools.product(datasets, self.protocols):
+        validations = [p for p in self.protocols if isinstance(p, Validation)]
+        for data, validation in itertools.product(datasets, validations):
+            if not DATASETS[data].held_out:
+                names = [name for name, row in DATASETS.items() if row.held_out]
+                yield (
+                    f"{validation.name}: {data} has no held-out images: train on one of"
+                    f" {', '.join(names)}"
+                )
+        for data, protocol in itertools.product(datasets, self.sampling):
             row = DATASETS[data]
             if protocol.copies > 1 and protocol.guidance_channels > row.channels:
                 yield (
@@ -143,7 +160,7 @@ def numbers(value: Any) -> tuple[Any, ...]:
 
 
 def label(protocol: object) -> str:
-    return protocol.name if isinstance(protocol, Protocol) else repr(protocol)
+    return protocol.name if isinstance(protocol, AnyProtocol) else repr(protocol)
 
 
 def rising(name: str, steps: tuple[Any, ...]) -> list[str]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from harness.base.errors import UserError
-from harness.data import DATASETS
+from harness.data import DATASETS, held_out_path, open_held_out
 from harness.data.index import checked, index_path, read_index
-from harness.spec import ENCODERS, Protocol, Run, Sweep
+from harness.spec import ENCODERS, Protocol, Run, Sweep, Validation
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
 from harness.study.requirements import scoring_problems
@@ -25,12 +25,26 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
     pixels = {DATASETS[task.run.data].pixels for task in scores}
     protocols, store = dict.fromkeys(task.protocol for task in scores), Store(Path(cluster.store))
     return [
-        *latent_problems([task.run for task in trainings], sweep.protocols, cluster.path),
+        *latent_problems([task.run for task in trainings], sweep.sampling, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
         *scoring_problems(protocols, cluster, store, pixels),
+        *held_out_problems(scores, cluster),
         *logger_problems(cluster.loggers),
     ]
+
+
+def held_out_problems(scores: Iterable[Evaluate], cluster: Cluster) -> list[str]:
+    """Datasets whose held-out latents are absent or not whole."""
+    validated = {task.run.data for task in scores if isinstance(task.protocol, Validation)}
+    found = []
+    for name in sorted(name for name in validated if DATASETS[name].latent):
+        path = cluster.path(held_out_path(name))
+        try:
+            checked(name, path) if path else open_held_out(name)
+        except UserError as error:
+            found.append(str(error))
+    return found
 
 
 def logger_problems(names: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.base.spelling import remedy, suggestion
 from harness.base.validation import LONGEST_NAME, Mistakes, refuse, rules
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import AnyProtocol, Protocol, Run, Sweep
 
 WORD = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=(.*)")
 PROTOCOL = "protocol."  # before a field that runs have too: protocol.seed
@@ -46,7 +46,9 @@ def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     axes = parsed(given)
     runs = [again for run in sweep.runs for again in variants(run, axes[Run])]
     protocols = {
-        again: sweep.steps_of(p) for p in sweep.protocols for again in variants(p, axes[Protocol])
+        again: sweep.steps_of(p)
+        for p in sweep.protocols
+        for again in variants(p, axes_of(p, axes[Protocol]))
     }
     steps = axes[Sweep].get("steps")
     changed = dataclasses.replace(
@@ -93,6 +95,11 @@ def value_of(text: str, kinds: Iterable[type]) -> Any:
             except ValueError:
                 continue
     return None
+
+
+def axes_of(protocol: AnyProtocol, axes: Axes) -> Axes:
+    """Those that the protocol has: a validation has no guidance."""
+    return {name: values for name, values in axes.items() if name in rules(type(protocol))}
 
 
 def variants(part: Any, axes: Axes) -> list[Any]:

@@ -13,10 +13,10 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.files import atomic_write, read_json
 from harness.models import MODELS
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import AnyProtocol, Protocol, Run, Sweep
 from harness.study import compute
 from harness.study.logs import Attempt, changed_versions, gaps, merged
-from harness.study.records import read_record
+from harness.study.records import Record, read_record
 from harness.study.samples import write_samples
 from harness.study.store import SCHEMA, Store
 from harness.study.varying import varying
@@ -199,7 +199,7 @@ def score_rows(
     shared: Row,
     run: Run,
     step: int,
-    protocol: Protocol,
+    protocol: AnyProtocol,
     store: Store,
     attempts: Sequence[Attempt],
 ) -> Iterator[Row]:
@@ -208,13 +208,13 @@ def score_rows(
     versions = changed_versions(attempts, step)
     common = {
         **shared,
-        **{field: getattr(protocol, field) for field in OF_PROTOCOL},
+        **{field: getattr(protocol, field, None) for field in OF_PROTOCOL},
         "source": "measured",
         "step": step,
         "images": step * run.batch_size,
         "protocol": protocol.id,
         "n": record.n,
-        "reference": f"{protocol.reference}-{record.reference['digest'][:8]}",
+        "reference": f"{reference_name(protocol, record)}-{record.reference['digest'][:8]}",
         "checkpoint": record.checkpoint[:12],
         "warning": "; ".join(record.warnings + ([versions] if versions else [])),
         "commit": record.commit,
@@ -224,3 +224,10 @@ def score_rows(
     }
     for metric, value in record.values.items():
         yield {**common, "metric": metric, "value": value}
+
+
+def reference_name(protocol: AnyProtocol, record: Record) -> str:
+    """The protocol's; of a validation that of the held-out images."""
+    if isinstance(protocol, Protocol):
+        return protocol.reference
+    return str(record.reference.get("name"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import DATASETS
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Protocol, Run, Validation
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, parameters, training_gflops
 from harness.study.logs import is_finite
@@ -50,6 +50,11 @@ def sampling(run: Run, protocol: Protocol) -> Work:
     return Work("sampling", what, protocol.precision, gflops(run))
 
 
+def validation(run: Run, protocol: Validation) -> Work:
+    """One forward of one held-out image."""
+    return Work("validation", subject(run), protocol.precision, gflops(run))
+
+
 def autoencoder(what: str, data: str) -> Work:
     """diffusers' AutoencoderKL in fp32, one image; attention grows as the square of its pixels."""
     area = (DATASETS[data].pixels / 256) ** 2
@@ -61,12 +66,15 @@ def features(protocol: Protocol) -> Work:
     return Work("features", protocol.features, "fp32", FEATURES_GMACS[protocol.features])
 
 
-def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
+def works(run: Run, protocols: Iterable[AnyProtocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
     if DATASETS[run.data].latent:
         yield autoencoder("encoding", run.data)
     for protocol in protocols:
+        if isinstance(protocol, Validation):
+            yield validation(run, protocol)
+            continue
         yield sampling(run, protocol)
         yield features(protocol)
         if protocol.decoder != "identity":
@@ -87,22 +95,26 @@ class Cost:
     sample_hours: float = 0.0
     decode_hours: float = 0.0
     feature_hours: float = 0.0
+    validate_hours: float = 0.0
     encode_hours: float = 0.0
     disk_bytes: int = 0
 
     @property
     def evaluate_hours(self) -> float:
-        return self.sample_hours + self.decode_hours + self.feature_hours
+        sampled = self.sample_hours + self.decode_hours + self.feature_hours
+        return sampled + self.validate_hours
 
     @property
     def hours(self) -> float:
         return self.train_hours + self.evaluate_hours
 
 
-def evaluation(run: Run, protocol: Protocol, speed: Speed, count: int = 1) -> Cost:
+def evaluation(run: Run, protocol: AnyProtocol, speed: Speed, count: int = 1) -> Cost:
     """The device-hours of `count` evaluations, without the metrics, which take minutes."""
+    forwards = count * protocol.passes
+    if isinstance(protocol, Validation):
+        return Cost(validate_hours=hours(forwards, validation(run, protocol), speed))
     images = count * protocol.images
-    forwards = images * protocol.sampling_steps * protocol.forwards
     decode = (
         0.0
         if protocol.decoder == "identity"
@@ -123,7 +135,8 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
     wanted = {p.id: p for p in scored}
     parts = [evaluation(run, protocol, speed, counts[name]) for name, protocol in wanted.items()]
     shards = max(
-        (FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0
+        (FEATURE_BYTES[p.features] * p.n for p in wanted.values() if isinstance(p, Protocol)),
+        default=0,
     )  # of one in progress
     states = (2 + run.optimizer_row.copies) * STATES_KEPT  # weights, EMA, the optimizer's
     copies = scored_steps * len(cell.weights) + states
@@ -133,6 +146,7 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
         sum(part.sample_hours for part in parts),
         sum(part.decode_hours for part in parts),
         sum(part.feature_hours for part in parts),
+        sum(part.validate_hours for part in parts),
         disk_bytes=disk,
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import is_intact, read_json, read_lines, write_json
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Run
 from harness.study.logs import is_log_line, merged
 
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
@@ -90,27 +90,27 @@ class Store:
         past, later = [s for s in there if s <= step], [s for s in there if s > step]
         return [self.state(run, s) for s in past[:-STATES_KEPT] + later[:-STATES_KEPT]]
 
-    def evals(self, run: Run, protocol: Protocol) -> Path:
+    def evals(self, run: Run, protocol: AnyProtocol) -> Path:
         return self.run(run) / "evals" / protocol.id
 
-    def record(self, run: Run, step: int, protocol: Protocol) -> Path:
+    def record(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
         return self.evals(run, protocol) / f"{step:07d}.json"
 
-    def preview(self, run: Run, step: int, protocol: Protocol) -> Path:
+    def preview(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
         """The first images of an evaluation: the same noise and labels for every model."""
         return self.record(run, step, protocol).with_suffix(".npz")
 
-    def shards(self, run: Run, step: int, protocol: Protocol) -> Path:
+    def shards(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
         """The folder of feature shards, there while an evaluation is in progress."""
         return self.record(run, step, protocol).with_suffix("")
 
-    def recorded(self, run: Run, protocol: Protocol) -> dict[int, bool]:
+    def recorded(self, run: Run, protocol: AnyProtocol) -> dict[int, bool]:
         """The steps that have a record, and whether it is as it was written."""
         folder = self.evals(run, protocol)
         steps = steps_in(folder, ".json")
         return {step: is_intact(folder / f"{step:07d}.json") for step in steps}
 
-    def read_records(self, run: Run, protocol: Protocol) -> Iterator[dict[str, Any]]:
+    def read_records(self, run: Run, protocol: AnyProtocol) -> Iterator[dict[str, Any]]:
         """Every record that can be read; collect names the others."""
         folder = self.evals(run, protocol)
         for step in steps_in(folder, ".json"):
@@ -124,7 +124,7 @@ class Store:
     def train_claim(self, run: Run) -> Path:
         return self.run(run) / "train.lock"
 
-    def evaluate_claim(self, run: Run, step: int, protocol: Protocol) -> Path:
+    def evaluate_claim(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
         return self.record(run, step, protocol).with_suffix(".lock")
 
     def logs(self, run: Run) -> list[Path]:

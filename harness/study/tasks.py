@@ -12,7 +12,7 @@ from harness.base.errors import UserError
 from harness.base.files import is_intact, is_whole
 from harness.base.validation import problems, refuse
 from harness.data import index as latents
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Run, read_protocol
 from harness.study.cluster import Cluster
 from harness.study.compute import sampling_flop, training_flop
 from harness.study.store import Store
@@ -67,7 +67,7 @@ class Evaluate:
 
     run: Run
     step: int
-    protocol: Protocol
+    protocol: AnyProtocol
     ready: bool
     reason: str
 
@@ -77,7 +77,7 @@ class Evaluate:
 
     @property
     def size(self) -> float:
-        """Operations of the sampler."""
+        """Operations of the network."""
         return sampling_flop(self.run, self.protocol)
 
     def claim(self, store: Store) -> Path:
@@ -157,9 +157,10 @@ def from_json(fields: Mapping[str, Any]) -> Task:
     given = dict(fields)
     kind = KINDS.get(given.pop("kind", ""))
     try:
-        for name, part in (("run", Run), ("protocol", Protocol)):
-            if name in given:
-                given[name] = part(**given[name])
+        if "run" in given:
+            given["run"] = Run(**given["run"])
+        if "protocol" in given:
+            given["protocol"] = read_protocol(given["protocol"])
         for name in ("steps", "weights"):
             if isinstance(given.get(name), list):
                 given[name] = tuple(given[name])
