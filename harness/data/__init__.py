@@ -7,55 +7,45 @@ from pathlib import Path
 from harness.base.errors import UserError
 from harness.data.rows import DATASETS, Data, Dataset
 
-EMBEDDED = ("digits", "digits8", "digits-split", "digits8-split")
-
 __all__ = ["DATASETS", "Data", "Dataset", "held_out_path", "open_dataset", "open_held_out"]
 
 
 def open_dataset(name: str, path: Path | None = None) -> Dataset:
-    """Opens a dataset by name; `path` is the folder of its latents.
+    """Opens a dataset by name; `path` is the folder that harness encode wrote.
 
     Raises:
-        UserError: the latents are absent, not whole or not those of this dataset, all problems at
-            once; or the dataset is of pixels, and no images of it are embedded.
+        UserError: the files are absent, not whole or not those of this dataset, all problems at
+            once.
     """
-    if DATASETS[name].latent:
-        from harness.data.latents import Latents
+    row = DATASETS[name]
+    if row.open:
+        return row.open(name, path)
+    from harness.data.encoded import Images, Latents  # torch, which plans do without
 
-        return Latents(name, path)
-    if name in EMBEDDED:
-        from harness.data.digits import Digits
-
-        return Digits(name)
-    raise UserError(
-        f"dataset {name!r} has no images to open: of pixels only {' and '.join(EMBEDDED)} are"
-        " embedded; train on latents of it (pixels other than its size"
-        f" {DATASETS[name].size}), or open it in harness/data/__init__.py"
-    )
+    return (Latents if row.latent else Images)(name, path)
 
 
 def held_out_path(name: str) -> str:
-    """The name under which the cluster file has the folder of a dataset's held-out latents."""
+    """The name under which the cluster file has the folder of a dataset's held-out images."""
     return f"{name}-validation"
 
 
 def open_held_out(name: str, path: Path | None = None) -> Dataset:
-    """Opens the images of a dataset that nothing is trained on; `path` is that of their latents.
+    """Opens the images of a dataset that nothing is trained on; `path` is the folder of them.
 
     Raises:
-        UserError: there are none, or the latents are absent, not whole or of another dataset.
+        UserError: there are none, or the files are absent, not whole or of another dataset.
     """
-    if not DATASETS[name].held_out:
+    row = DATASETS[name]
+    if row.open_held_out:
+        return row.open_held_out(name, path)
+    if not row.validates:
         raise UserError(f"dataset {name!r} has no held-out images: train on one that has")
-    if not DATASETS[name].latent:
-        from harness.data.digits import Digits
-
-        return Digits(name, held_out=True)
     if path is None:
         raise UserError(
-            f"no latents of {name}'s held-out images: harness encode them with --data {name}, and"
-            f" set paths.{held_out_path(name)} in the cluster file"
+            f"{name}'s held-out images are nowhere: harness encode them with --data {name}, and set"
+            f" paths.{held_out_path(name)} in the cluster file"
         )
-    from harness.data.latents import Latents
+    from harness.data.encoded import Images, Latents
 
-    return Latents(name, path)
+    return (Latents if row.latent else Images)(name, path)

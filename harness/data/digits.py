@@ -38,7 +38,7 @@ class Digits:
     def __init__(self, name: str = "digits", held_out: bool = False) -> None:
         self.images, self.labels = load(name)
         digest = "embedded"
-        if DATASETS[name].held_out:
+        if DATASETS[name].open_held_out:
             chosen = (torch.arange(len(self.labels)) % 5 == 0) == held_out
             self.images, self.labels = self.images[chosen], self.labels[chosen]
             digest = f"embedded, {'every fifth' if held_out else 'without every fifth'}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness.data.origin import Origin
@@ -14,14 +16,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """What a model of this dataset sees: [channels, size, size] of `classes` classes."""
+    """What a model of this dataset sees: [channels, size, size] of `classes` classes.
+
+    classes: 0 where there are no labels; images: how many the dataset's name stands for, None
+    where any number will do; pixels: the side of an image, `size` where it is not given;
+    autoencoder: the family of VAEs that makes latents of images, None of data that are pixels;
+    mirrored: whether a mirrored image is as good as the image; open: opens the dataset by name and
+    path, None where it is a folder that `harness encode` writes; held_out: how many images beside
+    these the name stands for, that nothing is trained on; open_held_out: opens these, None where
+    they are another folder.
+    """
 
     channels: int
     size: int
     classes: int
-    images: int
-    pixels: int  # the side of a decoded image
-    held_out: int = 0  # images beside them, that nothing is trained on
+    images: int | None = None
+    pixels: int = 0
+    autoencoder: str | None = None
+    mirrored: bool = True
+    open: Callable[[str, Path | None], Dataset] | None = None
+    held_out: int | None = None
+    open_held_out: Callable[[str, Path | None], Dataset] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", self.pixels or self.size)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,18 +49,59 @@ class Data:
     @property
     def latent(self) -> bool:
         """Whether a VAE stands between its images and what the model sees."""
-        return self.pixels != self.size
+        return self.autoencoder is not None
+
+    @property
+    def colours(self) -> int:
+        """Channels of an image."""
+        return 3 if self.latent else self.channels
+
+    @property
+    def validates(self) -> bool:
+        """Whether it may have held-out images."""
+        return self.encoded or self.open_held_out is not None
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it is a folder that `harness encode` writes."""
+        return self.open is None
+
+
+def embedded_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.digits import Digits  # torch, which plans do without
+
+    return Digits(name)
+
+
+def held_out_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.digits import Digits
+
+    return Digits(name, held_out=True)
+
+
+def imagenet(pixels: int) -> Data:
+    """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
+    row = Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
+    return replace(row, held_out=50_000)
+
+
+def digits(size: int) -> Data:
+    return Data(1, size, 10, images=1_797, mirrored=False, open=embedded_digits)
+
+
+def split_digits(size: int) -> Data:
+    return replace(digits(size), images=1_437, held_out=360, open_held_out=held_out_digits)
 
 
 # A table: another dataset is another row.
 DATASETS = {
-    "imagenet256": Data(4, 32, classes=1000, images=1_281_167, pixels=256, held_out=50_000),
-    "imagenet512": Data(4, 64, classes=1000, images=1_281_167, pixels=512, held_out=50_000),
-    "digits": Data(channels=1, size=16, classes=10, images=1_797, pixels=16),
-    "digits8": Data(channels=1, size=8, classes=10, images=1_797, pixels=8),
+    "imagenet256": imagenet(256),
+    "imagenet512": imagenet(512),
+    "digits": digits(16),
+    "digits8": digits(8),
     # Rows of their own: what a run was trained on is its `data`, and the two above are all digits.
-    "digits-split": Data(channels=1, size=16, classes=10, images=1_437, pixels=16, held_out=360),
-    "digits8-split": Data(channels=1, size=8, classes=10, images=1_437, pixels=8, held_out=360),
+    "digits-split": split_digits(16),
+    "digits8-split": split_digits(8),
 }
 
 

@@ -1,4 +1,4 @@
-"""What any network costs, measured on the meta device: multiply-adds, parameters, memory."""
+"""What any network costs, as measured: multiply-adds, parameters, memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from harness.models.rows import Counts, Model, Setting
 def measured(row: Model, setting: Setting) -> tuple[Counts, int]:
     """Returns the counts, and the bytes that an image keeps for the backward pass in fp32.
 
-    Nothing is computed or allocated, so that the largest network takes a second.
+    The bytes come from the meta device; fvcore's tracer needs a real forward of one image, since
+    convolutions and group norms on the meta device take no traced shapes.
     """
     with torch.device("meta"):
         net = row.build(setting)
     kept = kept_bytes(net, setting.shape)
     parameters = sum(p.numel() for p in net.parameters())
+    net.to_empty(device="cpu")  # no initialisation: counts do not read the weights
     return Counts(macs(net, setting.shape)["total"], parameters), kept
 
 

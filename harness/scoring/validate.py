@@ -24,6 +24,7 @@ from harness.data.origin import Origin, read_origin
 from harness.scoring.records import few_images
 from harness.scoring.sample import load_network, refuse_not_finite
 from harness.spec import BINS, Run, Validation
+from harness.spec.own_rows import digests
 from harness.study.cluster import Cluster
 from harness.study.store import SCHEMA, Store
 from harness.study.tasks import Evaluate, Progress
@@ -80,7 +81,7 @@ def validate(
             "warnings": [*few_images(run, store), *few_held_out(run, dataset)],
             "seconds": round(time.perf_counter() - began, 3),
             "world": rank.world,
-            **provenance(rank.device),
+            **provenance(rank.device, digests(run)),
         }
         write_json(record, found, checksum=True)
     rank.wait()
@@ -185,6 +186,6 @@ def reference(run: Run, dataset: Dataset) -> dict[str, Any]:
 def few_held_out(run: Run, dataset: Dataset) -> list[str]:
     """A warning for a part of the held-out images."""
     whole = DATASETS[run.data].held_out
-    if len(dataset) == whole:
+    if whole is None or len(dataset) == whole:
         return []
     return [f"validated on {len(dataset):,} of {run.data}'s {whole:,} held-out images"]

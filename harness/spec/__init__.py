@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.spec.own_rows import use_rows
 from harness.spec.protocol import DECODERS, ENCODERS, FEATURES, LABELS, WEIGHTS, Protocol
 from harness.spec.run import Run
 from harness.spec.sweep import Sweep, grid
@@ -21,4 +22,5 @@ __all__ = [
     "Validation",
     "grid",
     "read_protocol",
+    "use_rows",
 ]

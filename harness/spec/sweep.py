@@ -128,8 +128,8 @@ class Sweep(Fields):
         datasets = sorted({run.data for run in self.runs})
         validations = [p for p in self.protocols if isinstance(p, Validation)]
         for data, validation in itertools.product(datasets, validations):
-            if not DATASETS[data].held_out:
-                names = [name for name, row in DATASETS.items() if row.held_out]
+            if not DATASETS[data].validates:
+                names = [name for name, row in DATASETS.items() if row.validates]
                 yield (
                     f"{validation.name}: {data} has no held-out images: train on one of"
                     f" {', '.join(names)}"
@@ -141,13 +141,14 @@ class Sweep(Fields):
                     f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
                     f" {data}'s {row.channels}: set it to {row.channels}"
                 )
-            decoders = list(ENCODERS) if row.latent else ["identity"]
+            decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder]
+            decoders = decoders or ["identity"]
             if protocol.decoder not in decoders:
                 yield (
                     f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
                     f" set it to {' or '.join(map(repr, decoders))}"
                 )
-            extractor = "inception" if row.latent else "digits-cnn-1"
+            extractor = "inception" if row.colours == 3 else "digits-cnn-1"
             if protocol.features != extractor:
                 yield (
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"

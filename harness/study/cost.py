@@ -69,7 +69,7 @@ def features(protocol: Protocol) -> Work:
 def works(run: Run, protocols: Iterable[AnyProtocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
-    if DATASETS[run.data].latent:
+    if run.data_row.latent:
         yield autoencoder("encoding", run.data)
     for protocol in protocols:
         if isinstance(protocol, Validation):
@@ -160,7 +160,7 @@ def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str
     return {
         name: encoding(name, speed)
         for name in sorted(trained)
-        if DATASETS[name].latent and not encoded(cluster.path(name))
+        if DATASETS[name].latent and DATASETS[name].images and not encoded(cluster.path(name))
     }
 
 
@@ -170,9 +170,10 @@ def encoded(path: Path | None) -> bool:
 
 def encoding(name: str, speed: Speed) -> Cost:
     data = DATASETS[name]
-    disk = data.images * 2 * 2 * data.channels * data.size**2 * 2
+    images = data.images or 0
+    disk = images * 2 * 2 * data.channels * data.size**2 * 2
     return Cost(
-        encode_hours=hours(2 * data.images, autoencoder("encoding", name), speed), disk_bytes=disk
+        encode_hours=hours(2 * images, autoencoder("encoding", name), speed), disk_bytes=disk
     )
 
 
