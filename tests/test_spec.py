@@ -338,7 +338,7 @@ def test_the_same_steps_for_all_protocols_are_one_sweep_in_both_spellings() -> N
         ({CHEAP: ()}, "steps of cheap is empty"),
         ({CHEAP: (20, 10), DEAR: 0.5}, r"steps of cheap = \(20, 10\) must rise.*of dear: 0.5 must"),
         ({CHEAP: (10, 30), DEAR: 20}, r"steps of cheap: 30 are none of steps = \(10, 20\): add"),
-        ({"cheap": 10}, "protocols must be Protocol, not str"),
+        ({"cheap": 10}, "protocols must be Protocol or Validation, not str"),
     ],
 )
 def test_steps_of_a_protocol_that_cannot_be_scored_are_refused(
