@@ -81,7 +81,7 @@ def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Sp
         len(wanted),
         cost.used_hours(attempts, []),
         cost.used_hours([], records),
-        cost.cost(to_go, len(sweep.steps), speed).hours if tasks else 0.0,
+        cost.cost(to_go, sweep, speed).hours if tasks else 0.0,
         tuple(reasons),
     )
 

@@ -65,8 +65,28 @@ def sample_images(
     Raises:
         UserError: latents or pixels are not finite; as bytes they would be black, and score.
     """
-    latents = sample(net, task.run, task.protocol, low, high, device)
+    return decoded_images(decode, task, sample_latents(net, task, low, high, device))
+
+
+def sample_latents(
+    net: nn.Module, task: Evaluate, low: int, high: int, device: torch.device
+) -> Tensor:
+    """Latents low … high of an evaluation, fp32 [N, C, h, w] on the device.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    latents = sample(net, task.run, task.sampling, low, high, device)
     refuse_not_finite(latents, f"latents of {task.id}")
+    return latents
+
+
+def decoded_images(decode: Decoder, task: Evaluate, latents: Tensor) -> Tensor:
+    """Images of latents [N, C, h, w], uint8 [N, 1 or 3, H, W].
+
+    Raises:
+        UserError: pixels are not finite.
+    """
     images = []
     with matmul_precision(task.protocol.precision):
         for part in latents.split(DECODED):

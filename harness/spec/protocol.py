@@ -4,18 +4,41 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
+from harness.base.spelling import parts
 from harness.base.validation import one_of, refuse, safe_name, within
 from harness.extractors import EXTRACTORS
+from harness.metrics import metric_of, value_names
 from harness.objectives import SAMPLERS, TIMESTEPS
-from harness.spec.identity import PRECISIONS, Identity
+from harness.spec.identity import PRECISIONS, Identity, digest_of
 
 # Latent decoders and the encoder of each; the three share one (paper, section 4 and Table 5).
 ENCODERS = {"ft-mse": "sd-v1", "ft-ema": "sd-v1", "original": "sd-v1"}
 DECODERS = (*ENCODERS, "identity")
 WEIGHTS = ("ema", "raw")
 LABELS = ("uniform", "balanced")
+
+
+# The half of a protocol that makes the images; the rest, but for the name, measures them.
+SAMPLED = (
+    "sampler",
+    "sampling_steps",
+    "guidance",
+    "guidance_channels",
+    "weights",
+    "labels",
+    "precision",
+    "seed",
+)
+
+
+def known_values(names: tuple[str, ...]) -> str | None:
+    """A check that every name is a value of a metric."""
+    check = one_of(value_names())
+    return next(
+        (f"names {name!r}, which {fault}" for name in names if (fault := check(name))), None
+    )
 
 
 def enough_images(value: int) -> str | None:
@@ -30,7 +53,8 @@ class Protocol(Identity):
     The defaults are the paper's (section 4).
     `guidance` 1.0 is none; `guidance_channels` 3 guides the first three latent channels, as the
     released code does; `reference` names the reference statistics and `reference_digest`, where
-    given, pins their content.
+    given, pins their content. `metrics` names values that a record holds beside those it always
+    has; they are not of the id, and one that is added later is computed from what was kept.
 
     Raises:
         UserError: naming every field that is unknown, of another type or out of range.
@@ -50,9 +74,31 @@ class Protocol(Identity):
     precision: Annotated[str, one_of(PRECISIONS)] = "fp32"
     seed: Annotated[int, within(0)] = 0
     reference_digest: str | None = None
+    metrics: Annotated[tuple[str, ...], known_values] = ()
 
     def __post_init__(self) -> None:
-        refuse(f"Protocol({self.name})", self.field_problems() or self.sampler_problems())
+        object.__setattr__(self, "metrics", parts(self.metrics))
+        refuse(
+            f"Protocol({self.name})",
+            self.field_problems() or self.sampler_problems() + self.metrics_problems(),
+        )
+
+    def canonical(self) -> dict[str, Any]:
+        """Without the metrics: they say what else is computed, and change no value."""
+        fields = super().canonical()
+        del fields["metrics"]
+        return fields
+
+    def metrics_problems(self) -> list[str]:
+        """Values that need a layer which the extractor has not."""
+        layers = {*EXTRACTORS[self.features].layers, "labels"}
+        rows = {name: metric_of(name) for name in self.metrics}
+        blind = [name for name, row in rows.items() if row and not row.reads(layers)]
+        return [
+            f"metrics: {name} is not computed from {', '.join(sorted(layers))} of {self.features}:"
+            " take another extractor"
+            for name in blind
+        ]
 
     def sampler_problems(self) -> list[str]:
         """DPM-Solver++ on all timesteps takes one of them twice and divides by the distance."""
@@ -61,6 +107,25 @@ class Protocol(Identity):
         return [
             f"sampling_steps = {self.sampling_steps}: dpm-solver++ takes at most {TIMESTEPS - 1}"
         ]
+
+    @functools.cached_property
+    def sampled(self) -> str:
+        """The id of what makes the images; how many are made is not of it.
+
+        Image i depends on these fields and on i alone, so that 10,000 are the first of 50,000.
+        """
+        own = {name: value for name, value in self.canonical().items() if name in SAMPLED}
+        return f"{self.sampler}-{self.sampling_steps}_{digest_of(own)}"
+
+    @functools.cached_property
+    def measured(self) -> str:
+        """The id of what measures the images."""
+        own = {
+            name: value
+            for name, value in self.canonical().items()
+            if name not in (*SAMPLED, "name")
+        }
+        return f"{self.features}_{digest_of(own)}"
 
     @property
     def copies(self) -> int:

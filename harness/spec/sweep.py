@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.base.spelling import parts, plain, remedy
-from harness.base.validation import Mistakes, refuse, safe_name
+from harness.base.validation import Mistakes, one_of, refuse, safe_name
 from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
 from harness.objectives import OBJECTIVES
@@ -18,6 +18,7 @@ from harness.spec.protocol import ENCODERS, Protocol
 from harness.spec.run import Run
 from harness.spec.validation import AnyProtocol, Validation
 
+KEPT = ("features", "latents")  # that may stay of sampled images
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
 
@@ -27,7 +28,10 @@ class Sweep(Fields):
 
     A list, a range, an array or a single one are as good as a tuple. A dict gives each protocol
     steps of its own, `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`: `steps`
-    are then all of these, and may name more, which are trained and not scored.
+    are then all of these, and may name more, which are trained and not scored. `keep` says what
+    stays of the sampled images: "features", from which a metric that is added later and another
+    reference are computed, and "latents", from which another decoder and another extractor are.
+    It changes no value, and is of no id.
 
     Raises:
         UserError: naming every mistake, also those that only show when a run and a protocol meet.
@@ -37,14 +41,19 @@ class Sweep(Fields):
     runs: tuple[Run, ...]
     steps: tuple[int, ...] = ()
     protocols: tuple[AnyProtocol, ...] | dict[AnyProtocol, tuple[int, ...]]
+    keep: tuple[str, ...] = ("features",)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", parts(self.keep))
         for field in ("runs", "steps"):
             object.__setattr__(self, field, numbers(getattr(self, field)))
         self.normalise()
         refuse(
             f"Sweep({self.name})",
-            self.name_problems() + self.step_problems() + self.part_problems(),
+            self.name_problems()
+            + self.step_problems()
+            + self.part_problems()
+            + [f"keep: {kind!r} {fault}" for kind in self.keep if (fault := one_of(KEPT)(kind))],
         )
 
     def normalise(self) -> None:

@@ -20,7 +20,8 @@ Axes = Mapping[str, tuple[Any, ...]]
 
 def targets() -> dict[str, tuple[Any, str]]:
     """What a word may name: whose field, and which."""
-    runs, protocols = rules(Run), [field for field in rules(Protocol) if field != "name"]
+    runs, of_protocol = rules(Run), rules(Protocol)
+    protocols = [f for f, rule in of_protocol.items() if f != "name" and tuple not in rule.types]
     found: dict[str, tuple[Any, str]] = {field: (Run, field) for field in runs}
     found["steps"] = Sweep, "steps"
     return found | {PROTOCOL * (f in runs) + f: (Protocol, f) for f in protocols}
