@@ -198,7 +198,7 @@ def test_prune_frees_samples_where_asked_that_no_missing_score_needs(study: Stud
         (study.store.shards(run, step, protocol) / "0000").write_text("features")
     assert "1 features of finished scores" in study.tell("prune", "--yes", sweep=sweep)
     assert not old.exists() and study.store.shards(run, 10, protocol).exists()
-    assert "--samples would free 8.00 B more: kept" in study.tell("prune", sweep=sweep)
+    assert "--samples would free 8B more: kept" in study.tell("prune", sweep=sweep)
     assert "1 folders of kept samples" in study.tell("prune", "--samples", "--yes", sweep=sweep)
     assert not study.store.shards(run, 10, protocol).exists()
     assert study.store.shards(run, 20, protocol).exists(), "an evaluation goes on from them"
