@@ -60,11 +60,13 @@ OTHER: dict[str, Any] = {
     "reference_digest": "ab12",
 }
 ONE_VALUE = ("recipe", "variant")  # there is one recipe, and DiT has no variants
+# Of no id (scoring/test_kept.py), and nothing without guidance (objectives/test_guidance.py).
+ELSEWHERE = ("metrics", "guidance_schedule")
 FIELDS = [
     (cls, field.name)
     for cls in (Run, Protocol)
     for field in dataclasses.fields(cls)
-    if field.name not in (*ONE_VALUE, "metrics")  # which are of no id: scoring/test_kept.py
+    if field.name not in (*ONE_VALUE, *ELSEWHERE)
 ]
 
 

@@ -226,6 +226,9 @@ class DDPM:
     def quantiles(self, u: Tensor) -> Tensor:
         return (u * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
+    def noise(self, t: Tensor) -> Tensor:
+        return t / TIMESTEPS
+
     def losses(self, device: torch.device) -> Losses:
         table = linear_schedule().table(device)
 

@@ -99,6 +99,9 @@ class Flow:
         t = torch.sigmoid(torch.special.ndtri(u)) if self.logit_normal else u
         return self.between_ends(t.float())
 
+    def noise(self, t: Tensor) -> Tensor:
+        return 1 - t
+
     def between_ends(self, t: Tensor) -> Tensor:
         first, last = self.ends
         return first + (last - first) * t

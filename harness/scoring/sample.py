@@ -15,6 +15,7 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import Decoder, to_uint8
 from harness.objectives.guidance import guided
+from harness.objectives.guidance_schedules import read_guidance
 from harness.spec import Protocol, Run
 from harness.study.compute import network
 from harness.study.store import Store
@@ -50,11 +51,17 @@ def sample(
 
     start = rng.normal(low, high, shape, device, "start", protocol.seed)
     y = labels(protocol, data.classes, low, high, device)
-    denoiser = guided(net, protocol.guidance, protocol.guidance_channels, data.classes)
+    process, text = run.objective_row.process(), protocol.guidance_schedule
+    denoiser = guided(
+        net,
+        protocol.guidance,
+        protocol.guidance_channels,
+        data.classes,
+        read_guidance(text) if text else None,
+        process.noise,
+    )
     with matmul_precision(protocol.precision), autocast(protocol.precision, device):
-        return run.objective_row.process().sample(
-            protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise
-        )
+        return process.sample(protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise)
 
 
 def sample_images(

@@ -17,7 +17,7 @@ from harness.base.files import remove_leftovers
 from harness.base.provenance import PACKAGES
 from harness.base.tensors import load_tensors, read_metadata
 from harness.models import autoencoder, dit
-from harness.objectives import ddpm, flow, flow_samplers, guidance
+from harness.objectives import ddpm, flow, flow_samplers, guidance, guidance_schedules
 from harness.scoring import features, sample
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import Evaluate
@@ -30,6 +30,7 @@ CODE: tuple[ModuleType, ...] = (
     flow,
     flow_samplers,
     guidance,
+    guidance_schedules,
     autoencoder,
     sample,
     features,

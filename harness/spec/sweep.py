@@ -146,6 +146,11 @@ class Sweep(Fields):
                 )
         for data, protocol in itertools.product(datasets, self.sampling):
             row = DATASETS[data]
+            if protocol.copies > 1 and not row.classes:
+                yield (
+                    f"{protocol.name}: guidance = {protocol.guidance} of {data}, which has no"
+                    " labels: set it to 1.0"
+                )
             if protocol.copies > 1 and protocol.guidance_channels > row.channels:
                 yield (
                     f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"

@@ -91,6 +91,8 @@ OF_PROTOCOL = [
     "features",
 ]
 
+OPTIONAL = ("guidance_schedule",)  # columns of a sweep that has them
+
 Row = Mapping[str, Any]
 Add = Callable[[Row], object]
 
@@ -105,8 +107,9 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
     count, warnings, varied = 0, list[str](), varying(sweep.runs)
+    scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
     with (
-        csv_file(table, with_varied(COLUMNS, varied)) as add_score,
+        csv_file(table, with_varied(COLUMNS, [*varied, *scheduled])) as add_score,
         csv_file(out / f"{sweep.name}_log.csv", with_varied(LOG_COLUMNS, varied)) as add_line,
     ):
         for run in sweep.runs:
@@ -208,7 +211,7 @@ def score_rows(
     versions = changed_versions(attempts, step)
     common = {
         **shared,
-        **{field: getattr(protocol, field, None) for field in OF_PROTOCOL},
+        **{field: getattr(protocol, field, None) for field in (*OF_PROTOCOL, *OPTIONAL)},
         "source": "measured",
         "step": step,
         "images": step * run.batch_size,
