@@ -84,7 +84,9 @@ def test_the_readme_is_one_screen() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "docs/scores.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/tutorial.md", "docs/scores.md", "CONTRIBUTING.md"]
+)
 def test_sweeps_in_the_docs_plan(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

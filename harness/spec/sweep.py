@@ -127,48 +127,64 @@ class Sweep(Fields):
 
     def pair_problems(self) -> Iterator[str]:
         """The problems that only show when a dataset or an objective and a protocol meet."""
-        for name, protocol in itertools.product(
-            dict.fromkeys(run.objective or "ddpm" for run in self.runs), self.sampling
-        ):
-            if protocol.sampler not in (fit := OBJECTIVES[name].samplers):
-                yield (
-                    f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
-                    f" {name!r}: take one of {', '.join(fit)}"
-                )
+        objectives = dict.fromkeys(run.objective or "ddpm" for run in self.runs)
         datasets = sorted({run.data for run in self.runs})
         validations = [p for p in self.protocols if isinstance(p, Validation)]
+        for name, protocol in itertools.product(objectives, self.sampling):
+            yield from sampler_problems(name, protocol)
         for data, validation in itertools.product(datasets, validations):
-            if not DATASETS[data].validates:
-                names = [name for name, row in DATASETS.items() if row.validates]
-                yield (
-                    f"{validation.name}: {data} has no held-out images: train on one of"
-                    f" {', '.join(names)}"
-                )
+            yield from held_out_problems(data, validation)
         for data, protocol in itertools.product(datasets, self.sampling):
-            row = DATASETS[data]
-            if protocol.copies > 1 and not row.classes:
-                yield (
-                    f"{protocol.name}: guidance = {protocol.guidance} of {data}, which has no"
-                    " labels: set it to 1.0"
-                )
-            if protocol.copies > 1 and protocol.guidance_channels > row.channels:
-                yield (
-                    f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
-                    f" {data}'s {row.channels}: set it to {row.channels}"
-                )
-            decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder]
-            decoders = decoders or ["identity"]
-            if protocol.decoder not in decoders:
-                yield (
-                    f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
-                    f" set it to {' or '.join(map(repr, decoders))}"
-                )
-            seeing = [name for name, e in EXTRACTORS.items() if e.fits(row.colours, row.pixels)]
-            if protocol.features not in seeing:
-                yield (
-                    f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-                    f" set it to {' or '.join(map(repr, seeing))}"
-                )
+            yield from guidance_problems(data, protocol)
+            yield from sight_problems(data, protocol)
+
+
+def sampler_problems(objective: str, protocol: Protocol) -> Iterator[str]:
+    if protocol.sampler not in (fit := OBJECTIVES[objective].samplers):
+        yield (
+            f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
+            f" {objective!r}: take one of {', '.join(fit)}"
+        )
+
+
+def held_out_problems(data: str, validation: Validation) -> Iterator[str]:
+    if not DATASETS[data].validates:
+        names = [name for name, row in DATASETS.items() if row.validates]
+        yield (
+            f"{validation.name}: {data} has no held-out images: train on one of {', '.join(names)}"
+        )
+
+
+def guidance_problems(data: str, protocol: Protocol) -> Iterator[str]:
+    row = DATASETS[data]
+    if protocol.copies > 1 and not row.classes:
+        yield (
+            f"{protocol.name}: guidance = {protocol.guidance} of {data}, which has no labels: set"
+            " it to 1.0"
+        )
+    if protocol.copies > 1 and protocol.guidance_channels > row.channels:
+        yield (
+            f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
+            f" {data}'s {row.channels}: set it to {row.channels}"
+        )
+
+
+def sight_problems(data: str, protocol: Protocol) -> Iterator[str]:
+    """A decoder that does not decode the dataset, an extractor that does not see its images."""
+    row = DATASETS[data]
+    decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder] or ["identity"]
+    if protocol.decoder not in decoders:
+        yield (
+            f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
+            f" set it to {' or '.join(map(repr, decoders))}"
+        )
+    extractors = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
+    if protocol.features not in extractors:
+        remedy = f"set it to {' or '.join(map(repr, extractors))}"
+        yield (
+            f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
+            f" {remedy if extractors else 'add an extractor that does'}"
+        )
 
 
 def numbers(value: Any) -> tuple[Any, ...]:

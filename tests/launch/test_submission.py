@@ -102,7 +102,7 @@ def test_small_evaluations_of_one_checkpoint_share_a_job_of_one_process(
     first, *_ = sweep.runs
     lines = {task: line for task, line in given(store).items() if task.startswith(first.id)}
     assert len({(line["launch"], line["job"]) for line in lines.values()}) == 1
-    broken = store.record(first, 10, sweep.protocols[1])
+    broken = store.record(first, 10, sweep.sampling[1])
     broken.mkdir(parents=True)
     (line, *_) = lines.values()
     path = store.submissions() / line["launch"] / "launch.json"
