@@ -54,13 +54,13 @@ def sampled(args: argparse.Namespace) -> Evaluate:
     if args.out and args.out.suffix == ".png":
         raise UserError(f"--out {args.out} is an npz: --png {args.out} writes a picture")
     sweep = load_sweep(args.sweep)
-    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
+    protocols = [p for p in sweep.sampling if args.protocol in (None, p.name, p.id)]
     found = []
     if len(sweep.runs) != 1:
         ids = ", ".join(run.id for run in sweep.runs)
         found.append(f"--run must name one of the {len(sweep.runs)} runs {ids}")
     if len(protocols) != 1:
-        ids = ", ".join(p.id for p in sweep.protocols) or "none: the sweep has no protocol"
+        ids = ", ".join(p.id for p in sweep.sampling) or "none: the sweep has no protocol"
         found.append(f"--protocol {args.protocol or 'ID'} must name one of {ids}")
     refuse("sample", found)
     step = sweep.steps[-1] if args.step is None else args.step

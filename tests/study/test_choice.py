@@ -92,3 +92,13 @@ def test_what_varies_is_what_tells_runs_apart() -> None:
     assert protocol_text(several) == "protocols: " + ", ".join(
         f"{protocol.id} (guidance {protocol.guidance})" for protocol in several
     )
+
+
+def test_words_keep_the_steps_of_each_protocol_unless_they_name_steps() -> None:
+    cheap, dear = tiny_protocol(name="cheap"), tiny_protocol(name="dear")
+    sweep = tiny_sweep(steps=(), protocols={cheap: (10, 20), dear: 20})
+    led = chosen(sweep, ["guidance=1.5"])
+    assert [step for step, _ in led.scores] == [10, 20, 20] and len(led.protocols) == 2
+    assert chosen(sweep, ["steps=5,15"]).scores == [
+        (step, protocol) for step in (5, 15) for protocol in (cheap, dear)
+    ]
