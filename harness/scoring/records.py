@@ -50,13 +50,15 @@ def write_record(
     run, protocol = task.run, task.sampling
     path, features = store.record(run, task.step, protocol), gathered(task, shards, inputs)
     extractor, reference = inputs.extractor, inputs.reference
-    made = {"seconds": round(seconds, 3), "world": rank.world}
-    made |= provenance(rank.device, digests(run, protocol))
+    made = {
+        "seconds": round(seconds, 3),
+        "world": rank.world,
+        **provenance(rank.device, digests(run, protocol)),
+    }
     if is_intact(path):
-        names = store.lacking(run, task.step, protocol)
-        write_json(
-            path, extended(task, path, inputs, values(features, reference, names), made), True
-        )
+        lacking = store.lacking(run, task.step, protocol)
+        more = values(features, reference, lacking)
+        write_json(path, extended(task, path, inputs, more, made), checksum=True)
         return
     names = default_names(extractor.name, features)
     names += tuple(name for name in protocol.metrics if name not in names)
