@@ -25,7 +25,7 @@ def sample(args: argparse.Namespace) -> int:
     from harness.scoring.picture import write_picture
 
     task, cluster = sampled(args), cluster_from(args)
-    store, count = Store(Path(cluster.store)), min(PICTURED, task.protocol.images)
+    store, count = Store(Path(cluster.store)), min(PICTURED, task.sampling.images)
     with (
         process_group(cluster.device) as rank,
         tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
@@ -39,7 +39,7 @@ def sample(args: argparse.Namespace) -> int:
             images = torch.cat([*image_batches(task, store, cluster, rank, count, progress)])
             write_picture(args.png, images)
         else:
-            count = task.protocol.images
+            count = task.sampling.images
             write_samples(task, store, cluster, rank, args.out, progress)
     print(f"{args.png or args.out}: {count} images of {task.run.id} at step {task.step}")
     return 0

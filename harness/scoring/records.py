@@ -56,8 +56,11 @@ def write_record(
     else:
         names = default_names(extractor.name, features)
         names += tuple(name for name in protocol.metrics if name not in names)
-    made = {"seconds": round(seconds, 3), "world": rank.world}
-    made |= provenance(rank.device, digests(run, protocol, metrics=row_names(names)))
+    made = {
+        "seconds": round(seconds, 3),
+        "world": rank.world,
+        **provenance(rank.device, digests(run, protocol, metrics=row_names(names))),
+    }
     if added:
         more = values(features, reference, names)
         write_json(path, extended(task, path, inputs, more, made), checksum=True)

@@ -168,7 +168,7 @@ def estimates(columns: Mapping[str, Tensor], weights: Tensor) -> dict[str, float
     variance of one (Cochran 1977, collapsed strata). Images come equally often, so that what
     differs between them is counted though it cancels: the error over grids is less than this.
     """
-    found = {}
+    found: dict[str, float] = {}
     for name, x in columns.items():
         share = weights * x / weights.sum()
         apart = (share[0 : len(x) // 2 * 2 : 2] - share[1::2]).square().sum()

@@ -100,7 +100,7 @@ def value_of(text: str, kinds: Iterable[type]) -> Any:
 
 def axes_of(protocol: AnyProtocol, axes: Axes) -> Axes:
     """Those that the protocol has: a validation has no guidance."""
-    return {name: values for name, values in axes.items() if name in rules(type(protocol))}
+    return {name: values for name, values in axes.items() if hasattr(protocol, name)}
 
 
 def variants(part: Any, axes: Axes) -> list[Any]:

@@ -88,7 +88,7 @@ def test_a_path_may_hold_spaces_and_equal_signs(tmp_path: Path) -> None:
 def test_what_varies_is_what_tells_runs_apart() -> None:
     assert varying(changed("lr=1e-3,3e-3 seed=0").runs) == ["lr"] and varying(()) == []
     assert protocol_text(SWEEP.protocols) == ""
-    several = changed("guidance=1.0,1.5").protocols
+    several = changed("guidance=1.0,1.5").sampling
     assert protocol_text(several) == "protocols: " + ", ".join(
         f"{protocol.id} (guidance {protocol.guidance})" for protocol in several
     )

@@ -248,7 +248,7 @@ def test_the_extractors_cost_what_they_do(name: str) -> None:
 
 def test_what_is_still_to_be_spent_is_of_the_missing_tasks() -> None:
     sweep = tiny_sweep()
-    (run,), (protocol,) = sweep.runs, sweep.protocols
+    (run,), (protocol,) = sweep.runs, sweep.sampling
     spent = cost.cost(untouched(run, sweep), sweep, Speed("a device", "a test", tflops=3600e-12))
     assert spent.train_hours == pytest.approx(compute.training_flop(run, 20) / 3600**2)
     assert spent.sample_hours == pytest.approx(2 * compute.sampling_flop(run, protocol) / 3600**2)
