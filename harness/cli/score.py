@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.text import aligned
-from harness.base.validation import refuse
-from harness.cli.verb import Verb, add_json
+from harness.base.validation import one_of, refuse
+from harness.cli.verb import Verb, add_json, add_rows
+from harness.data import DATASETS, Data
 from harness.extractors import EXTRACTORS
 from harness.metrics import value_names
 from harness.spec import use_rows
@@ -28,7 +29,8 @@ def refuse_absent(*paths: Path | None) -> None:
 
 def score(args: argparse.Namespace) -> int:
     refuse_absent(args.samples, args.reference, args.weights)
-    use_own_rows(args)
+    if args.rows:
+        use_rows(args.rows)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
@@ -67,6 +69,7 @@ def score_options(parser: argparse.ArgumentParser) -> None:
         help="values to compute (default: those of a record that take no minutes); of"
         f" {', '.join(value_names())}",
     )
+    add_rows(parser)
     add_json(parser)
 
 
@@ -97,14 +100,6 @@ def extractor_options(parser: argparse.ArgumentParser) -> None:
         default="inception",
         help=f"one of {', '.join(EXTRACTORS)} (default: inception), or of your file of rows",
     )
-    parser.add_argument(
-        "--rows", type=Path, metavar="FILE", help="a Python file that adds extractors or metrics"
-    )
-
-
-def use_own_rows(args: argparse.Namespace) -> None:
-    if args.rows:
-        use_rows(args.rows)
 
 
 def parity(args: argparse.Namespace) -> int:
@@ -125,26 +120,51 @@ def parity_options(parser: argparse.ArgumentParser) -> None:
 
 def reference(args: argparse.Namespace) -> int:
     refuse_absent(args.images, args.weights)
-    use_own_rows(args)
     from harness.base.distributed import process_group
+    from harness.encoding.images import squares
     from harness.scoring import features
-    from harness.scoring.external import make_reference
+    from harness.scoring.external import BATCH, make_reference, open_images
 
+    row = dataset(args)
     with process_group() as rank:
         network = features.load(
             args.extractor, args.weights, str(rank.device), args.weights is not None
         )
-        count = make_reference(args.images, args.out, network, rank)
+        if row:
+            count, batches = squares(args.images, row.pixels, network.channels, BATCH)
+        else:
+            count, _, batches = open_images(args.images, network.channels)
+        make_reference(count, batches, args.out, network, rank)
         if rank.is_main:
             print(f"{args.out}: statistics of {count} images by {network.name}")
     return 0
 
 
+def dataset(args: argparse.Namespace) -> Data | None:
+    """The row of --data, whose images are squares of the same side.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    if args.rows:
+        use_rows(args.rows)
+    if args.data is None:
+        return None
+    fault = one_of(DATASETS)(args.data)
+    refuse("reference", [f"--data {args.data} {fault}"] if fault else [])
+    return DATASETS[args.data]
+
+
 def reference_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=Path, required=True, help="a folder of images, or an npz with arr_0"
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder of images, or an npz with arr_0; with --data all that encode reads",
     )
     parser.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
+    parser.add_argument("--data", help="cuts images to the squares of this dataset, as encode does")
+    add_rows(parser)
     extractor_options(parser)
 
 

@@ -113,6 +113,15 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows",
+        type=Path,
+        metavar="FILE",
+        help="your file of rows, known by name from then on",
+    )
+
+
 def add_changed_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-rows",
