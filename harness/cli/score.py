@@ -29,8 +29,7 @@ def refuse_absent(*paths: Path | None) -> None:
 
 def score(args: argparse.Namespace) -> int:
     refuse_absent(args.samples, args.reference, args.weights)
-    if args.rows:
-        use_rows(args.rows)
+    use_own_rows(args)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
@@ -69,7 +68,6 @@ def score_options(parser: argparse.ArgumentParser) -> None:
         help="values to compute (default: those of a record that take no minutes); of"
         f" {', '.join(value_names())}",
     )
-    add_rows(parser)
     add_json(parser)
 
 
@@ -100,6 +98,12 @@ def extractor_options(parser: argparse.ArgumentParser) -> None:
         default="inception",
         help=f"one of {', '.join(EXTRACTORS)} (default: inception), or of your file of rows",
     )
+    add_rows(parser)
+
+
+def use_own_rows(args: argparse.Namespace) -> None:
+    if args.rows:
+        use_rows(args.rows)
 
 
 def parity(args: argparse.Namespace) -> int:
@@ -120,6 +124,7 @@ def parity_options(parser: argparse.ArgumentParser) -> None:
 
 def reference(args: argparse.Namespace) -> int:
     refuse_absent(args.images, args.weights)
+    use_own_rows(args)
     from harness.base.distributed import process_group
     from harness.encoding.images import squares
     from harness.scoring import features
@@ -146,8 +151,6 @@ def dataset(args: argparse.Namespace) -> Data | None:
     Raises:
         UserError: there is no such row.
     """
-    if args.rows:
-        use_rows(args.rows)
     if args.data is None:
         return None
     fault = one_of(DATASETS)(args.data)
@@ -164,7 +167,6 @@ def reference_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
     parser.add_argument("--data", help="cuts images to the squares of this dataset, as encode does")
-    add_rows(parser)
     extractor_options(parser)
 
 

@@ -115,10 +115,7 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rows",
-        type=Path,
-        metavar="FILE",
-        help="your file of rows, known by name from then on",
+        "--rows", type=Path, metavar="FILE", help="your own file of rows, which adds to the tables"
     )
 
 
