@@ -67,15 +67,14 @@ class Model:
         """Names of other networks of the same size, beside the plain one."""
         return ()
 
-    @property
-    def passes(self) -> float:
+    def passes(self, setting: Setting) -> float:
         """Forward passes' worth of a training step's forward, such as 1.6 where parts run twice."""
         return 1.0
 
     def problem(self, setting: Setting) -> str | None:
         """Why this network does not fit a dataset; None where it does."""
         if self.patch and setting.size % self.patch:
-            return f"its patch does not divide the {setting.size}"
+            return f"its patch of {self.patch} does not divide the side of {setting.size}"
         return None
 
     def build(self, setting: Setting) -> nn.Module:
