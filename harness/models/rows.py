@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Model:
 
     def counts(self, setting: Setting) -> Counts | None:
         """The counts in closed form; None: they are counted once, on the meta device."""
+        return None
+
+    def visible(
+        self, setting: Setting, low: int, high: int, device: torch.device, *key: object
+    ) -> Tensor | None:
+        """Draws what a second pass over the slots low … high of a batch sees; None: there is none.
+
+        Such a pass sees the same samples at the same times, with noise and label dropout of its
+        own; its loss is added to the first's. The network is given what is drawn as `kept`.
+        """
         return None
 
     def kept_bytes(self, setting: Setting, precision: str) -> int | None:
