@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.models.rows import Counts, Model, Setting
+from harness.models.rows import Counts, Model, Setting, loss_bytes
 
 if TYPE_CHECKING:
     from harness.models.dit import DiT
@@ -23,7 +23,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in MODERN},
     "modern": MODERN,  # the block of language models, as in LightningDiT
 }
-CLOSED = {"long-skips", "relative-bias", "learned-positions"}  # parts with counts in closed form
 TIME_FEATURES = 256  # sinusoidal features of the timestep
 MLP_RATIO = 4
 
@@ -61,9 +60,7 @@ class DiTModel(Model):
 
         return DiT(self, setting)
 
-    def counts(self, setting: Setting) -> Counts | None:
-        if parts_of(setting) - CLOSED:
-            return None
+    def counts(self, setting: Setting) -> Counts:
         return Counts(multiply_adds(self, setting), parameters(self, setting))
 
     def kept_bytes(self, setting: Setting, precision: str) -> int | None:
@@ -120,7 +117,6 @@ KEPT = {
     "TMSA": (2, 14),
 }
 LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block
-LOSS_VALUES = 18  # fp32 values of each latent number that the loss keeps
 
 
 def conditioning_of(setting: Setting) -> str:
@@ -159,9 +155,11 @@ def multiply_adds(model: DiTModel, setting: Setting) -> int:
     d, images = model.width, tokens(model, setting)
     length = sequence(model, setting)
     adaptive, parts = is_adaptive(setting), parts_of(setting)
-    norm = (4 if adaptive else 5) * d  # a token of a LayerNorm, without and with affine
-    linear = (4 + 2 * MLP_RATIO) * d * d
-    block = length * (linear + 2 * length * d + 2 * norm)
+    norm = norm_macs(d, parts, not adaptive)
+    mlp = 3 * gated_width(d) * d if "swiglu" in parts else 2 * MLP_RATIO * d * d
+    block = length * (4 * d * d + mlp + 2 * length * d + 2 * norm)
+    if "qk-norm" in parts:
+        block += length * 2 * norm_macs(d, frozenset({"rmsnorm"}), True)
     if setting.conditioning == "cross-attention":  # q, out and attention to t and y; k, v of both
         block += images * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d
     block += vectors(setting) * d * d
@@ -171,6 +169,11 @@ def multiply_adds(model: DiTModel, setting: Setting) -> int:
     timestep = TIME_FEATURES * d + d * d
     final = 2 * d * d if adaptive else 0
     return model.depth * block + skips + patches + timestep + final
+
+
+def norm_macs(width: int, parts: frozenset[str], affine: bool) -> int:
+    """Multiply-adds of a token's norm, as fvcore counts LayerNorm; RMSNorm has no mean."""
+    return ((2 if "rmsnorm" in parts else 4) + affine) * width
 
 
 def vectors(setting: Setting) -> int:
@@ -183,18 +186,23 @@ def parameters(model: DiTModel, setting: Setting) -> int:
     """Counts the parameters exactly, fixed positions included as in the paper."""
     d, pixels = model.width, model.patch**2 * setting.channels
     adaptive, parts = is_adaptive(setting), parts_of(setting)
-    block = (4 + 2 * MLP_RATIO) * d * d + (5 + MLP_RATIO) * d
+    hidden = gated_width(d) if "swiglu" in parts else MLP_RATIO * d
+    inner = 2 * hidden if "swiglu" in parts else hidden
+    block = 4 * d * d + 4 * d + inner * (d + 1) + hidden * d + d
+    norm = d if "rmsnorm" in parts else 2 * d  # with affine
     block += vectors(setting) * (d * d + d)
     if "relative-bias" in parts:
         block += (2 * (setting.size // model.patch) - 1) ** 2 * model.heads
-    if not adaptive:  # affine norms
-        block += 4 * d
+    if not adaptive:
+        block += 2 * norm
+    if "qk-norm" in parts:
+        block += 2 * d // model.heads
     if setting.conditioning == "cross-attention":
-        block += 4 * d * d + 4 * d + 2 * d
+        block += 4 * d * d + 4 * d + norm
     patches = (pixels + 1) * d + tokens(model, setting) * d  # embedding and positions
     timestep = (TIME_FEATURES + 1 + d + 1) * d
     labels = (setting.classes + 1) * d
-    final = (d + 1) * setting.outputs * pixels + (2 * (d * d + d) if adaptive else 2 * d)
+    final = (d + 1) * setting.outputs * pixels + (2 * (d * d + d) if adaptive else norm)
     skips = model.depth // 2 * (2 * d * d + d) if "long-skips" in parts else 0
     return model.depth * block + skips + patches + timestep + labels + final
 
@@ -216,8 +224,7 @@ def activations(model: DiTModel, setting: Setting, precision: str) -> int:
     if conditioning_of(setting).startswith("adaLN"):
         block += 9 * d * short  # shifts, scales and gates: once an image, not once a token
     ends = tokens(model, setting) * d * (8 + short)
-    loss = 4 * LOSS_VALUES * setting.channels * setting.size**2
-    return model.depth * block + ends + loss
+    return model.depth * block + ends + loss_bytes(setting)
 
 
 def widest_moment(model: DiTModel, setting: Setting, precision: str) -> int:

@@ -20,6 +20,7 @@ from harness.data import Dataset, open_dataset
 from harness.data.origin import read_origin
 from harness.models import flops
 from harness.spec import Run
+from harness.spec.own_rows import digests
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import training_flop
 from harness.study.plan import newest
@@ -189,7 +190,8 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
         }
         write_json(store.model(run), counted)
     path = store.next_log(run)
-    append_lines(path, [{"start": start, "world": rank.world, **provenance(rank.device)}])
+    made = provenance(rank.device, digests(run))
+    append_lines(path, [{"start": start, "world": rank.world, **made}])
 
     def log(lines: list[dict[str, object]]) -> None:
         append_lines(path, lines)

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.base import rng
 from harness.base.distributed import Rank
+from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision
 from harness.spec import Run
 from harness.spec.schedule import Schedule, read_schedule
@@ -58,6 +59,18 @@ def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]
     return [(a, min(high, a + cluster.microbatch)) for a in range(low, high, cluster.microbatch)]
 
 
+def refuse_terms(run: Run, count: int) -> None:
+    """
+    Raises:
+        UserError: the loss has another number of terms than the objective's row names.
+    """
+    if count != len(names := run.objective_row.terms):
+        raise UserError(
+            f"objective {run.objective!r}: its loss has {count} terms, its row names"
+            f" {', '.join(names)}: name each"
+        )
+
+
 def stepper(
     run: Run, state: TrainState, cluster: Cluster, rank: Rank
 ) -> Callable[[int, Batches], Tensor]:
@@ -89,6 +102,7 @@ def stepper(
             synced = contextlib.nullcontext() if exchange else forward.no_sync()
             with synced, autocast(run.precision, rank.device):
                 losses = losses_of(denoiser, x0, t, y, noise)
+            refuse_terms(run, len(losses))
             # Times world: ranks are averaged. A second pass doubles x0, so that its loss is added.
             share = len(x0) * rank.world / run.batch_size
             mean = torch.stack(losses).mean(dim=1) * share

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.base import rng
 from harness.models import CONDITIONINGS, MODELS, Setting, flops
-from harness.models.dit_rows import CLOSED, VARIANTS, parts_of
+from harness.models.dit_rows import VARIANTS
 from harness.models.layers import RelativeBias, rotate
 from harness.models.rows import Counts, Model
 from harness.objectives import ddpm as diffusion
@@ -107,10 +107,7 @@ def test_the_closed_forms_are_fvcores_counts(name: str) -> None:
 def test_a_variant_is_counted_and_listens_to_timestep_and_label(setting: Setting) -> None:
     row = MODELS["mini-DiT-B/4"]
     net = awake(built("mini-DiT-B/4", setting))
-    if parts_of(setting) <= CLOSED:
-        assert row.counts(setting) == counted(net, setting)
-    else:
-        assert row.counts(setting) is None and counted(net, setting).macs > 0
+    assert row.counts(setting) == counted(net, setting)
     listens(net, setting)
 
 
