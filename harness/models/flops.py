@@ -16,8 +16,8 @@ from harness.base.errors import UserError
 FREE = {
     f"aten::{name}"
     for name in (
-        "add addcmul clamp cos div embedding exp floor_divide gelu lt movedim mul remainder silu"
-        " sin sub unflatten"
+        "add addcmul avg_pool2d clamp cos div embedding exp floor_divide gelu lt movedim mul"
+        " remainder silu sin sub unflatten"
     ).split()
 }
 

@@ -30,6 +30,7 @@ PEERS = {
     "u-vit": "baofff/U-ViT",
     "mdt": "sail-sg/MDT, main",
     "mdt-v1": "sail-sg/MDT, branch mdtv1",
+    "adm": "openai/guided-diffusion",
 }
 Pair = tuple[str, Setting, nn.Module]  # a row, its setting, the authors' network
 
@@ -78,7 +79,25 @@ def mdt_v1(module: Callable[[str], Any]) -> Iterator[Pair]:
     yield "MDTv1-S/2", LATENT, made(mask_ratio=0.3, decode_layer=2)
 
 
-MAKERS = {"dit": dit, "u-vit": u_vit, "mdt": mdt, "mdt-v1": mdt_v1}
+def adm(module: Callable[[str], Any]) -> Iterator[Pair]:
+    util = module("guided_diffusion.script_util")
+    for name, side, more in (
+        ("ADM-64", 64, {"num_channels": 192, "num_res_blocks": 3, "use_new_attention_order": True}),
+        ("ADM-128", 128, {"num_channels": 256, "num_heads": 4, "num_head_channels": -1}),
+    ):
+        flags = util.model_and_diffusion_defaults() | {
+            "image_size": side,
+            "attention_resolutions": "32,16,8",
+            "class_cond": True,
+            "learn_sigma": True,
+            "num_head_channels": 64,
+            "resblock_updown": True,
+        }
+        net, _ = util.create_model_and_diffusion(**flags | more)
+        yield name, Setting((3, side, side), 1000, 2), net
+
+
+MAKERS = {"dit": dit, "u-vit": u_vit, "mdt": mdt, "mdt-v1": mdt_v1, "adm": adm}
 
 
 def inputs(setting: Setting, batch: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from harness.models import CONDITIONINGS, MODELS, Setting, flops
 from harness.models.dit_rows import VARIANTS
 from harness.models.layers import RelativeBias, rotate
 from harness.models.rows import Counts, Model
+from harness.models.unet_rows import LatentUNetModel, UNetModel
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
 from harness.study.store import Store
@@ -36,6 +37,17 @@ PUBLISHED = {
     "MDTv2-L/2": (507_015_776, 88.265),
     "MDTv2-XL/2": (742_263_904, 129.560),
 }
+# The same of U-Nets; LDM's without the 512 numbers of each class, which lie outside.
+U_NETS = {
+    "ADM-64": (64, 295_904_454, 109.86),
+    "ADM-128": (128, 421_529_606, 307.46),
+    "ADM-256": (256, 553_838_086, 1121.9),
+    "ADM-512": (512, 558_997_638, 1987.5),
+    "ADM-U-256": (256, 311_795_910, 633.2),
+    "ADM-U-512": (512, 308_835_270, 2510.9),
+    "LDM-4": (64, 400_920_579, 104.39),
+    "LDM-8": (32, 394_984_196, 57.12),
+}
 DIGITS = Setting((1, 8, 8), 10, 1)
 SMALL = (
     "digit-U-ViT-S/2",
@@ -43,6 +55,7 @@ SMALL = (
     "digit-DiffiT-B/2",
     "digit-MDTv1-L/2",
     "digit-MDTv2-S/2",
+    "digit-U-Net-S",
 )
 FIXED = {"data": "digits8", "objective": "ddpm-fixed"}  # noise alone
 
@@ -96,6 +109,31 @@ def test_every_network_has_the_published_parameters_and_gflops(name: str) -> Non
     assert sum(p.numel() for p in net.parameters()) == parameters
     assert found and found.parameters == parameters
     assert found.macs / 1e9 == pytest.approx(gflops, abs=6e-4)
+
+
+@pytest.mark.parametrize("name", U_NETS)
+def test_every_u_net_has_the_published_parameters_and_gflops(name: str) -> None:
+    row, (side, parameters, gflops) = MODELS[name], U_NETS[name]
+    latent = name.startswith("LDM")
+    channels = 4 if name == "LDM-8" else 3
+    setting = Setting((channels, side, side), 1000, 1 if latent else 2)
+    found = row.counts(setting)
+    with torch.device("meta"):
+        net = row.build(setting)
+    held = sum(p.numel() for p in net.parameters())
+    assert found and found.parameters == held == parameters + (512 * 1001 if latent else 0)
+    assert found.macs / 1e9 == pytest.approx(gflops, rel=1e-4)
+
+
+@pytest.mark.parametrize("upsamples", [False, True])
+@pytest.mark.parametrize("kind", [UNetModel, LatentUNetModel])
+def test_the_closed_form_of_a_u_net_is_fvcores_count(
+    kind: type[UNetModel], upsamples: bool
+) -> None:
+    given: dict[str, Any] = {"width": 32, "mult": (1, 2, 3), "blocks": 1, "head_width": 32}
+    row = kind("U-Net", "S", **given, upsamples=upsamples and kind is UNetModel)
+    setting = Setting((4, 32, 32), 10, 2)
+    assert row.counts(setting) == counted(row.build(setting), setting)
 
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n in SMALL or n.startswith("digit-MDTv2")])
@@ -159,7 +197,9 @@ def test_no_variant_moves_an_id_of_today() -> None:
             {"model": "digit-DiT-S/2", "variant": "long-skips", "data": "digits8"},
             "long-skips needs 2 blocks, digit-DiT-S has 1",
         ),
-        ({"model": "U-ViT-S/4", "data": "imagenet-x"}, "imagenet-x"),
+        ({"model": "digit-MDTv1-S/2", "data": "digits8", "objective": "x"}, "objective"),
+        ({"model": "ADM-U-256", "data": "digits"}, "no dataset here has pairs"),
+        ({"model": "ADM-256", "data": "digits"}, "halves the side 5 times, and 32 does not divide"),
     ],
 )
 def test_what_a_family_lacks_is_refused(fields: dict[str, Any], reason: str) -> None:
@@ -197,6 +237,7 @@ def test_the_loss_at_the_start_is_that_of_no_knowledge(name: str) -> None:
         {"model": "digit-U-ViT-S/4"},
         {"model": "digit-DiffiT-S/2"},
         {"model": "digit-MDTv2-S/2"},
+        {"model": "digit-U-Net-S"},
         {"model": "digit-DiT-B/4", "variant": "modern"},
     ],
     ids=lambda fields: fields["model"],
@@ -237,3 +278,22 @@ def test_rotated_products_depend_on_the_displacement_alone() -> None:
 
 def test_a_model_without_variants_has_one_pass() -> None:
     assert Model("odd", "S").passes(DIGITS) == 1 and not Model("odd", "S").variants
+
+
+def test_a_u_net_without_a_label_is_one_of_nothing_known() -> None:
+    """ADM has no null label: it adds nothing to the timestep, whatever the others do."""
+    net, (x, t, y) = awake(built("digit-U-Net-S")), inputs()
+    null = net(x, t, torch.full((3,), 10))
+    with torch.no_grad():
+        net.label_emb.weight.add_(1.0)
+    assert torch.equal(net(x, t, torch.full((3,), 10)), null)
+    assert apart(net(x, t, y), null) > 1e-3
+
+
+def test_an_upsampler_sees_the_image_that_it_enlarges() -> None:
+    row = UNetModel(
+        "U", "S", width=8, mult=(1, 2), groups=4, head_width=8, attention=(4,), upsamples=True
+    )
+    torch.manual_seed(0)
+    net, (x, t, y) = awake(row.build(DIGITS).eval()), inputs()
+    assert apart(net(x, t, y, torch.randn(3, 1, 4, 4)), net(x, t, y)) > 1e-3
