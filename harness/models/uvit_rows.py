@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.models.rows import Counts, Model, Setting
+from harness.models.dit_rows import KEPT, LIVE, narrow
+from harness.models.rows import Counts, Model, Setting, loss_bytes
 
 if TYPE_CHECKING:
     from harness.models.uvit import UViT
@@ -46,6 +47,22 @@ class UViTModel(Model):
             macs += 9 * outputs**2 * setting.size**2
             held += 9 * outputs**2 + outputs
         return Counts(macs, held)
+
+    def values(self, setting: Setting) -> int:
+        """Numbers of all tokens."""
+        return ((setting.size // self.patch) ** 2 + EXTRAS) * self.width
+
+    def kept_bytes(self, setting: Setting, precision: str) -> int:
+        """As in DiT's in-context blocks, and two numbers more where a skip comes in."""
+        short, (wide, rest) = narrow(precision), KEPT["in-context"]
+        blocks = (self.depth + 1) * (4 * wide + short * rest) + self.depth // 2 * 2 * short
+        return self.values(setting) * (blocks + 8 + short) + loss_bytes(setting)
+
+    def live_bytes(self, setting: Setting, precision: str) -> int:
+        """The widest moment of a block, and the tokens that later blocks take in."""
+        wide, rest = LIVE
+        moment = 4 * wide + narrow(precision) * rest
+        return self.values(setting) * (moment + 4 * self.depth // 2)
 
 
 #                      size   depth  width  heads  conv     (paper, Table 1)

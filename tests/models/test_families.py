@@ -13,7 +13,7 @@ from harness.base import rng
 from harness.models import CONDITIONINGS, MODELS, Setting, flops
 from harness.models.dit_rows import VARIANTS
 from harness.models.layers import RelativeBias, rotate
-from harness.models.rows import Counts, Model
+from harness.models.rows import Counts, Model, loss_bytes
 from harness.models.unet_rows import LatentUNetModel, UNetModel
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
@@ -125,13 +125,14 @@ def test_every_u_net_has_the_published_parameters_and_gflops(name: str) -> None:
     assert found.macs / 1e9 == pytest.approx(gflops, rel=1e-4)
 
 
-@pytest.mark.parametrize("upsamples", [False, True])
-@pytest.mark.parametrize("kind", [UNetModel, LatentUNetModel])
+@pytest.mark.parametrize(
+    ("kind", "upsamples"), [(UNetModel, False), (UNetModel, True), (LatentUNetModel, False)]
+)
 def test_the_closed_form_of_a_u_net_is_fvcores_count(
     kind: type[UNetModel], upsamples: bool
 ) -> None:
     given: dict[str, Any] = {"width": 32, "mult": (1, 2, 3), "blocks": 1, "head_width": 32}
-    row = kind("U-Net", "S", **given, upsamples=upsamples and kind is UNetModel)
+    row = kind("U-Net", "S", **given, upsamples=upsamples)
     setting = Setting((4, 32, 32), 10, 2)
     assert row.counts(setting) == counted(row.build(setting), setting)
 
@@ -297,3 +298,21 @@ def test_an_upsampler_sees_the_image_that_it_enlarges() -> None:
     torch.manual_seed(0)
     net, (x, t, y) = awake(row.build(DIGITS).eval()), inputs()
     assert apart(net(x, t, y, torch.randn(3, 1, 4, 4)), net(x, t, y)) > 1e-3
+
+
+@pytest.mark.parametrize(("model", "images"), [("U-ViT-S/4", 4), ("U-ViT-S/2", 1)])
+def test_the_memory_of_u_vit_is_what_autograd_saves(model: str, images: int) -> None:
+    setting = Setting((4, 32, 32), 1000, 1)
+    net, row = built(model, setting), MODELS[model]
+    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        found[x.untyped_storage().data_ptr()] = x.untyped_storage()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        net(*inputs(setting, images))
+    saved = sum(s.nbytes() for key, s in found.items() if key not in weights)
+    kept = row.kept_bytes(setting, "fp32")
+    assert kept and saved / images == pytest.approx(kept - loss_bytes(setting), rel=0.03)
