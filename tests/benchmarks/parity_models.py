@@ -1,8 +1,9 @@
 """The output of every network beside its authors' code: `parity_models.py --u-vit DIR [--help]`.
 
 Both get the same random weights, none zero, and the same input. A difference is relative: the
-largest one over the largest output. Beside it, images a second of a forward and backward pass, in
-turns. The peers need more: `pip install --no-deps -t SITE timm einops`, then PYTHONPATH=SITE.
+largest one over the largest output; of MDT that of both passes. Beside it, images a second of a
+forward and backward pass, in turns. The peers need more: `pip install --no-deps -t SITE timm
+einops`, then PYTHONPATH=SITE.
 """
 
 from __future__ import annotations
@@ -115,6 +116,25 @@ def seconds(net: nn.Module, given: tuple[Tensor, ...], rounds: int) -> list[floa
     return found
 
 
+def relative(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / a.abs().max())
+
+
+def masked(theirs: Any, ours: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The masked pass of MDT, with the same tokens hidden."""
+    order = torch.stack([torch.randperm(256) for _ in x])
+    kept = order[:, :160]
+
+    def random_masking(tokens: Tensor, ratio: object) -> tuple[Tensor, ...]:
+        seen = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
+        hidden = torch.ones(order.shape).scatter(1, kept, 0.0)
+        return seen, hidden, order.argsort(dim=1), kept
+
+    theirs.random_masking = random_masking
+    twice = (torch.cat([v, v]) for v in (x, t, y))
+    return theirs(x, t, y, enable_mask=True), ours(*twice, kept=kept)[len(x) :]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name, peer in PEERS.items():
@@ -140,8 +160,9 @@ def compare(model: str, setting: Setting, theirs: nn.Module, args: argparse.Name
     ours.load_state_dict(weights)
     x, t, y = inputs(setting, args.batch)
     with torch.no_grad():
-        a, b = theirs.eval()(x, t, y), ours.eval()(x, t, y)
-    apart = float((a - b).abs().max() / a.abs().max())
+        apart = relative(theirs.eval()(x, t, y), ours.eval()(x, t, y))
+        if model.startswith("MDT"):
+            apart = max(apart, relative(*masked(theirs, ours, x, t, y)))
     both = [seconds(net, (x, t, y), 1 + args.rounds)[1:] for net in (theirs, ours)]
     speeds = [args.batch / statistics.median(spent) for spent in both]
     print(f"{model:<16}{apart:>12.1e}{speeds[0]:>9.2f}{speeds[1]:>9.2f}", flush=True)
