@@ -130,7 +130,7 @@ def test_the_paper_rows_have_the_published_gflops_and_parameters(model: str) -> 
     )
 
 
-@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("conditioning", CONDITIONINGS[:4])
 def test_the_four_conditionings_have_the_published_gflops_and_parameters(conditioning: str) -> None:
     run = Run(model="DiT-XL/2", conditioning=conditioning)
     gflops, parameters = published("DiT-XL/2", conditioning)
