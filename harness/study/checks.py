@@ -25,11 +25,25 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
     pixels = {DATASETS[task.run.data].pixels for task in scores}
     protocols, store = dict.fromkeys(task.protocol for task in scores), Store(Path(cluster.store))
     return [
+        *import_problems(trainings, store),
         *latent_problems([task.run for task in trainings], sweep.protocols, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
         *scoring_problems(protocols, cluster, store, pixels),
         *logger_problems(cluster.loggers),
+    ]
+
+
+def import_problems(trainings: Iterable[Train], store: Store) -> list[str]:
+    """Trainings of runs whose weights were imported: without a state they would start over."""
+    known = store.run_ids()
+    there = [task for task in trainings if task.run.id in known]
+    imported = [(task, steps) for task in there if (steps := store.imported_steps(task.run))]
+    return [
+        f"{task.run.id} was imported at step {', '.join(map(str, steps))} without the optimizer's"
+        f" state and cannot be trained to step {', '.join(map(str, task.steps))}: ask for the"
+        " imported steps alone, or train it in another store or under another seed"
+        for task, steps in imported
     ]
 
 

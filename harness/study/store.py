@@ -76,6 +76,13 @@ class Store:
         """All that resuming needs; only the newest two are kept."""
         return self.checkpoint(run, step) / "state.safetensors"
 
+    def imported(self, run: Run, step: int) -> Path:
+        """Where the weights of a step come from that `harness import` put here; else absent."""
+        return self.checkpoint(run, step) / "import.json"
+
+    def imported_steps(self, run: Run) -> list[int]:
+        return [step for step in self.steps(run) if self.imported(run, step).exists()]
+
     def steps(self, run: Run) -> list[int]:
         """Every step with a checkpoint folder."""
         return steps_in(self.run(run) / "checkpoints")
