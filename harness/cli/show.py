@@ -80,6 +80,9 @@ def show_json(run: Run, store: Store) -> dict[str, Any]:
         "step": lines[-1]["step"] if lines else 0,
         "loss": lines[-1]["loss"] if lines else None,
         "checkpoints": [checkpoint_row(folder, step) for step in store.steps(run)],
+        "imported": {
+            step: read_json(store.imported(run, step)) for step in store.imported_steps(run)
+        },
         "scores": scores,
         "attempts": len(attempts),
         "train_hours": cost.used_hours(attempts, []),
@@ -147,7 +150,12 @@ def scores_text(rows: list[dict[str, Any]]) -> str:
 
 
 def cost_lines(found: dict[str, Any]) -> Iterator[str]:
+    for step, note in found["imported"].items():
+        yield f"step {step} is imported from {note['source']}, SHA-256 {note['digest'][:12]}"
+        yield from (f"  {line}" for line in note["corrected"])
     loss = "" if found["loss"] is None else f", loss {found['loss']:.4f}"
+    if found["imported"] and not found["attempts"]:
+        return
     yield (
         f"trained to step {found['step']}{loss}: {duration(found['train_hours'])} of device time in"
         f" {found['attempts']} attempts; {duration(found['score_hours'])} of scoring"

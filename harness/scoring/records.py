@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from harness.base.distributed import Rank
-from harness.base.files import atomic_write, write_json
+from harness.base.files import atomic_write, read_json, write_json
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors
 from harness.data import DATASETS
@@ -33,6 +33,15 @@ def few_images(run: Run, store: Store) -> list[str]:
     path = store.data(run)
     notice = incomplete(run.data, read_origin(path).images) if path.exists() else ""
     return [f"trained on {notice}"] if notice else []
+
+
+def foreign(run: Run, step: int, store: Store) -> list[str]:
+    """A warning for weights that were not trained here."""
+    path = store.imported(run, step)
+    if not path.exists():
+        return []
+    note = read_json(path)
+    return [f"imported from {Path(note['source']).name}, SHA-256 {note['digest'][:12]}"]
 
 
 def metric_names(protocol: Protocol) -> list[str]:
@@ -76,6 +85,7 @@ def write_record(
             *extractor.warnings,
             *metrics.warnings(protocol.images, gathered["pool"].shape[1]),
             *few_images(run, store),
+            *foreign(run, task.step, store),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         "seconds": round(seconds, 3),
