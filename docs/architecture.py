@@ -6,7 +6,9 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "cli launch bench encoding training scoring study spec models objectives data base".split()
+ROOMS = (
+    "cli launch bench encoding training scoring exchange study models objectives data base"
+).split()
 HEAD = """# Architecture
 
     sweep → missing(sweep, store) → tasks → [this machine | Slurm] → records → table → report
@@ -21,7 +23,7 @@ HEAD = """# Architecture
 
 Imports only go down, which `tests/test_house.py` checks:
 
-    cli → launch, bench → encoding, training, scoring → study → spec
+    cli → launch, bench → encoding, training, scoring, exchange → study → spec
         → models, data, objectives → base
 
 This page is written by `python docs/architecture.py` from the first line of each file.

@@ -1,0 +1,112 @@
+"""FORMATS: how the released checkpoints of each family name their tensors; a table of rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+from torch import Tensor
+
+from harness.base.errors import UserError
+from harness.exchange.diffusers_names import released_names
+from harness.models.dit import sincos_2d
+
+Tensors = dict[str, Tensor]
+Convert = Callable[[str, Tensors, int], tuple[Tensors, list[str]]]
+
+
+def as_they_are(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
+    return tensors, []
+
+
+@dataclass(frozen=True)
+class Format:
+    """One row.
+
+    marks: parts of names that a checkpoint of it has, every one of them; families: objectives whose
+    checkpoints have these names, with what they are called; convert: its tensors and the outputs of
+    the objective → tensors by the names of our network, and what was corrected; `source` is for
+    messages.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    families: Mapping[str, str] = field(default_factory=dict)
+    convert: Convert = as_they_are
+
+
+def released(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
+    """DiT's own names: rows that a flow never reads are dropped, positions compared."""
+    notes, patches = list[str](), tensors["x_embedder.proj.weight"]
+    last = {name: x for name, x in tensors.items() if name.startswith("final_layer.linear.")}
+    channels, area = patches.shape[1:2].numel(), patches.shape[2:].numel()
+    if outputs == 1 and all(len(x) == 2 * area * channels for x in last.values()):
+        # SiT computes 2C channels and uses C (willisma/SiT, models.py)
+        halves = {
+            n: x.unflatten(0, (area, 2, channels))[:, 0].flatten(0, 1) for n, x in last.items()
+        }
+        tensors = tensors | halves
+        notes.append("rows of final_layer.linear that SiT computes and discards are dropped")
+    if (given := tensors.get("pos_embed")) is not None and given.ndim == 3:
+        side = round(given.shape[1] ** 0.5)
+        usual = sincos_2d(given.shape[2], side)
+        if usual.shape != given.shape or not usual.allclose(given, atol=1e-5):
+            notes.append("pos_embed is not the sine-cosine table: kept as it is in the file")
+    return tensors, notes
+
+
+def from_diffusers(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
+    found, copies = released_names(source, tensors)
+    return found, [f"{copies} equal copies of the embedders stored once, positions added"]
+
+
+# The first row whose marks are all there counts: a family with DiT's names and more comes before.
+FORMATS = (
+    Format("MDTv2", ("en_inblocks.0.",)),
+    Format("MDT", ("sideblocks.0.",)),
+    Format("DiffiT", (".attn.qkv_temb.weight",)),
+    Format("Latte", ("temp_embed", "x_embedder.proj.weight")),
+    Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight")),
+    Format("LDM", ("model.diffusion_model.",)),
+    Format("ADM", ("input_blocks.0.0.weight", "out.2.weight")),
+    Format(
+        "DiT of diffusers",
+        ("transformer_blocks.0.norm1.emb.timestep_embedder.", "proj_out_2.weight"),
+        {"ddpm": "DiT"},
+        from_diffusers,
+    ),
+    Format(
+        "DiT",
+        ("x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight"),
+        {"ddpm": "DiT", "flow": "SiT"},
+        released,
+    ),
+)
+
+
+def recognised(source: str, names: Collection[str]) -> Format:
+    """The format of tensors with these names.
+
+    Raises:
+        UserError: none, with the nearest.
+    """
+    for row in FORMATS:
+        if all(any(mark in name for name in names) for mark in row.marks):
+            return row
+    some = ", ".join(sorted(names)[:3]) or "none"
+    near = max(FORMATS, key=lambda row: likeness(row, names))
+    raise UserError(
+        f"{source}: {len(names)} tensors, such as {some}, are of no family known here; the nearest"
+        f" is {near.name}, which has {', '.join(near.marks)}"
+    )
+
+
+def likeness(row: Format, names: Collection[str]) -> float:
+    """How much the most alike names have of each mark, from 0 to 1; numbers count for nothing."""
+    kinds = {re.sub(r"\d+", "0", name) for name in names}
+    alike = [
+        max((SequenceMatcher(None, m, k).ratio() for k in kinds), default=0) for m in row.marks
+    ]
+    return sum(alike) / len(alike)
