@@ -154,12 +154,11 @@ def cost_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"step {step} is imported from {note['source']}, SHA-256 {note['digest'][:12]}"
         yield from (f"  {line}" for line in note["corrected"])
     loss = "" if found["loss"] is None else f", loss {found['loss']:.4f}"
-    if found["imported"] and not found["attempts"]:
-        return
-    yield (
-        f"trained to step {found['step']}{loss}: {duration(found['train_hours'])} of device time in"
-        f" {found['attempts']} attempts; {duration(found['score_hours'])} of scoring"
-    )
+    if found["attempts"] or not found["imported"]:
+        yield (
+            f"trained to step {found['step']}{loss}: {duration(found['train_hours'])} of device"
+            f" time in {found['attempts']} attempts; {duration(found['score_hours'])} of scoring"
+        )
     yield from (f"log: {path}" for path in found["logs"])
     for task, error in found["errors"].items():
         yield f"failed: {task}: {error.removeprefix(f'{task}: ')}"

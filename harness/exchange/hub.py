@@ -1,4 +1,4 @@
-"""`harness export --push`: to the Hugging Face hub, with the token of the user and no other."""
+"""To the Hugging Face hub, where `harness export` is asked to: with the token of the user alone."""
 
 from __future__ import annotations
 
