@@ -16,7 +16,6 @@ from harness.data import DATASETS
 from harness.data.origin import Origin
 from harness.models.autoencoder import decoder_of, to_uint8
 from harness.scoring import features
-from harness.scoring.features import Extractor
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.study import cost, memory
@@ -66,7 +65,7 @@ def workloads_of(
     run: Run, protocols: Iterable[Protocol], cluster: Cluster, device: torch.device
 ) -> Iterator[Workload]:
     yield training_workload(run, cluster.of(run.model, False), device)
-    if DATASETS[run.data].latent:
+    if run.data_row.latent:
         yield encoding_workload(run, device)
     for protocol in protocols:
         yield sampling_workload(run, protocol, cluster.of(run.model, True), device)
@@ -81,7 +80,7 @@ class RandomLatents:
     def __init__(self, run: Run, device: torch.device, count: int = 1024) -> None:
         data = DATASETS[run.data]
         self.x = torch.randn(count, data.channels, data.size, data.size, device=device)
-        self.y = torch.randint(data.classes, (count,), device=device)
+        self.y = torch.randint(max(1, data.classes), (count,), device=device)
         self.origin = Origin(images=count, digest="random")
 
     def __len__(self) -> int:
@@ -112,7 +111,7 @@ def training_workload(run: Run, cluster: Cluster, device: torch.device) -> Workl
             ),
             device,
         )
-        return lambda: optimise(drawn)
+        return lambda: optimise(1, drawn)
 
     def needed(part: int) -> float:
         return memory.training(*settings(part, part))
@@ -189,7 +188,7 @@ def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Wor
     """The real extractor on random pixels."""
 
     def make(batch: int, part: int) -> Call:
-        extractor = extractor_of(protocol.features, str(device))
+        extractor = features.unweighted(protocol.features, str(device))
         side = DATASETS[run.data].pixels
         images = torch.randint(
             256, (batch, extractor.channels, side, side), dtype=torch.uint8, device=device
@@ -197,12 +196,3 @@ def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Wor
         return lambda: [extractor(x) for x in images.split(part)]
 
     return Workload(cost.features(protocol), IMAGES, IMAGES, make)
-
-
-def extractor_of(name: str, device: str) -> Extractor:
-    """The extractor; Inception with random weights, so that a benchmark needs no download."""
-    if name != "inception":
-        return features.load(name, device=device)
-
-    network = features.random_inception().to(device).eval()
-    return Extractor(name, "random", 3, device, network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,19 +16,14 @@ from harness.base.validation import Mistakes, refuse, rules
 from harness.data import DATASETS
 from harness.exchange.contents import Contents
 from harness.exchange.formats import Format
-from harness.models import CONDITIONINGS, MODELS
+from harness.models import MODELS
 from harness.spec import Run
 from harness.study.choice import value_of
 from harness.study.compute import network, parameters
 
 NEAR = 40  # runs of alike size that are compared tensor by tensor
 Layout = dict[str, tuple[int, ...]]
-# Fields that a network's tensors tell; they are looked for where nobody gives them.
-AXES: dict[str, Collection[str]] = {
-    "model": MODELS,
-    "data": DATASETS,
-    "conditioning": CONDITIONINGS,
-}
+Builds = tuple[str, str, str | None, str | None]  # model, data, conditioning, variant
 
 
 def given_fields(words: Sequence[str]) -> dict[str, Any]:
@@ -90,17 +85,33 @@ def layout_of(run: Run) -> Layout:
         return layout(network(run).state_dict())
 
 
-def candidates(fields: Mapping[str, Any]) -> list[Run]:
-    """Every run with these fields: of each model, dataset and conditioning that is not given.
+def builds(fields: Mapping[str, Any]) -> Iterator[Builds]:
+    """What the networks could be built of, where the fields do not say."""
+
+    def known(name: str, others: Iterable[str | None]) -> Iterable[str | None]:
+        return [fields[name]] if name in fields else others
+
+    for model in known("model", MODELS):
+        row = MODELS.get(str(model))
+        conditionings = known("conditioning", (row and row.conditionings) or (None,))
+        variants = known("variant", (None, *(row.variants if row else ())))
+        for data in known("data", DATASETS):
+            for conditioning, variant in itertools.product(conditionings, variants):
+                yield str(model), str(data), conditioning, variant
+
+
+def candidates(fields: Mapping[str, Any]) -> dict[Run, int]:
+    """Every run with these fields, of whatever else its network is built of, and its parameters.
 
     Raises:
         Mistakes: no model and dataset go with the fields.
     """
-    made, fault = list[Run](), list[str]()
-    axes = [[fields[name]] if name in fields else [*table] for name, table in AXES.items()]
-    for values in itertools.product(*axes):
+    made, fault = dict[Run, int](), list[str]()
+    for values in builds(fields):
+        parts = zip(("model", "data", "conditioning", "variant"), values, strict=True)
         try:
-            made.append(Run(**{**fields, **dict(zip(AXES, values, strict=True))}))
+            run = Run(**{**fields, **dict(parts)})
+            made[run] = parameters(run)
         except Mistakes as error:
             fault = fault or error.problems
     if not made:
@@ -118,7 +129,7 @@ def identified(
     """
     runs, found = candidates(fields), layout(tensors)
     count = sum(x.numel() for x in tensors.values())
-    fits = [run for run in runs if parameters(run) == count and layout_of(run) == found]
+    fits = [run for run, size in runs.items() if size == count and layout_of(run) == found]
     if len(fits) == 1:
         return fits[0]
     if fits:
@@ -133,9 +144,9 @@ def identified(
     )
 
 
-def nearest(runs: Sequence[Run], found: Layout, count: int) -> Run:
+def nearest(runs: Mapping[Run, int], found: Layout, count: int) -> Run:
     """Of the runs of the most alike sizes, the one with which most tensors agree."""
-    alike = sorted(runs, key=lambda run: abs(math.log(parameters(run) / max(count, 1))))[:NEAR]
+    alike = sorted(runs, key=lambda run: abs(math.log(runs[run] / max(count, 1))))[:NEAR]
     return max(alike, key=lambda run: len(found.items() & layout_of(run).items()))
 
 
@@ -165,8 +176,6 @@ def check_heads(source: str, run: Run, heads: int | None) -> None:
     Raises:
         UserError: `heads` are not the model's.
     """
-    if heads is not None and heads != MODELS[run.model].heads:
-        raise UserError(
-            f"{source} has {heads} heads, {run.model} has {MODELS[run.model].heads}: add a row of"
-            " that model"
-        )
+    own = getattr(run.model_row, "heads", None)
+    if heads not in (None, own):
+        raise UserError(f"{source} has {heads} heads, {run.model} has {own}: add that model's row")

@@ -27,6 +27,7 @@ from harness.exchange.identify import (
 from harness.exchange.measure import frequency_shift, percent
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
+from harness.spec.own_rows import digests
 from harness.study.compute import gflops, parameters
 from harness.study.store import Store
 
@@ -134,7 +135,7 @@ def origin(arrived: Arrival) -> dict[str, Any]:
         "digest": short_digest(arrived.files),
         "corrected": arrived.corrected,
         "assumed": arrived.assumed,
-        **provenance(torch.device("cpu")),
+        **provenance(torch.device("cpu"), digests(arrived.run)),
     }
 
 

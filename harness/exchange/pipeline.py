@@ -13,12 +13,11 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.tensors import save_tensors
-from harness.data import DATASETS
 from harness.exchange.diffusers_names import diffusers_names
 from harness.exchange.measure import forward_difference, loaded, sampling_difference
 from harness.exchange.outgoing import Checkpoint
-from harness.models import MODELS
 from harness.models.dit import sincos_2d
+from harness.models.dit_rows import DiTModel
 from harness.objectives.rows import DDPM_SAMPLERS, TIMESTEPS
 from harness.spec import Run
 
@@ -40,12 +39,15 @@ def refuse_other_kinds(given: Checkpoint) -> None:
         UserError: diffusers' DiT has no such conditioning, objective or positions.
     """
     run = given.run
+    model = run.model_row
+    if not isinstance(model, DiTModel) or run.variant:
+        raise UserError(f"{run.id}: diffusers has DiT alone: --to safetensors or --to pt writes it")
     if run.conditioning != "adaLN-Zero":
         raise UserError(
             f"{run.id}: diffusers' DiT has adaLN-Zero alone, not {run.conditioning}: --to"
             " safetensors writes it"
         )
-    usual = sincos_2d(MODELS[run.model].width, DATASETS[run.data].size // MODELS[run.model].patch)
+    usual = sincos_2d(model.width, run.data_row.size // model.patch)
     if not given.tensors["pos_embed"].allclose(usual, atol=1e-5):
         raise UserError(
             f"{run.id}: diffusers computes sine-cosine positions, these weights have others: --to"
@@ -60,7 +62,8 @@ def refuse_other_kinds(given: Checkpoint) -> None:
 
 def config(run: Run) -> dict[str, Any]:
     """transformer/config.json; norm_eps there defaults to 1e-5, the released one is 1e-6."""
-    model, data = MODELS[run.model], DATASETS[run.data]
+    model, data = run.model_row, run.data_row
+    assert isinstance(model, DiTModel)  # refuse_other_kinds() has looked
     return {
         "_class_name": "DiTTransformer2DModel",
         "_diffusers_version": metadata.version("diffusers"),
@@ -97,7 +100,7 @@ def index(run: Run) -> dict[str, Any]:
     return {
         "_class_name": "DiTPipeline",
         "_diffusers_version": metadata.version("diffusers"),
-        "id2label": labels(DATASETS[run.data].classes),
+        "id2label": labels(run.data_row.classes),
         "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
         "transformer": ["diffusers", "DiTTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKL"],

@@ -15,17 +15,14 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
 from harness.data.origin import read_origin
-from harness.scoring import features, metrics
+from harness.metrics import default_names
+from harness.metrics.values import values, warnings
 from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.sample import labels
-from harness.spec import Protocol, Run
+from harness.spec import Run
+from harness.spec.own_rows import digests
 from harness.study.store import SCHEMA, Store
 from harness.study.tasks import Evaluate
-
-# Beside digits these would take longer than sampling does, and nobody compares them across papers.
-INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
-# Inception's classes are not in the order of ImageNet's labels.
-DIGITS_ONLY = {"label_accuracy"}
 
 
 def few_images(run: Run, store: Store) -> list[str]:
@@ -44,12 +41,6 @@ def foreign(run: Run, step: int, store: Store) -> list[str]:
     return [f"imported from {Path(note['source']).name}, SHA-256 {note['digest'][:12]}"]
 
 
-def metric_names(protocol: Protocol) -> list[str]:
-    """The metrics that a record of this protocol holds."""
-    foreign = DIGITS_ONLY if protocol.features == "inception" else INCEPTION_ONLY
-    return [name for name in metrics.METRICS if name not in foreign]
-
-
 def write_record(
     task: Evaluate,
     store: Store,
@@ -63,9 +54,9 @@ def write_record(
     # Layer by layer: 50,000 images have 1 GB of features, and would have two for a moment.
     gathered = {
         n: torch.cat([load_tensors(shard, prefix=n)[n] for shard in shards])
-        for n in features.LAYERS
+        for n in inputs.extractor.layers
     }
-    classes, n = DATASETS[run.data].classes, len(gathered["pool"])
+    classes, n = DATASETS[run.data].classes, len(next(iter(gathered.values())))
     gathered["labels"] = labels(protocol, classes, 0, n)[:, None]
     extractor, reference = inputs.extractor, inputs.reference
     decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
@@ -76,21 +67,21 @@ def write_record(
         "protocol": protocol.id,
         "protocol_fields": protocol.canonical(),
         "n": n,
-        "values": metrics.values(gathered, reference, metric_names(protocol)),
+        "values": values(gathered, reference, default_names(extractor.name, gathered)),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": reference.name, "digest": reference.digest, "n": reference.n},
         "checkpoint": inputs.checkpoint,
         **decoder,
         "warnings": [
             *extractor.warnings,
-            *metrics.warnings(protocol.images, gathered["pool"].shape[1]),
+            *warnings(n, extractor.layers),
             *few_images(run, store),
             *foreign(run, task.step, store),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         "seconds": round(seconds, 3),
         "world": rank.world,
-        **provenance(rank.device),
+        **provenance(rank.device, digests(run, protocol)),
     }
     write_preview(store.preview(run, task.step, protocol), task, shards[0])
     write_json(store.record(run, task.step, protocol), record, checksum=True)

@@ -13,8 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.base import rng
 from harness.base.distributed import Rank
+from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision
 from harness.spec import Run
+from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 
@@ -42,8 +44,9 @@ def new_state(run: Run, device: torch.device) -> TrainState:
     net = new_network(run).to(device)
     ema = copy.deepcopy(net).requires_grad_(False)
     weights = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True
+    row = run.optimizer_row
+    optimizer = getattr(torch.optim, row.of)(
+        weights, lr=run.lr, weight_decay=run.weight_decay, **row.settings
     )
     return TrainState(net, ema, optimizer)
 
@@ -54,10 +57,22 @@ def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]
     return [(a, min(high, a + cluster.microbatch)) for a in range(low, high, cluster.microbatch)]
 
 
+def refuse_terms(run: Run, count: int) -> None:
+    """
+    Raises:
+        UserError: the loss has another number of terms than the objective's row names.
+    """
+    if count != len(names := run.objective_row.terms):
+        raise UserError(
+            f"objective {run.objective!r}: its loss has {count} terms, its row names"
+            f" {', '.join(names)}: name each"
+        )
+
+
 def stepper(
     run: Run, state: TrainState, cluster: Cluster, rank: Rank
-) -> Callable[[Batches], Tensor]:
-    """Returns a function that takes the microbatches of one batch and does one step.
+) -> Callable[[int, Batches], Tensor]:
+    """Returns a function that takes a step's number and microbatches, and does that step.
 
     It returns this rank's part of the objective's terms and the gradient norm; the mean over ranks
     is the batch's.
@@ -72,9 +87,10 @@ def stepper(
     losses_of = run.objective_row.process().losses(rank.device)
     terms = len(run.objective_row.terms)
     count = len(microbatches(run, cluster, rank))
+    schedule = read_schedule(run.schedule) or Schedule()
 
     @matmul_precision(run.precision)
-    def step(batches: Batches) -> Tensor:
+    def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
             x0, *rest = next(batches)
@@ -83,6 +99,7 @@ def stepper(
             synced = contextlib.nullcontext() if exchange else forward.no_sync()
             with synced, autocast(run.precision, rank.device):
                 losses = losses_of(forward, x0, *rest)
+            refuse_terms(run, len(losses))
             share = len(x0) * rank.world / run.batch_size  # times world: ranks are averaged
             mean = torch.stack(losses).mean(dim=1) * share
             mean.sum().backward()
@@ -90,6 +107,8 @@ def stepper(
         values[terms] = torch.nn.utils.get_total_norm(
             [p.grad for p in weights if p.grad is not None]
         )
+        for group in optimizer.param_groups:
+            group["lr"] = run.lr * schedule.factor(number)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(averages, weights, 1 - run.ema_decay)
