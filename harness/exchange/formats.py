@@ -7,13 +7,19 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
+import torch
 from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.exchange.diffusers_names import released_names
 from harness.models.dit import sincos_2d
 
+NESTED = "attn.rel_pos_bias.relative_position_bias_table"
 Tensors = dict[str, Tensor]
+OTHER = (
+    "the released U-ViTs were trained on noise processes that no objective here has: under DDPM's"
+    " their scores are not those that were published"
+)
 Convert = Callable[[str, Tensors, int], tuple[Tensors, list[str]]]
 
 
@@ -28,13 +34,14 @@ class Format:
     marks: parts of names that a checkpoint of it has, every one of them; families: objectives whose
     checkpoints have these names, with what they are called; convert: its tensors and the outputs of
     the objective → tensors by the names of our network, and what was corrected; `source` is for
-    messages.
+    messages; caution: what an import of its released checkpoints must not be taken for.
     """
 
     name: str
     marks: tuple[str, ...]
     families: Mapping[str, str] = field(default_factory=dict)
     convert: Convert = as_they_are
+    caution: str = ""
 
 
 def released(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
@@ -57,6 +64,29 @@ def released(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list
     return tensors, notes
 
 
+def distances(side: int) -> Tensor:
+    """The row of a bias table for each pair of tokens, [side², side²]: Swin's and BEiT's index."""
+    row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
+    down, right = (axis[:, None] - axis + side - 1 for axis in (row, column))
+    return down * (2 * side - 1) + right
+
+
+def without_indices(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
+    """MDT's and DiffiT's names: the buffers that say which bias a pair of tokens has are dropped.
+
+    Raises:
+        UserError: one says something else than our networks compute.
+    """
+    kept = dict(tensors)
+    for name in [name for name in tensors if name.endswith("relative_position_index")]:
+        index = kept.pop(name)
+        side = round(len(index) ** 0.5)
+        if not torch.equal(index, distances(side).to(index.dtype)):
+            raise UserError(f"{source}: {name} is not that of a window of {side} × {side} tokens")
+    inner = "attn.relative_position_bias_table"  # DiffiT has the table in the attention itself
+    return {name.replace(inner, NESTED): x for name, x in kept.items()}, []
+
+
 def from_diffusers(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
     found, copies = released_names(source, tensors)
     return found, [f"{copies} equal copies of the embedders stored once, positions added"]
@@ -64,11 +94,12 @@ def from_diffusers(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors
 
 # The first row whose marks are all there counts: a family with DiT's names and more comes before.
 FORMATS = (
-    Format("MDTv2", ("en_inblocks.0.",)),
-    Format("MDT", ("sideblocks.0.",)),
-    Format("DiffiT", (".attn.qkv_temb.weight",)),
+    Format("MDTv2", ("en_inblocks.0.",), {"ddpm": "MDTv2"}, without_indices),
+    Format("MDT", ("sideblocks.0.",), {"ddpm": "MDT"}, without_indices),
+    Format("DiffiT", (".attn.qkv_temb.weight",), {"ddpm": "DiffiT"}, without_indices),
     Format("Latte", ("temp_embed", "x_embedder.proj.weight")),
-    Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight")),
+    # Released L: the continuous VP process at 999 t; H: Stable Diffusion's betas, steps from 1.
+    Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight"), {}, as_they_are, OTHER),
     Format("LDM", ("model.diffusion_model.",)),
     Format("ADM", ("input_blocks.0.0.weight", "out.2.weight")),
     Format(

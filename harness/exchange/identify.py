@@ -17,6 +17,7 @@ from harness.data import DATASETS
 from harness.exchange.contents import Contents
 from harness.exchange.formats import Format
 from harness.models import MODELS
+from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.study.choice import value_of
 from harness.study.compute import network, parameters
@@ -70,10 +71,13 @@ def objective_of(source: str, row: Format, fields: Mapping[str, Any]) -> str:
     """
     if fields.get("objective"):
         return str(fields["objective"])
-    if len(row.families) < 2:
-        return "ddpm"
+    if len(row.families) == 1:
+        return next(iter(row.families))
     ways = " or ".join(f"objective={name} ({family})" for name, family in row.families.items())
-    raise UserError(f"{source} has {row.name}'s tensors, as several families do: add {ways}")
+    ways = ways or f"objective=, one of {', '.join(OBJECTIVES)}"
+    raise UserError(
+        f"{source} has {row.name}'s tensors, which do not show the objective: add {ways}"
+    )
 
 
 def layout(tensors: Mapping[str, Tensor]) -> Layout:
@@ -136,10 +140,15 @@ def identified(
         several = ", ".join(f"model={run.model} data={run.data}" for run in fits)
         raise UserError(f"{source} is one of {several}: add which")
     near = nearest(runs, found, count)
+    wanted = layout_of(near)
+    if not found.keys() & wanted.keys():
+        raise UserError(
+            f"{source} is {row.name}'s, of which no network is here: it is not imported"
+        )
     raise UserError(
         f"{source} has the names of {row.name}, and no model here has its {count:,} parameters; the"
         f" nearest is {near.model} on {near.data} ({near.conditioning}, objective"
-        f" {near.objective or 'ddpm'}), where {differences(found, layout_of(near))}: fetch the"
+        f" {near.objective or 'ddpm'}), where {differences(found, wanted)}: fetch the"
         " whole file, or add the model's row"
     )
 

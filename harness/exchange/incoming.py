@@ -61,6 +61,8 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     fields = {**fields, "objective": objective}
     at = agreed_step(source, contents, step)
     tensors, corrected = row.convert(source, contents.tensors, outputs)
+    if row.caution:
+        corrected.append(row.caution)
     run = identified(source, row, tensors, fields)
     check_heads(source, run, contents.heads)
     raw = None if contents.raw is None else row.convert(source, contents.raw, outputs)[0]

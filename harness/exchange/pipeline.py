@@ -40,7 +40,7 @@ def refuse_other_kinds(given: Checkpoint) -> None:
     """
     run = given.run
     model = run.model_row
-    if not isinstance(model, DiTModel) or run.variant:
+    if type(model) is not DiTModel or run.variant:  # MDT's rows are DiT's and more
         raise UserError(f"{run.id}: diffusers has DiT alone: --to safetensors or --to pt writes it")
     if run.conditioning != "adaLN-Zero":
         raise UserError(

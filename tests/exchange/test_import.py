@@ -219,6 +219,29 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_one_line_and_nothing_is_written
     assert tree(tmp_path) <= {"x.pt"}, "neither a store nor what a pickle would run"
 
 
+LDM, INDEX = "model.diffusion_model.out.weight", "sideblocks.0.attn.relative_position_index"
+
+
+def test_a_family_without_a_network_here_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.pt"
+    torch.save({LDM: torch.zeros(2)}, file)
+    words = ("import", file, "objective=ddpm", "--step", 1, "--store", tmp_path / "store")
+    assert "is LDM's, of which no network is here" in refused(capsys, *words)
+
+
+def test_an_index_of_positions_is_dropped_where_it_says_what_we_compute() -> None:
+    from harness.base.errors import UserError
+    from harness.exchange.formats import distances, without_indices
+
+    index = distances(3)
+    assert index[0, 8] == 0 and index[8, 0] == 24 and (index.diagonal() == 12).all()
+    assert without_indices("x", {INDEX: index}, 2) == ({}, [])
+    with pytest.raises(UserError, match="not that of a window of 3 × 3"):
+        without_indices("x", {INDEX: index.T}, 2)
+
+
 @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
 def test_every_format_is_recognised_by_its_marks_alone(
     row: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
