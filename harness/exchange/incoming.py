@@ -61,8 +61,6 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     fields = {**fields, "objective": objective}
     at = agreed_step(source, contents, step)
     tensors, corrected = row.convert(source, contents.tensors, outputs)
-    if row.caution:
-        corrected.append(row.caution)
     run = identified(source, row, tensors, fields)
     check_heads(source, run, contents.heads)
     raw = None if contents.raw is None else row.convert(source, contents.raw, outputs)[0]
@@ -137,6 +135,7 @@ def origin(arrived: Arrival) -> dict[str, Any]:
         "digest": short_digest(arrived.files),
         "corrected": arrived.corrected,
         "assumed": arrived.assumed,
+        "caution": arrived.format.caution,
         **provenance(torch.device("cpu"), digests(arrived.run)),
     }
 
@@ -188,6 +187,8 @@ def report(arrived: Arrival, written: Sequence[Path], say: Say) -> None:
         say(f"  {line}")
     fields = ", ".join(f"{name}={value}" for name, value in run.canonical().items())
     say(f"{run.id} at step {arrived.step}: {fields}")
+    if arrived.format.caution:
+        say(f"  warning: {arrived.format.caution}")
     if arrived.assumed:
         say(f"  nothing states {', '.join(arrived.assumed)}: defaults; FIELD=VALUE sets them")
     for path in written:

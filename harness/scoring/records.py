@@ -33,12 +33,13 @@ def few_images(run: Run, store: Store) -> list[str]:
 
 
 def foreign(run: Run, step: int, store: Store) -> list[str]:
-    """A warning for weights that were not trained here."""
+    """Warnings for weights that were not trained here."""
     path = store.imported(run, step)
     if not path.exists():
         return []
     note = read_json(path)
-    return [f"imported from {Path(note['source']).name}, SHA-256 {note['digest'][:12]}"]
+    source = f"imported from {Path(note['source']).name}, SHA-256 {note['digest'][:12]}"
+    return [source, *filter(None, [note["caution"]])]
 
 
 def write_record(
