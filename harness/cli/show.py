@@ -58,7 +58,7 @@ def find_run(name: str, store: Store) -> Run:
         i for i in ids if i.startswith(begins + "_" * ("/" in name))
     ]
     if len(fits) == 1:
-        return Run(**read_json(store.root / "runs" / fits[0] / "run.json"))
+        return store.read_run(fits[0])
     if fits:
         raise UserError(f"{name!r} begins several runs: name one of {', '.join(fits)}")
     known = suggestion(name, ids) if ids else "it has none"

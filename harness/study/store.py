@@ -190,6 +190,16 @@ class Store:
             )
         return True
 
+    def read_run(self, name: str) -> Run:
+        """The run of this id, by its run.json.
+
+        Raises:
+            UserError: it is damaged, or its fields are not known here.
+        """
+        fields = read_json(self.root / "runs" / name / "run.json")
+        fields.pop(ROWS, None)
+        return Run(**fields)
+
     def register(self, run: Run) -> None:
         """Writes run.json once: the run's fields, and digests of the files of rows it names."""
         if not self.registered(run):
