@@ -11,13 +11,19 @@ from harness.base.files import read_json
 from harness.cli.show import find_run
 from harness.cli.verb import Verb, add_cluster, cluster_from
 from harness.models.decoders import PUBLISHED_DECODERS
-from harness.spec import WEIGHTS
+from harness.spec import WEIGHTS, use_rows
 from harness.study.store import Store
 
 if TYPE_CHECKING:
     from harness.exchange.outgoing import Checkpoint
 
 TARGETS = ("diffusers", "safetensors", "pt")
+
+
+def rows_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows", type=Path, metavar="ROWS", help="your file of rows that adds the model"
+    )
 
 
 def import_options(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +41,15 @@ def import_options(parser: argparse.ArgumentParser) -> None:
         help="fields of the run that the file does not state, such as objective=flow seed=1",
     )
     parser.add_argument("--step", type=int, help="steps it was trained (default: the file's name)")
+    rows_option(parser)
     add_cluster(parser)
 
 
 def import_checkpoint(args: argparse.Namespace) -> int:
     from harness.exchange.incoming import arrival, put, report
 
+    if args.rows:
+        use_rows(args.rows)
     store = Store(Path(cluster_from(args).store))
     arrived = arrival(args.file, args.fields, args.step)
     report(arrived, put(arrived, store), print)
@@ -61,6 +70,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--push", metavar="OWNER/NAME", help="also to the hub, private, by your own token"
     )
+    rows_option(parser)
     add_cluster(parser)
 
 
@@ -70,6 +80,8 @@ def export(args: argparse.Namespace) -> int:
 
     if args.vae and args.to != "diffusers":
         raise UserError(f"--vae {args.vae} is of --to diffusers: leave it out")
+    if args.rows:
+        use_rows(args.rows)
     token = hub.own_token() if args.push else ""
     store = Store(Path(cluster_from(args).store))
     run = find_run(args.run, store)

@@ -117,20 +117,25 @@ FORMATS = (
 )
 
 
-def recognised(source: str, names: Collection[str]) -> Format:
-    """The format of tensors with these names.
+OWN = Format("the model", ())  # of a network here, such as one of the user's rows
+
+
+def recognised(source: str, names: Collection[str], model: str | None = None) -> Format:
+    """The format of tensors with these names; where there is none, the given model's own names.
 
     Raises:
-        UserError: none, with the nearest.
+        UserError: none, with the nearest, and no model is given.
     """
     for row in FORMATS:
         if all(any(mark in name for name in names) for mark in row.marks):
             return row
+    if model is not None:
+        return OWN
     some = ", ".join(sorted(names)[:3]) or "none"
     near = max(FORMATS, key=lambda row: likeness(row, names))
     raise UserError(
         f"{source}: {len(names)} tensors, such as {some}, are of no family known here; the nearest"
-        f" is {near.name}, which has {', '.join(near.marks)}"
+        f" is {near.name}, which has {', '.join(near.marks)}; model= says whose own names they are"
     )
 
 

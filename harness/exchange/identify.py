@@ -15,7 +15,7 @@ from harness.base.spelling import remedy, suggestion
 from harness.base.validation import Mistakes, refuse, rules
 from harness.data import DATASETS
 from harness.exchange.contents import Contents
-from harness.exchange.formats import Format
+from harness.exchange.formats import OWN, Format
 from harness.models import MODELS
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
@@ -118,6 +118,8 @@ def candidates(fields: Mapping[str, Any]) -> dict[Run, int]:
             made[run] = parameters(run)
         except Mistakes as error:
             fault = fault or error.problems
+        except UserError as error:  # it is no network of this dataset
+            fault = fault or [str(error)]
     if not made:
         refuse("import", fault)
     return made
@@ -141,12 +143,12 @@ def identified(
         raise UserError(f"{source} is one of {several}: add which")
     near = nearest(runs, found, count)
     wanted = layout_of(near)
-    if not found.keys() & wanted.keys():
+    if not found.keys() & wanted.keys() and row is not OWN:
         raise UserError(
             f"{source} is {row.name}'s, of which no network is here: it is not imported"
         )
     raise UserError(
-        f"{source} has the names of {row.name}, and no model here has its {count:,} parameters; the"
+        f"{source} has the names of {row.name}, and no model here its {count:,} parameters; the"
         f" nearest is {near.model} on {near.data} ({near.conditioning}, objective"
         f" {near.objective or 'ddpm'}), where {differences(found, wanted)}: fetch the"
         " whole file, or add the model's row"

@@ -54,8 +54,8 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
         UserError: it cannot be read, is of no family or size known here, or contradicts `words`.
     """
     given, contents, source = given_fields(words), read(path), str(path)
-    row = recognised(source, contents.tensors)
     fields = stated_fields(source, contents, given)
+    row = recognised(source, contents.tensors, given.get("model"))
     objective = objective_of(source, row, fields)
     outputs = OBJECTIVES[objective].outputs if objective in OBJECTIVES else 2
     fields = {**fields, "objective": objective}
@@ -180,7 +180,7 @@ def report(arrived: Arrival, written: Sequence[Path], say: Say) -> None:
     """What was found, what was corrected, and what can be done with the run."""
     run, count = arrived.run, sum(x.numel() for x in arrived.tensors.values())
     say(
-        f"{arrived.path}: {arrived.format.name}, {len(arrived.tensors)} tensors, {count:,}"
+        f"{arrived.path}: names of {arrived.format.name}, {len(arrived.tensors)} tensors, {count:,}"
         f" parameters, SHA-256 {short_digest(arrived.files)[:12]}"
     )
     for line in arrived.corrected:

@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import pathlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from checkpoints import LATENT, awake, of_train_py, released, weights
 from helpers import (
+    ROOT,
     do,
     refused,
     run_verb,
@@ -31,7 +33,8 @@ from harness.base.tensors import load_tensors
 from harness.exchange.contents import training_fields
 from harness.exchange.formats import FORMATS
 from harness.scoring.sample import load_network
-from harness.spec import Run
+from harness.spec import Run, own_rows
+from harness.study import counts
 from harness.study.collect import collect
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -322,3 +325,32 @@ def test_import_json_keeps_source_digest_and_what_was_corrected(
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert note["sha256"] == {file.name: digest} and note["source"] == str(file)
     assert note["corrected"] and "seed=0" in note["assumed"] and note["commit"]
+
+
+@pytest.fixture
+def own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of rows that is forgotten after the test, as by a new process."""
+    before = {field: dict(table) for field, table in own_rows.TABLES.items()}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield ROOT / "tests" / "own_network.py"
+    own_rows.restore(before)
+    own_rows.LOADED.clear()
+    counts.counts.cache_clear()
+
+
+def test_a_network_of_ones_own_comes_in_and_goes_out_by_its_own_names(
+    own_network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_rows.use_rows(own_network)
+    run, file = Run(model="ConvNet-S", data="digits"), tmp_path / "x.pt"
+    wanted = weights(run)
+    torch.save(wanted, file)
+    rows = ("--rows", own_network, "--store", tmp_path / "store")
+    words = (file, "objective=ddpm", "model=ConvNet-S", "data=digits", "--step", 3)
+    status, out, _ = run_verb(capsys, "import", *words, *rows)
+    assert status == 0 and "names of the model" in out
+    to = ("--to", "safetensors", "--out", tmp_path / "y.safetensors")
+    status, _, err = run_verb(capsys, "export", run.id, *to, *rows)
+    assert status == 0, err
+    back = load_tensors(tmp_path / "y.safetensors")
+    assert back.keys() == wanted.keys() and all(x.equal(wanted[name]) for name, x in back.items())
