@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import LATENT, awake, released, weights
+from checkpoints import LATENT, awake, of_train_py, released, weights
 from drawings import autoencoder
 from helpers import refused, run_verb, score_all, tiny_run, tiny_sweep, tree
 from safetensors.torch import load_file, save_file
@@ -255,6 +255,53 @@ def test_a_folder_of_diffusers_that_is_no_dit_is_one_line_and_nothing_is_written
         shutil.rmtree(spoilt)
     file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     assert "name their folder" in refused(capsys, "import", file, "--store", tmp_path / "none")
+
+
+def in_parts(folder: Path) -> None:
+    """The weights as diffusers writes large ones: an index beside its parts."""
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors, parts = load_file(path), [f"part-{i}.safetensors" for i in range(2)]
+    listed = {name: parts[i % 2] for i, name in enumerate(tensors)}
+    for part in parts:
+        save_file({n: x for n, x in tensors.items() if listed[n] == part}, path.with_name(part))
+    path.with_name(f"{path.name}.index.json").write_text(json.dumps({"weight_map": listed}))
+    path.unlink()
+
+
+def pickled(folder: Path) -> None:
+    """The weights as older folders on the hub have them."""
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(path), path.with_suffix(".bin"))
+    path.unlink()
+
+
+@pytest.mark.parametrize("way", [in_parts, pickled])
+def test_weights_of_diffusers_in_parts_or_pickled_are_read_alike(
+    way: Callable[[Path], None],
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    way(folder)
+    other = Store(tmp_path / "other")
+    status, out, _ = run_verb(capsys, "import", folder, "--step", 9, "--store", other.root)
+    back, wanted = load_tensors(other.ema(LATENT, 9)), weights(LATENT)
+    assert status == 0 and "2 equal copies" in out
+    assert back.keys() == wanted.keys() and all(x.equal(wanted[n]) for n, x in back.items())
+
+
+def test_raw_weights_go_out_and_come_back_as_what_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, store = of_train_py(LATENT, tmp_path / "0000009.pt"), Store(tmp_path / "store")
+    run_verb(capsys, "import", file, "objective=ddpm", "--store", store.root)
+    out = tmp_path / "raw.safetensors"
+    words = ("--to", "safetensors", "--weights", "raw", "--out", out, "--store", store.root)
+    assert run_verb(capsys, "export", LATENT.id, *words)[0] == 0
+    other = Store(tmp_path / "other")
+    _, text, _ = run_verb(capsys, "import", out, "--store", other.root)
+    back, wanted = load_tensors(other.ema(LATENT, 9)), weights(LATENT)
+    assert "there is no EMA in it" in text and all(x.equal(wanted[n]) for n, x in back.items())
 
 
 @pytest.mark.parametrize(

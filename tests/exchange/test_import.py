@@ -222,6 +222,16 @@ def test_a_file_that_is_no_checkpoint_of_ours_is_one_line_and_nothing_is_written
     assert tree(tmp_path) <= {"x.pt"}, "neither a store nor what a pickle would run"
 
 
+def test_half_a_file_of_safetensors_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(weights(LATENT), file)
+    cut(file)
+    words = ("import", file, "objective=ddpm", "--step", 1, "--store", tmp_path / "store")
+    assert "is damaged" in refused(capsys, *words) and tree(tmp_path) == {"x.safetensors"}
+
+
 LDM, INDEX = "model.diffusion_model.out.weight", "sideblocks.0.attn.relative_position_index"
 
 
