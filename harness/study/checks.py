@@ -71,8 +71,8 @@ def import_problems(trainings: Iterable[Train], store: Store) -> list[str]:
     imported = [(task, steps) for task in there if (steps := store.imported_steps(task.run))]
     return [
         f"{task.run.id} was imported at step {', '.join(map(str, steps))} without the optimizer's"
-        f" state and cannot be trained to step {', '.join(map(str, task.steps))}: ask for the"
-        " imported steps alone, or train it in another store or under another seed"
+        f" state, so what it lacks at {', '.join(map(str, task.steps))} cannot be trained: ask for"
+        " what was imported alone, or train it in another store or under another seed"
         for task, steps in imported
     ]
 

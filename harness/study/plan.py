@@ -92,6 +92,8 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     if absent:
         resume = newest(run, store, absent[0])
         reason = train_reason(absent, damaged, whole["ema"], resume, bool(steps))
+        if imported := store.imported_steps(run):
+            reason = f"{reason.partition(';')[0]}; imported at {', '.join(map(str, imported))} alone"
         tasks.append(Train(run, tuple(absent), resume, reason, kinds))
     for s, p in unscored:
         ready = s in whole[p.weights]

@@ -297,7 +297,8 @@ def test_an_imported_run_is_not_trained_on(
         "was imported at step 10 without the optimizer's state" in fault and tree(store) == before
     )
     _, out, err = run_verb(capsys, "plan", sweep, "--store", store)
-    assert "cannot be trained to step 20" in out + err
+    assert "so what it lacks at 20 cannot be trained" in out + err
+    assert "no checkpoint at 20; imported at 10 alone" in out
 
 
 def test_a_run_trained_here_takes_no_import(
