@@ -52,7 +52,8 @@ def import_checkpoint(args: argparse.Namespace) -> int:
         use_rows(args.rows)
     store = Store(Path(cluster_from(args).store))
     arrived = arrival(args.file, args.fields, args.step)
-    report(arrived, put(arrived, store), print)
+    for line in report(arrived, put(arrived, store)):
+        print(line)
     return 0
 
 

@@ -27,9 +27,11 @@ from harness.objectives import OBJECTIVES
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put in front
 # Under which key of a training checkpoint the weights lie that are scored, in order of preference.
 PARTS = ("ema", "state_dict", "model")
+STEPS = ("step", "steps", "train_steps", "global_step")
 NO_EMA = "there is no EMA in it: the weights as trained stand in for it"
 # What config.json of DiTTransformer2DModel must say, and the numbers that are read of it.
 DIT = {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approximate", "attention_bias": True}
+MOST = 1 << 28  # numbers of a table of positions: 1 GB
 SHAPE = ("num_attention_heads", "attention_head_dim", "sample_size", "patch_size")
 # What torch's reader raises of a file that was cut, or is none of its own.
 TRIPS = (
@@ -79,8 +81,8 @@ def read(path: Path) -> Contents:
         found = parted(path, unpickled(path))
     if path.suffix == ".safetensors":
         read_origin(found, read_metadata(path))
-    if found.step is None and path.stem.isdecimal():
-        found.step = int(path.stem)  # train.py's 0400000.pt
+    if found.step is None:
+        found.step = number(path.stem)  # train.py's 0400000.pt
     found.tensors = cleaned(path, found.tensors, found.notes)
     found.raw = None if found.raw is None else cleaned(path, found.raw, [])
     return found
@@ -88,11 +90,20 @@ def read(path: Path) -> Contents:
 
 def read_origin(found: Contents, metadata: Mapping[str, str]) -> None:
     """Takes over the fields and the step that `harness export` wrote."""
-    if "run" in metadata and metadata.get("step", "").isdecimal():
-        found.fields = {"objective": "ddpm"} | json.loads(metadata["run"])
-        found.step = int(metadata["step"])
-        if metadata.get("weights") == "raw":
-            found.notes.append(NO_EMA)
+    if "run" not in metadata:
+        return
+    try:
+        found.fields = {"objective": "ddpm", **json.loads(metadata["run"])}
+    except (ValueError, TypeError):
+        raise UserError(f"{found.files[0]}: its header names no run: export it again") from None
+    found.step = number(metadata.get("step", ""))
+    if metadata.get("weights") == "raw":
+        found.notes.append(NO_EMA)
+
+
+def number(text: str) -> int | None:
+    """The step that a name or a header has; None of another text."""
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def unpickled(path: Path) -> Any:
@@ -158,6 +169,7 @@ def parted(path: Path, found: Any) -> Contents:
     if rest := [key for key in found if key not in PARTS and key != "args"]:
         made.notes.append(f"left out: {', '.join(map(str, rest))}")
     made.fields = training_fields(found)
+    made.step = next((found[key] for key in STEPS if type(found.get(key)) is int), None)
     return made
 
 
@@ -170,7 +182,7 @@ def training_fields(found: Mapping[str, Any]) -> dict[str, Any]:
         "model": f"DiT-{size}" if family in ("DiT", "SiT") else None,
         "batch_size": args.get("global_batch_size"),
         "seed": args.get("global_seed"),
-        "objective": {"DiT": "ddpm", "SiT": objective_of(args)}.get(family),
+        "objective": {"DiT": "ddpm", "SiT": flow_of(args)}.get(family),
     }
     optimizer = found.get("opt")
     groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
@@ -179,7 +191,7 @@ def training_fields(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def objective_of(args: Mapping[str, Any]) -> str | None:
+def flow_of(args: Mapping[str, Any]) -> str | None:
     """The objective of SiT's arguments; None for one that is not in OBJECTIVES."""
     wanted = {
         "path": str(args.get("path_type", "Linear")).lower(),
@@ -231,6 +243,8 @@ def configured(made: Contents, path: Path, config: Mapping[str, Any]) -> Content
     if other or not all(isinstance(number, int) and number > 0 for number in numbers):
         raise UserError(f"{path} is not that of a DiT: it needs {DIT} and {', '.join(SHAPE)}")
     heads, width, size, patch = (int(number or 0) for number in numbers)
+    if heads * width * (size // patch) ** 2 > MOST:
+        raise UserError(f"{path}: positions of {size} / {patch} a side would fill the memory")
     made.heads = heads
     made.tensors.setdefault(POSITIONS, sincos_2d(heads * width, size // patch))
     return made
@@ -244,8 +258,12 @@ def weight_files(folder: Path) -> Iterator[Path]:
             yield folder / name
             return
         if index.exists():
-            listed = read_json(index).get("weight_map", {})
-            yield from (folder / Path(part).name for part in sorted(set(listed.values())))
+            listed = read_json(index).get("weight_map")
+            if not isinstance(listed, dict):
+                raise UserError(f"{index} has no weight_map: fetch the whole folder")
+            yield from (
+                folder / part for part in sorted({Path(str(x)).name for x in listed.values()})
+            )
             return
 
 

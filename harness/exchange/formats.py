@@ -12,7 +12,9 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.exchange.diffusers_names import released_names
+from harness.exchange.measure import frequency_shift, percent
 from harness.models.dit import sincos_2d
+from harness.spec import Run
 
 NESTED = "attn.rel_pos_bias.relative_position_bias_table"
 Tensors = dict[str, Tensor]
@@ -27,20 +29,26 @@ def as_they_are(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, l
     return tensors, []
 
 
+def nothing(run: Run, tensors: Tensors) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Format:
     """One row.
 
     marks: parts of names that a checkpoint of it has, every one of them; families: objectives whose
     checkpoints have these names, with what they are called; convert: its tensors and the outputs of
-    the objective → tensors by the names of our network, and what was corrected; `source` is for
-    messages; caution: what an import of its released checkpoints must not be taken for.
+    the objective → tensors by the names of our network, and what was corrected (`source` is for
+    messages); measure: what the import measures of the converted tensors; caution: what an import
+    of its released checkpoints must not be taken for.
     """
 
     name: str
     marks: tuple[str, ...]
     families: Mapping[str, str] = field(default_factory=dict)
     convert: Convert = as_they_are
+    measure: Callable[[Run, Tensors], list[str]] = nothing
     caution: str = ""
 
 
@@ -92,6 +100,15 @@ def from_diffusers(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors
     return found, [f"{copies} equal copies of the embedders stored once, positions added"]
 
 
+def shifted(run: Run, tensors: Tensors) -> list[str]:
+    apart = percent(frequency_shift(run, tensors))
+    return [
+        "frequencies of the timestep: the released 10,000^(-k/128), where diffusers has"
+        f" 10,000^(-k/127), which moves {apart}; weights that diffusers itself trained are another"
+        " function here"
+    ]
+
+
 # The first row whose marks are all there counts: a family with DiT's names and more comes before.
 FORMATS = (
     Format("MDTv2", ("en_inblocks.0.",), {"ddpm": "MDTv2"}, without_indices),
@@ -99,7 +116,7 @@ FORMATS = (
     Format("DiffiT", (".attn.qkv_temb.weight",), {"ddpm": "DiffiT"}, without_indices),
     Format("Latte", ("temp_embed", "x_embedder.proj.weight")),
     # Released L: the continuous VP process at 999 t; H: Stable Diffusion's betas, steps from 1.
-    Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight"), {}, as_they_are, OTHER),
+    Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight"), caution=OTHER),
     Format("LDM", ("model.diffusion_model.",)),
     Format("ADM", ("input_blocks.0.0.weight", "out.2.weight")),
     Format(
@@ -107,6 +124,7 @@ FORMATS = (
         ("transformer_blocks.0.norm1.emb.timestep_embedder.", "proj_out_2.weight"),
         {"ddpm": "DiT"},
         from_diffusers,
+        shifted,
     ),
     Format(
         "DiT",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,17 @@ from harness.exchange.identify import (
     check_heads,
     given_fields,
     identified,
+    layout,
     objective_of,
     stated_fields,
 )
-from harness.exchange.measure import frequency_shift, percent
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import gflops, parameters
 from harness.study.store import Store
+
+MOST_STEPS = 10**12
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,14 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     run = identified(source, row, tensors, fields)
     check_heads(source, run, contents.heads)
     raw = None if contents.raw is None else row.convert(source, contents.raw, outputs)[0]
-    if row.name == "DiT of diffusers":
-        apart = frequency_shift(run, tensors)
-        corrected.append(
-            f"frequencies of the timestep: the released 10,000^(-k/128), where diffusers has"
-            f" 10,000^(-k/127), which moves {percent(apart)}; weights that diffusers itself trained"
-            " are another function here"
-        )
+    if raw is not None and layout(raw) != layout(tensors):
+        raise UserError(f"{source}: 'model' is another network than 'ema': save them alike")
+    corrected += row.measure(run, tensors)
     known = {**dict.fromkeys(("model", "data", "conditioning", "objective")), **fields}
     assumed = [f"{name}={value}" for name, value in run.canonical().items() if name not in known]
     files = {file.name: sha256(file) for file in contents.files}
-    return Arrival(path, row, run, at, tensors, raw, files, contents.notes + corrected, assumed)
+    notes = contents.notes + corrected
+    return Arrival(path, row, run, at, tensors, raw, files, notes, assumed)
 
 
 def agreed_step(source: str, contents: Contents, step: int | None) -> int:
@@ -89,8 +88,8 @@ def agreed_step(source: str, contents: Contents, step: int | None) -> int:
         raise UserError(f"--step {step} was given, {source} states {contents.step}: leave it out")
     at = contents.step if step is None else step
     assert at is not None
-    if at < 1:
-        raise UserError(f"--step {at} must be at least 1")
+    if not 1 <= at <= MOST_STEPS:
+        raise UserError(f"--step {at} must be from 1 to {MOST_STEPS:,}")
     return at
 
 
@@ -173,26 +172,19 @@ def refuse_other(path: Path, tensors: Mapping[str, Tensor] | None) -> None:
         raise UserError(f"{path} holds other weights: move it away, or import under another seed=N")
 
 
-Say = Callable[[str], object]
-
-
-def report(arrived: Arrival, written: Sequence[Path], say: Say) -> None:
+def report(arrived: Arrival, written: Sequence[Path]) -> Iterator[str]:
     """What was found, what was corrected, and what can be done with the run."""
     run, count = arrived.run, sum(x.numel() for x in arrived.tensors.values())
-    say(
+    yield (
         f"{arrived.path}: names of {arrived.format.name}, {len(arrived.tensors)} tensors, {count:,}"
         f" parameters, SHA-256 {short_digest(arrived.files)[:12]}"
     )
-    for line in arrived.corrected:
-        say(f"  {line}")
+    yield from (f"  {line}" for line in arrived.corrected)
     fields = ", ".join(f"{name}={value}" for name, value in run.canonical().items())
-    say(f"{run.id} at step {arrived.step}: {fields}")
+    yield f"{run.id} at step {arrived.step}: {fields}"
     if arrived.format.caution:
-        say(f"  warning: {arrived.format.caution}")
+        yield f"  warning: {arrived.format.caution}"
     if arrived.assumed:
-        say(f"  nothing states {', '.join(arrived.assumed)}: defaults; FIELD=VALUE sets them")
-    for path in written:
-        say(f"  {path}")
-    say(
-        "  It can be sampled, scored and exported; without an optimizer state it is not trained on."
-    )
+        yield f"  nothing states {', '.join(arrived.assumed)}: defaults; FIELD=VALUE sets them"
+    yield from (f"  {path}" for path in written)
+    yield "  Sample, score or export it; without an optimizer state it is not trained on."

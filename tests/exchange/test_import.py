@@ -272,7 +272,7 @@ def test_every_format_is_recognised_by_its_marks_alone(
         (["objective=ddmp"], "did you mean 'ddpm'?"),
         (["model=DiT-S/2"], "the nearest is DiT-S/2"),
         ([], "does not say how long it was trained: add --step N"),
-        (["--step", "0"], "--step 0 must be at least 1"),
+        (["--step", "0"], "--step 0 must be from 1 to"),
     ],
 )
 def test_words_that_do_not_fit_are_refused(
@@ -365,3 +365,27 @@ def test_a_network_of_ones_own_comes_in_and_goes_out_by_its_own_names(
     assert status == 0, err
     back = load_tensors(tmp_path / "y.safetensors")
     assert back.keys() == wanted.keys() and all(x.equal(wanted[name]) for name, x in back.items())
+
+
+def test_two_parts_of_a_checkpoint_that_differ_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, whole = tmp_path / "0000003.pt", weights(LATENT)
+    part = {name: x for name, x in whole.items() if "blocks.1" not in name}
+    torch.save({"ema": whole, "model": part}, file)
+    words = ("import", file, "objective=ddpm", "--store", tmp_path / "store")
+    assert "'model' is another network than 'ema'" in refused(capsys, *words)
+    torch.save({"ema": whole, "model": whole, "steps": 5}, file)
+    assert "--step 3 was given" in refused(capsys, *words, "--step", 3)
+    assert tree(tmp_path) == {"0000003.pt"}
+
+
+@pytest.mark.parametrize("header", ["no json", "[]", '{"modle": "x"}', '{"model": 3}'])
+def test_a_header_that_names_no_run_is_refused(
+    header: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(weights(LATENT), file, {"run": header, "step": "3"})
+    fault = refused(capsys, "import", file, "--store", tmp_path / "store")
+    assert "names no run" in fault or "is unknown" in fault or "must be str" in fault
+    assert tree(tmp_path) == {"x.safetensors"}
