@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from harness.models import MODELS
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.study.choice import value_of
-from harness.study.compute import network, parameters
+from harness.study.compute import network
 
 NEAR = 40  # runs of alike size that are compared tensor by tensor
 Layout = dict[str, tuple[int, ...]]
@@ -84,9 +85,16 @@ def layout(tensors: Mapping[str, Tensor]) -> Layout:
     return {name: tuple(x.shape) for name, x in tensors.items()}
 
 
+@functools.lru_cache(maxsize=1024)
 def layout_of(run: Run) -> Layout:
     with torch.device("meta"):
         return layout(network(run).state_dict())
+
+
+def size(run: Run) -> int:
+    """Parameters: in closed form, else of the network built on the meta device, without a pass."""
+    known = run.model_row.counts(run.setting)
+    return known.parameters if known else sum(map(math.prod, layout_of(run).values()))
 
 
 def builds(fields: Mapping[str, Any]) -> Iterator[Builds]:
@@ -104,61 +112,73 @@ def builds(fields: Mapping[str, Any]) -> Iterator[Builds]:
                 yield str(model), str(data), conditioning, variant
 
 
-def candidates(fields: Mapping[str, Any]) -> dict[Run, int]:
-    """Every run with these fields, of whatever else its network is built of, and its parameters.
+def candidates(fields: Mapping[str, Any]) -> list[Run]:
+    """Every run with these fields, of whatever else its network is built of.
 
     Raises:
         Mistakes: no model and dataset go with the fields.
     """
-    made, fault = dict[Run, int](), list[str]()
+    made, fault = list[Run](), list[str]()
     for values in builds(fields):
         parts = zip(("model", "data", "conditioning", "variant"), values, strict=True)
         try:
-            run = Run(**{**fields, **dict(parts)})
-            made[run] = parameters(run)
+            made.append(Run(**{**fields, **dict(parts)}))
         except Mistakes as error:
             fault = fault or error.problems
-        except UserError as error:  # it is no network of this dataset
-            fault = fault or [str(error)]
     if not made:
         refuse("import", fault)
     return made
 
 
+def stage(run: Run) -> tuple[bool, bool]:
+    """When a run is looked at: a variant may have the plain network's tensors and another function.
+
+    Counts in closed form are at hand; another network has to be built.
+    """
+    return run.variant is not None, run.model_row.counts(run.setting) is None
+
+
 def identified(
     source: str, row: Format, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]
 ) -> Run:
-    """The run whose network has these tensors.
+    """The run whose network has these tensors; a variant only where no plain network has them.
 
     Raises:
         UserError: no model here has them, with the nearest; or several do.
     """
-    runs, found = candidates(fields), layout(tensors)
-    count = sum(x.numel() for x in tensors.values())
-    fits = [run for run, size in runs.items() if size == count and layout_of(run) == found]
-    if len(fits) == 1:
-        return fits[0]
-    if fits:
-        several = ", ".join(f"model={run.model} data={run.data}" for run in fits)
-        raise UserError(f"{source} is one of {several}: add which")
-    near = nearest(runs, found, count)
+    found, count = layout(tensors), sum(x.numel() for x in tensors.values())
+    runs = sorted(candidates(fields), key=stage)
+    for _, same in itertools.groupby(runs, stage):
+        fits = [run for run in same if size(run) == count and layout_of(run) == found]
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            raise UserError(f"{source} is one of {'; '.join(map(spelled, fits))}: add which")
+    raise UserError(unknown(source, row, nearest(runs, found, count), found, count))
+
+
+def spelled(run: Run) -> str:
+    """The fields that say what a network is built of."""
+    names = ("model", "data", "conditioning", "variant")
+    return " ".join(f"{name}={value}" for name in names if (value := getattr(run, name)))
+
+
+def nearest(runs: Sequence[Run], found: Layout, count: int) -> Run:
+    """Of the runs of the most alike sizes, the one with which most tensors agree."""
+    alike = sorted(runs, key=lambda run: abs(math.log(size(run) / max(count, 1))))[:NEAR]
+    return max(alike, key=lambda run: len(found.items() & layout_of(run).items()))
+
+
+def unknown(source: str, row: Format, near: Run, found: Layout, count: int) -> str:
+    """Why no run was found, beside the nearest one."""
     wanted = layout_of(near)
     if not found.keys() & wanted.keys() and row is not OWN:
-        raise UserError(
-            f"{source} is {row.name}'s, of which no network is here: it is not imported"
-        )
-    raise UserError(
+        return f"{source} is {row.name}'s, of which no network is here: it is not imported"
+    return (
         f"{source} has the names of {row.name}, and no model here its {count:,} parameters; the"
-        f" nearest is {near.model} on {near.data} ({near.conditioning}, objective"
-        f" {near.objective or 'ddpm'}), where {differences(found, wanted)}: fetch the"
-        " whole file, or add the model's row"
+        f" nearest is {spelled(near)} objective={near.objective or 'ddpm'}, where"
+        f" {differences(found, wanted)}: fetch the whole file, or add the model's row"
     )
-
-
-def nearest(runs: Mapping[Run, int], found: Layout, count: int) -> Run:
-    """Of the runs of the most alike sizes, the one with which most tensors agree."""
-    alike = sorted(runs, key=lambda run: abs(math.log(runs[run] / max(count, 1))))[:NEAR]
-    return max(alike, key=lambda run: len(found.items() & layout_of(run).items()))
 
 
 def differences(found: Layout, wanted: Layout) -> str:

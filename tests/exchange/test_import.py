@@ -199,8 +199,8 @@ BAD = {
     ),
     "blocks missing": (
         changed(blocks__1__attn__qkv__bias=None),
-        "the nearest is mini-DiT-S/8 on imagenet256 (adaLN-Zero, objective ddpm), where"
-        " blocks.1.attn.qkv.bias is absent here",
+        "the nearest is model=mini-DiT-S/8 data=imagenet256 conditioning=adaLN-Zero objective=ddpm,"
+        " where blocks.1.attn.qkv.bias is absent here",
     ),
     "no names of ours": (other_names("foo.bar"), "are of no family known here; the nearest is"),
     "nearly U-ViT": (
@@ -270,7 +270,7 @@ def test_every_format_is_recognised_by_its_marks_alone(
         (["modle=x"], "modle is no field of a run: did you mean 'model'?"),
         (["seed=x"], "seed=x: must be int"),
         (["objective=ddmp"], "did you mean 'ddpm'?"),
-        (["model=DiT-S/2"], "the nearest is DiT-S/2"),
+        (["model=DiT-S/2"], "the nearest is model=DiT-S/2"),
         ([], "does not say how long it was trained: add --step N"),
         (["--step", "0"], "--step 0 must be from 1 to"),
     ],
