@@ -22,6 +22,10 @@ OTHER = (
     "the released U-ViTs were trained on noise processes that no objective here has: under DDPM's"
     " their scores are not those that were published"
 )
+COSINE = (
+    "ADM's network of 64 pixels was trained on the cosine schedule, which no objective here has; the"
+    " others on DDPM's"
+)
 Convert = Callable[[str, Tensors, int], tuple[Tensors, list[str]]]
 
 
@@ -118,7 +122,7 @@ FORMATS = (
     # Released L: the continuous VP process at 999 t; H: Stable Diffusion's betas, steps from 1.
     Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight"), caution=OTHER),
     Format("LDM", ("model.diffusion_model.",)),
-    Format("ADM", ("input_blocks.0.0.weight", "out.2.weight")),
+    Format("ADM", ("input_blocks.0.0.weight", "out.2.weight"), {"ddpm": "ADM"}, caution=COSINE),
     Format(
         "DiT of diffusers",
         ("transformer_blocks.0.norm1.emb.timestep_embedder.", "proj_out_2.weight"),

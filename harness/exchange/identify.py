@@ -173,7 +173,7 @@ def unknown(source: str, row: Format, near: Run, found: Layout, count: int) -> s
     """Why no run was found, beside the nearest one."""
     wanted = layout_of(near)
     if not found.keys() & wanted.keys() and row is not OWN:
-        return f"{source} is {row.name}'s, of which no network is here: it is not imported"
+        return f"{source} has the names of {row.name}, as no network here: it is not imported"
     return (
         f"{source} has the names of {row.name}, and no model here its {count:,} parameters; the"
         f" nearest is {spelled(near)} objective={near.objective or 'ddpm'}, where"

@@ -241,7 +241,7 @@ def test_a_family_without_a_network_here_is_named(
     file = tmp_path / "x.pt"
     torch.save({LDM: torch.zeros(2)}, file)
     words = ("import", file, "objective=ddpm", "--step", 1, "--store", tmp_path / "store")
-    assert "is LDM's, of which no network is here" in refused(capsys, *words)
+    assert "has the names of LDM, as no network here" in refused(capsys, *words)
 
 
 def test_an_index_of_positions_is_dropped_where_it_says_what_we_compute() -> None:
