@@ -23,8 +23,8 @@ OTHER = (
     " their scores are not those that were published"
 )
 COSINE = (
-    "ADM's network of 64 pixels was trained on the cosine schedule, which no objective here has; the"
-    " others on DDPM's"
+    "ADM's network of 64 pixels was trained on the cosine schedule, which no objective here has;"
+    " the others on DDPM's"
 )
 Convert = Callable[[str, Tensors, int], tuple[Tensors, list[str]]]
 
