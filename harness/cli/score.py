@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.text import aligned
-from harness.base.validation import refuse
-from harness.cli.verb import Verb, add_json
+from harness.base.validation import one_of, refuse
+from harness.cli.verb import Verb, add_json, add_rows
+from harness.data import DATASETS, Data
+from harness.spec import use_rows
 
 
 def refuse_absent(*paths: Path | None) -> None:
@@ -99,24 +101,50 @@ def parity_options(parser: argparse.ArgumentParser) -> None:
 def reference(args: argparse.Namespace) -> int:
     refuse_absent(args.images, args.inception)
     from harness.base.distributed import process_group
+    from harness.encoding.images import squares
     from harness.scoring import features
-    from harness.scoring.external import make_reference
+    from harness.scoring.external import BATCH, make_reference, open_images
 
+    row = dataset(args)
     with process_group() as rank:
         network = features.load(
             args.extractor, args.inception, str(rank.device), args.inception is not None
         )
-        count = make_reference(args.images, args.out, network, rank)
+        if row:
+            count, batches = squares(args.images, row.pixels, network.channels, BATCH)
+        else:
+            count, _, batches = open_images(args.images, network.channels)
+        make_reference(count, batches, args.out, network, rank)
         if rank.is_main:
             print(f"{args.out}: statistics of {count} images by {network.name}")
     return 0
 
 
+def dataset(args: argparse.Namespace) -> Data | None:
+    """The row of --data, whose images are squares of the same side.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    if args.rows:
+        use_rows(args.rows)
+    if args.data is None:
+        return None
+    fault = one_of(DATASETS)(args.data)
+    refuse("reference", [f"--data {args.data} {fault}"] if fault else [])
+    return DATASETS[args.data]
+
+
 def reference_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=Path, required=True, help="a folder of images, or an npz with arr_0"
+        "--images",
+        type=Path,
+        required=True,
+        help="a folder of images, or an npz with arr_0; with --data all that encode reads",
     )
     parser.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
+    parser.add_argument("--data", help="cuts images to the squares of this dataset, as encode does")
+    add_rows(parser)
     extractor_options(parser)
 
 

@@ -94,19 +94,19 @@ def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int
     return n, side, read_array(path, batch)
 
 
-def make_reference(images: Path, out: Path, network: features.Loaded, rank: Rank) -> int:
-    """Writes the statistics of a folder or an npz; the number of images.
+def make_reference(
+    count: int, batches: Iterable[Tensor], out: Path, network: features.Loaded, rank: Rank
+) -> None:
+    """Writes the statistics of `count` images, uint8 [N, channels, side, side] in batches.
 
     Ranks take batches in turn.
     """
-    count, _, batches = open_images(images, network.channels)
     mine = islice(batches, rank.index, None, rank.world)
     total = -(-count // BATCH) // rank.world
     shown = tqdm(mine, total=total, unit="batch", disable=not rank.is_main)
     parts = rank.gather(reference.collect(shown, network, keep=reference.KEPT // rank.world))
     if rank.is_main:
         reference.write(out, reduce(add, parts), network)
-    return count
 
 
 def files_of(folder: Path) -> list[Path]:

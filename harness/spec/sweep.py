@@ -105,9 +105,10 @@ class Sweep(Fields):
                 )
             extractors = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
             if protocol.features not in extractors:
+                remedy = f"set it to {' or '.join(map(repr, extractors))}"
                 yield (
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-                    f" set it to {' or '.join(map(repr, extractors))}"
+                    f" {remedy if extractors else 'add an extractor that does'}"
                 )
 
 
