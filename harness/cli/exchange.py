@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.base.errors import UserError
 from harness.base.files import read_json
 from harness.cli.show import find_run
-from harness.cli.verb import Verb, add_cluster, cluster_from
+from harness.cli.verb import Verb, add_cluster, add_rows, cluster_from
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import WEIGHTS, use_rows
 from harness.study.store import Store
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from harness.exchange.outgoing import Checkpoint
 
 TARGETS = ("diffusers", "safetensors", "pt")
-
-
-def rows_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--rows", type=Path, metavar="ROWS", help="your file of rows that adds the model"
-    )
 
 
 def import_options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +35,7 @@ def import_options(parser: argparse.ArgumentParser) -> None:
         help="fields of the run that the file does not state, such as objective=flow seed=1",
     )
     parser.add_argument("--step", type=int, help="steps it was trained (default: the file's name)")
-    rows_option(parser)
+    add_rows(parser)
     add_cluster(parser)
 
 
@@ -71,7 +65,7 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--push", metavar="OWNER/NAME", help="also to the hub, private, by your own token"
     )
-    rows_option(parser)
+    add_rows(parser)
     add_cluster(parser)
 
 
