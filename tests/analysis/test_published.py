@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from analysis.grid import grid, left_out
-from analysis.table import PUBLISHED, UNCERTAIN, TableError, load, uncertain
+from analysis.grid import AVERAGED, grid, left_out
+from analysis.table import PUBLISHED, RECIPE, UNCERTAIN, TableError, load, uncertain
 
 STUDIES = "sit2024 uvit2023 mdt2023 diffit2024 edm2 lightningdit2025 repa2024".split()
 EVIDENCE = {"authors", *UNCERTAIN}
@@ -54,6 +54,14 @@ def test_guided_and_unguided_never_share_a_protocol() -> None:
     guided = table["guidance"].gt(1)
     assert table.loc[guided, "protocol"].str.contains("_g").all()
     assert not table.loc[table["guidance"].eq(1), "protocol"].str.contains("_g").any()
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_quantity_is_there_twice_as_if_by_two_seeds(study: str) -> None:
+    """But for a second source that prints another value."""
+    table = load(PUBLISHED.with_name(f"{study}.csv"))
+    key = [*AVERAGED, "data", *RECIPE]
+    assert not table[table["warning"].eq("")].duplicated(key).any()
 
 
 def test_sits_four_models_are_on_one_axis_at_400k() -> None:
