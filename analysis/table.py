@@ -52,6 +52,10 @@ METRICS = {
     "precision_fp16": "Precision (fp16)",
     "recall_fp16": "Recall (fp16)",
     "label_accuracy": "Label accuracy",
+    "density": "Density",
+    "coverage": "Coverage",
+    "cmmd": "CMMD",
+    "mind": "MIND",
 }
 HIGHER_IS_BETTER = {
     "inception_score",
@@ -60,6 +64,8 @@ HIGHER_IS_BETTER = {
     "precision_fp16",
     "recall_fp16",
     "label_accuracy",
+    "density",
+    "coverage",
 }
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
