@@ -20,7 +20,7 @@ class LatentUNet(nn.Module):
         attends = [setting.size >> level in model.attention for level in levels]
         channels = [model.channels(level) for level in levels]
         self.embedding = nn.Embedding(setting.classes + 1, CONTEXT)
-        self.unet = UNet2DConditionModel(
+        self.unet: nn.Module = UNet2DConditionModel(
             sample_size=setting.size,
             in_channels=setting.channels,
             out_channels=setting.outputs * setting.channels,

@@ -34,6 +34,16 @@ def few_images(run: Run, store: Store) -> list[str]:
     return [f"trained on {notice}"] if notice else []
 
 
+def foreign(run: Run, step: int, store: Store) -> list[str]:
+    """Warnings for weights that were not trained here."""
+    path = store.imported(run, step)
+    if not path.exists():
+        return []
+    note = read_json(path)
+    source = f"imported from {Path(note['source']).name}, SHA-256 {note['digest'][:12]}"
+    return [source, *filter(None, [note["caution"]])]
+
+
 def write_record(
     task: Evaluate,
     store: Store,
@@ -84,6 +94,7 @@ def write_record(
             *extractor.warnings,
             *warnings(protocol.images, extractor.layers),
             *few_images(run, store),
+            *foreign(run, task.step, store),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         **made,
