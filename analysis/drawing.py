@@ -14,7 +14,7 @@ from analysis.files import Files, figure_files, image
 from analysis.layout import FIGURES, draw
 from analysis.parts import Part
 from analysis.samples import Samples, check_samples, load_samples
-from analysis.sentences import attempt
+from analysis.rows import attempt
 from analysis.table import TableError
 
 # The order on the page: what was found, how it came about, what was checked.

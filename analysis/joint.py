@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize
 
 from analysis.correlation import Array
 from analysis.fits import one_study, positive
@@ -71,7 +71,8 @@ class Joint:
         logs[A] += logs[ALPHA] * n + logs[GAMMA] * t
         logs[B] += logs[BETA] * d
         values = [*np.exp(logs[:3]), *logs[3:]]
-        present = [True, self.free[A], self.free[B], self.free[ALPHA], self.free[GAMMA], True]
+        has_floor = self.theta[E] > self.limits[0][E] + 1e-6
+        present = [has_floor, *self.free[[A, B, ALPHA, GAMMA]], True]
         known = zip(PARAMETERS, values, present, strict=True)
         return {name: float(value) if there else 0.0 for name, value, there in known}
 
@@ -271,24 +272,3 @@ def evaluate(theta: Array, points: Points, n: Array, t: Array, d: Array) -> Arra
     """Returns the laws' scores [..., K] at K sizes, tokens and images."""
     x = np.log(np.stack(np.broadcast_arrays(n, t, d))) - points.centre[:, None]
     return np.asarray(terms_of(theta, x).sum(0))
-
-
-def diagnostics(joint: Joint) -> dict[str, tuple[float, float]]:
-    """Tests the residuals: (statistic, p) by name.
-
-    Normality (Shapiro and Wilk) of the runs' mean residuals, and Spearman's rank correlation of the
-    residual and of its size with N, D and the law itself: the first finds a bend, the second
-    unequal noise. Checkpoints of one run are not independent, so that the tests are of its means.
-    """
-    points = joint.points
-    frame = pd.DataFrame(dict(zip("NTD", points.x, strict=True)))
-    frame = frame.assign(law=points.y - joint.residuals, residual=joint.residuals, run=points.run)
-    means = frame.groupby("run").mean()
-    found = {"normal": tuple(map(float, stats.shapiro(means["residual"])))}
-    for name in ("N", "T", "D", "law"):
-        if np.ptp(means[name]) > 1e-9:
-            for text, values in (("mean", means["residual"]), ("spread", means["residual"].abs())):
-                test = stats.spearmanr(means[name], values)
-                found[f"{text} with {name}"] = (float(test.statistic), float(test.pvalue))
-    return {name: (pair[0], pair[1]) for name, pair in found.items()}
-

@@ -9,12 +9,14 @@ import pandas as pd
 
 from analysis.correlation import Array
 from analysis.joint import ALPHA, BETA, GAMMA, A, B, E, Joint, Points, evaluate
-from analysis.joint_bootstrap import Draws
+from analysis.joint_bootstrap import Draws, intervals
 from analysis.table import RUN, TableError
 
 BUDGETS = 5  # a table of more rows is not read
 # A parabola needs three sizes; one more tells how well it fits.
 SIZES = 3
+# An exponent of 0 has its best size at 0 or at infinity: far from any study, and still a number.
+LEAST_EXPONENT = 1e-2
 
 
 def flop_per_image(points: Points) -> float:
@@ -45,13 +47,13 @@ def optimum(theta: Array, points: Points, tokens: float) -> Optimum:
     Closed form of A N^-α + B D^-β under N D = C / (κ T) (Hoffmann et al., arXiv 2203.15556).
     """
     n0, t0, d0 = points.centre
-    alpha, gamma, beta = (theta[..., i] for i in (ALPHA, GAMMA, BETA))
+    gamma = theta[..., GAMMA]
+    alpha, beta = (np.maximum(theta[..., i], LEAST_EXPONENT) for i in (ALPHA, BETA))
     log_a = theta[..., A] + alpha * n0 - gamma * (np.log(tokens) - t0)
     log_b = theta[..., B] + beta * d0
     both = alpha + beta
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (np.log(alpha) + log_a - np.log(beta) - log_b) / both
-        a, b, c = beta / both, alpha / both, alpha * beta / both
+    ratio = (np.log(alpha) + log_a - np.log(beta) - log_b) / both
+    a, b, c = beta / both, alpha / both, alpha * beta / both
     unit = -np.log(flop_per_image(points) * tokens)
     return Optimum(a, b, c, ratio + a * unit, -ratio + b * unit, tokens)
 
@@ -62,16 +64,16 @@ def at_budgets(draws: Draws, tokens: float, budgets: Array) -> pd.DataFrame:
     `inside` tells whether the optimum is among the fitted sizes and images.
 
     Raises:
-        TableError: the law has no term of the size, or none of the images.
+        TableError: the scores do not tell what size or what images bring.
     """
     joint, points = draws.joint, draws.joint.points
-    require_both(joint)
+    require_trade(draws)
     best, spread = (optimum(theta, points, tokens) for theta in (joint.theta, draws.theta))
     rows = []
     for budget in budgets:
         row = {"tokens": tokens, "compute": budget}
         for name, value, values in quantities(joint, draws, best, spread, budget):
-            low, high = draws.bounds(values[np.isfinite(values)], value)
+            low, high = draws.bounds(values, value)
             row |= {name: np.exp(value), f"{name}_low": np.exp(low), f"{name}_high": np.exp(high)}
         place = np.log([row["size"], row["images"]]) - points.centre[[0, 2]]
         axes = points.x[[0, 2]]
@@ -90,7 +92,10 @@ def quantities(
     ]
     scores = [
         np.log(at_optimum(theta, points, *np.exp(pair), best.tokens))
-        for theta, pair in ((joint.theta[None], [logs[0][0][None], logs[0][1][None]]), (draws.theta, logs[1]))
+        for theta, pair in (
+            (joint.theta[None], [logs[0][0][None], logs[0][1][None]]),
+            (draws.theta, logs[1]),
+        )
     ]
     return [
         ("size", float(logs[0][0]), logs[1][0]),
@@ -108,22 +113,25 @@ def at_optimum(theta: Array, points: Points, n: Array, d: Array, tokens: float) 
     return np.asarray(np.exp(theta[:, E]) + np.exp(size) + np.exp(data))
 
 
-def require_both(joint: Joint) -> None:
+def require_trade(draws: Draws) -> None:
     """
     Raises:
-        TableError: sizes or images do not vary, so that there is no trade between them.
+        TableError: the scores do not tell what size or what images bring, so that there is no
+            trade between them.
     """
-    if not joint.free[ALPHA]:
+    known = intervals(draws)
+    if "α" not in known:
         raise TableError("a best size needs several sizes, there is one: train other sizes")
-    if not joint.free[BETA]:
+    if "β" not in known:
         raise TableError(
             "a best size for a budget needs scores at several steps: all are at one, so that what"
             " more images bring is not known; score earlier checkpoints, or train some runs longer"
         )
-    if joint.theta[BETA] <= 0 or joint.theta[ALPHA] <= 0:
+    unknown = [name for name in ("α", "β") if not known[name][2]]
+    if unknown:
         raise TableError(
-            "the law finds no gain from size or from images, so that no size is best for a budget:"
-            " train more sizes, for more steps"
+            f"{' and '.join(unknown)} are not identified, so that no size is best for a budget: "
+            + ("train more sizes" if "β" not in unknown else "score more steps of each run")
         )
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from analysis import fits, laws, prediction
 from analysis.correlation import (
-    MINUS,
     axes_of,
     bca_interval,
     correlation,
@@ -19,11 +17,11 @@ from analysis.correlation import (
     jackknife_interval,
 )
 from analysis.grid import axis_label, final, grid
+from analysis.joint_rows import joint_rows, loss_rows
 from analysis.noise import UNKNOWN, noise, sampling_noise
+from analysis.rows import Row, attempt, row_of
 from analysis.table import METRICS, TableError
 
-T = TypeVar("T")
-Row = dict[str, Any]
 COLUMNS = "section family statistic estimate interval method n note value low high".split()
 
 
@@ -54,42 +52,6 @@ def row_text(row: pd.Series) -> str:
     note = f", {row['note']}" if row["note"] else ""
     method = f"{row['method']}, " if row["method"] else ""
     return f"{row['statistic']} {row['estimate']}{interval} ({method}n = {row['n']}){note}"
-
-
-def attempt(name: str, make: Callable[[], T], missing: list[str]) -> T | None:
-    """Returns what is made, or None after appending the name and the reason to `missing`."""
-    try:
-        return make()
-    except TableError as reason:
-        missing.append(f"{name}: {reason}.")
-        return None
-
-
-def row_of(
-    statistic: str,
-    value: float,
-    bounds: tuple[float, float] | None,
-    form: str,
-    method: str,
-    n: int,
-    note: str = "",
-    family: str = "",
-) -> Row:
-    """Returns a row whose numbers are written in one format; without bounds it has no interval."""
-    low, high = bounds or (np.nan, np.nan)
-    interval = f"[{low:{form}}, {high:{form}}]" if low <= high else ""
-    return {
-        "family": family,
-        "statistic": statistic,
-        "estimate": f"{value:{form}}".replace("-", MINUS),
-        "interval": interval.replace("-", MINUS),
-        "method": method if interval or not bounds else "",
-        "n": n,
-        "note": note,
-        "value": value,
-        "low": low,
-        "high": high,
-    }
 
 
 def correlations(table: pd.DataFrame) -> list[Row]:
@@ -307,6 +269,8 @@ SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Hold-out by range": partial(
         held_out, predict=prediction.hold_out, name="error above two thirds by Gflops"
     ),
+    "Joint law of size, tokens and images": joint_rows,
+    "FID by loss": loss_rows,
     "Frontier": frontier,
     "Noise of one run": noise_of_training,
 }

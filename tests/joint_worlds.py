@@ -28,7 +28,9 @@ def points(rows: pd.DataFrame) -> Points:
 def frame(n: np.ndarray, t: np.ndarray, d: np.ndarray, run: Sequence[object]) -> pd.DataFrame:
     """Rows of checkpoints; their Gflops are N T multiply-adds."""
     columns = {"N": n, "T": t, "D": d, "gflops": n * t / 1e9}
-    return pd.DataFrame(columns).assign(run=[str(name) for name in run], model=[f"{x:.4g}" for x in n])
+    return pd.DataFrame(columns).assign(
+        run=[str(name) for name in run], model=[f"{x:.4g}" for x in n]
+    )
 
 
 def isoflops(budgets: np.ndarray, best: Callable[[float], float], spread: float) -> pd.DataFrame:

@@ -16,7 +16,9 @@ from harness import __version__
 from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
 from harness.cli.encode import ENCODE
+from harness.cli.forecast import FORECAST
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
+from harness.cli.laws import LAWS
 from harness.cli.listing import LIST
 from harness.cli.plan import PLAN
 from harness.cli.predict import PREDICT
@@ -30,10 +32,11 @@ from harness.cli.status import STATUS
 from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
-SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT)
+SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT)
+TABLE_VERBS = (PREDICT, LAWS, FORECAST)
 STORE_VERBS = (LIST, SHOW, PRUNE)
 IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
-VERBS = (*SWEEP_VERBS, *STORE_VERBS, *IMAGE_VERBS)
+VERBS = (*SWEEP_VERBS, *TABLE_VERBS, *STORE_VERBS, *IMAGE_VERBS)
 # What people type for a verb of another name.
 GUESSES = {
     **dict.fromkeys(("ls", "runs", "sweeps"), "list"),
@@ -46,6 +49,8 @@ GUESSES = {
     **dict.fromkeys(("stop", "kill"), "cancel"),
     **dict.fromkeys(("doctor", "check", "dry-run"), "plan"),
     **dict.fromkeys(("eval", "evaluate", "fid"), "score"),
+    **dict.fromkeys(("fit", "exponents", "scaling"), "laws"),
+    **dict.fromkeys(("preregister", "extrapolate"), "forecast"),
     "tail": "logs",
     "help": "--help",
 }
