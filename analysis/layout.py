@@ -34,7 +34,13 @@ from analysis.panels import (
     place_panels,
     rows_of,
 )
-from analysis.statistics_panels import figure_12, further, predicted, residuals
+from analysis.statistics_panels import (
+    figure_12,
+    further,
+    predicted,
+    residuals,
+    specification,
+)
 from analysis.style import em, literal
 from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
@@ -189,6 +195,20 @@ FIGURES = {
             ),
         ),
         height=24,
+    ),
+    "figure_specification": Layout(
+        (
+            (
+                Panel(
+                    specification,
+                    "What every form of law fitted to the other models predicts of the largest: the"
+                    " polynomials of second order in logs of one or two of Gflops, N and tokens.",
+                    top=3.5,
+                ),
+            ),
+        ),
+        height=24,
+        sized=False,
     ),
 }
 

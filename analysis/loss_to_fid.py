@@ -46,8 +46,7 @@ def pairs(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
     losses = [name for name in LOSSES if name in scored]
     if not losses:
         raise TableError(
-            f"no loss is scored ({' or '.join(LOSSES)}), the table has {listed(table['metric'])}:"
-            " add the validation loss to the sweep's protocols"
+            "no loss is scored at the checkpoints: add the validation loss to the sweep's protocols"
         )
     scores = one_study(positive(grid(table, metric, protocol)))
     keys = [*RUN, "step"]

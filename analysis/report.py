@@ -19,6 +19,7 @@ from analysis.latex import latex
 from analysis.layout import FIGURES
 from analysis.paper_tables import PAPER_TABLES, caption_of, paper_table, table_numbers
 from analysis.parts import MOST, Part, parts
+from analysis.referee import checklist
 from analysis.rows import attempt
 from analysis.sentences import statistics
 from analysis.side_by_side import against_published, render_comparison
@@ -120,6 +121,7 @@ def render(
         html.Section("Tables", tables=tables),
         *statistics_sections(numbers),
         *against_sections(shown, reasons),
+        *referee_sections(shown, reasons),
         forecast_section(context),
         cost_section(context),
         html.Section("Missing", items=missing(table, log, context)),
@@ -198,6 +200,19 @@ def against_sections(shown: Sequence[Part], reasons: list[str]) -> list[html.Sec
         for part in shown
     ]
     return [*filter(None, made)]
+
+
+def referee_sections(shown: Sequence[Part], reasons: list[str]) -> list[html.Section]:
+    """Returns each part's checklist for a referee."""
+    made = [attempt("Checklist", partial(referee_section, part), reasons) for part in shown]
+    return [*filter(None, made)]
+
+
+def referee_section(part: Part) -> html.Section:
+    frame = checklist(part.table)
+    passed = f"{frame['verdict'].eq('pass').sum()} of {len(frame)} items pass."
+    heading = f"Checklist, {part.name}" if part.name else "Checklist"
+    return html.Section(heading, tables=[html.Table(frame.rename(columns=str.capitalize), passed)])
 
 
 def forecast_section(context: Context) -> html.Section:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import fits, laws, prediction
+from analysis import fits, forms, laws, prediction
 from analysis.correlation import (
     axes_of,
     bca_interval,
@@ -211,6 +211,33 @@ def held_out(
     return rows
 
 
+def specifications(table: pd.DataFrame) -> list[Row]:
+    """States what each term of a law does to the prediction of each family's largest model.
+
+    Raises:
+        TableError: too few models, several studies, or values without a logarithm.
+    """
+    rows = list[Row]()
+    models = fits.positive(fits.one_study(final(table)))
+    for family, part in models.groupby("family", sort=False):
+        others, target = fits.complete(part.iloc[:-1], fits.PRODUCT), part.tail(1)
+        if len(others) < 4:
+            continue
+        found = forms.curve(others, target)
+        name = f"{target['model'].iloc[0]}: prediction with"
+        for _, effect in forms.main_effects(found).iterrows():
+            note = (
+                f"leave-one-out error × {effect['error_ratio']:.2g}; a law with it by one without,"
+                f" {effect['forms']} of {len(found)} forms"
+            )
+            term = f"{name} {effect['term']}"
+            row = row_of(term, effect["ratio"], None, ".3f", "ratio of means", len(others), note)
+            rows.append({**row, "family": str(family)})
+    if not rows:
+        raise TableError("a specification curve needs 5 models of a family: train more")
+    return rows
+
+
 def frontier(table: pd.DataFrame) -> list[Row]:
     """States which models have been the best of what their training compute buys."""
     points = laws.frontier(table)
@@ -269,6 +296,7 @@ SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Hold-out by range": partial(
         held_out, predict=prediction.hold_out, name="error above two thirds by Gflops"
     ),
+    "Specification curve": specifications,
     "Joint law of size, tokens and images": joint_rows,
     "FID by loss": loss_rows,
     "Frontier": frontier,

@@ -13,6 +13,7 @@ from analysis import fits, style
 from analysis.correlation import correlation
 from analysis.curves import SERIES, compute_axis, draw_curves, label_score, log_axis
 from analysis.figures import GFLOPS
+from analysis.forms import curve
 from analysis.grid import final, grid
 from analysis.prediction import leave_one_out, mean_error
 from analysis.table import METRICS, TableError, listed
@@ -134,6 +135,29 @@ def residuals(table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str
     spread = ", ".join(f"{np.expm1(np.log(10) * np.sqrt(fit.scale)):.0%}" for fit in found)
     ax.set(xlabel=GFLOPS, ylabel="Score / what the law says")
     ax.set_title(f"{law}\nspread {spread}", loc="left")
+    return ax
+
+
+def specification(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
+    """Draws what each form of law predicts of the largest model from the others, and the truth.
+
+    Raises:
+        TableError: too few models, several studies, or values without a logarithm.
+    """
+    rows = fits.positive(fits.one_study(final(table, metric)))
+    family = rows[rows["family"].eq(rows["family"].value_counts().index[0])]
+    target = family.tail(1)
+    found = curve(fits.complete(family.iloc[:-1], fits.PRODUCT), target)
+    for good, colour, text in ((True, style.ACCENT, "as well as the best"), (False, HELD, "worse")):
+        part = found[found["good"] == good]
+        shown = f"{text} on the others (leave-one-out)"
+        ax.plot(part.index + 1, part["prediction"], "o", color=colour, ms=4, label=shown)
+    truth = float(target["value"].iloc[0])
+    ax.axhline(truth, color=style.INK, lw=0.8, zorder=0, label="the score")
+    log_axis(ax.yaxis, min(found["prediction"].min(), truth) / 1.1, found["prediction"].max() * 1.1)
+    ax.set(xlabel=f"{len(found)} forms, by their prediction", xlim=(0, len(found) + 1))
+    label_score(ax, grid(table, metric))
+    ax.set_title(f"{target['model'].iloc[0]} from {len(family) - 1} others", loc="left")
     return ax
 
 

@@ -27,13 +27,14 @@ from harness.cli.results import COLLECT, REPORT
 from harness.cli.run import BENCH, RUN
 from harness.cli.sample import SAMPLE
 from harness.cli.score import PARITY, REFERENCE, SCORE
+from harness.cli.seeds import SEEDS
 from harness.cli.show import SHOW
 from harness.cli.status import STATUS
 from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
 SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT)
-TABLE_VERBS = (PREDICT, LAWS, FORECAST)
+TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS)
 STORE_VERBS = (LIST, SHOW, PRUNE)
 IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
 VERBS = (*SWEEP_VERBS, *TABLE_VERBS, *STORE_VERBS, *IMAGE_VERBS)
@@ -50,6 +51,7 @@ GUESSES = {
     **dict.fromkeys(("doctor", "check", "dry-run"), "plan"),
     **dict.fromkeys(("eval", "evaluate", "fid"), "score"),
     **dict.fromkeys(("fit", "exponents", "scaling"), "laws"),
+    **dict.fromkeys(("power", "replicates"), "seeds"),
     **dict.fromkeys(("preregister", "extrapolate"), "forecast"),
     "tail": "logs",
     "help": "--help",
