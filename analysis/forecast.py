@@ -143,12 +143,14 @@ def is_intact(found: Forecast) -> bool:
 def outcome(found: Forecast, table: pd.DataFrame) -> Forecast | None:
     """Returns the score and whether the interval holds it, or None while there is none.
 
-    The mean over seeds counts. A table of another protocol, metric or extractor has none.
+    The mean over seeds counts, of the recipe that a law of the study is made of (`grid`).
     """
-    same = {name: found[name] for name in ("model", "step", "metric", "protocol", "features")}
-    rows = table
-    for name, value in same.items():
-        rows = rows[rows[name].eq(value)]
+    try:
+        rows = grid(table, found["metric"], found["protocol"])
+    except TableError:  # no score under this protocol yet
+        return None
+    for name in ("model", "step", "features"):
+        rows = rows[rows[name].eq(found[name])]
     if rows.empty:
         return None
     value = float(rows["value"].mean())

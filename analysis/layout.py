@@ -40,6 +40,7 @@ from analysis.statistics_panels import (
     predicted,
     residuals,
     specification,
+    specification_terms,
 )
 from analysis.style import em, literal
 from analysis.sweep_panels import sweep, swept
@@ -203,11 +204,13 @@ FIGURES = {
                     specification,
                     "What every form of law fitted to the other models predicts of the largest: the"
                     " polynomials of second order in logs of one or two of Gflops, N and tokens.",
+                    left=9.5,
                     top=3.5,
                 ),
             ),
+            (Panel(specification_terms, "Below, the terms of each form.", left=9.5),),
         ),
-        height=24,
+        height=22,
         sized=False,
     ),
 }
