@@ -19,6 +19,7 @@ from analysis.table import TableError, digest, listed
 
 JOINT = "size, tokens and images"
 SCHEMA = 1
+DRAWS = 2_000  # move a bound by 3 % of the half of its interval
 # What is added when a forecast is scored, and the digest itself, are not under the digest.
 OUTSIDE = ("digest", "outcome")
 Forecast = dict[str, Any]
@@ -112,7 +113,7 @@ def by_joint(
     tokens = float(target["tokens"].iloc[0])
     at = (1e9 * float(target["gflops"].iloc[0]) / tokens, tokens, float(batch * step))
     joint = fit(points)
-    found = predict_joint(bootstrap(joint), *at)
+    found = predict_joint(bootstrap(joint, DRAWS), *at)
     beyond = hull(points, *at)
     return {
         "law": JOINT,
