@@ -123,7 +123,7 @@ def residuals(table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str
     families = [fits.complete(part, law) for _, part in rows.groupby("family", sort=False)]
     fitted = [part for part in families if fits.is_fitted(part, law)]
     if not fitted:
-        fits.fit_law(rows, law)  # says how many models it needs
+        fits.fit_law(max(families, key=len), law)  # says how many models it needs
     found = [fits.fit_law(part, law) for part in fitted]
     rows = pd.concat(fitted).assign(value=10 ** np.concatenate([fit.resid for fit in found]))
     shown = point_rows(rows, every)

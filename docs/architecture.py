@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "cli launch bench encoding training scoring study models objectives data base".split()
+ROOMS = "cli launch bench encoding training scoring study spec models objectives data base".split()
 HEAD = """# Architecture
 
     sweep → missing(sweep, store) → tasks → [this machine | Slurm] → records → table → report
@@ -41,10 +41,8 @@ def section(folder: Path) -> str:
 
 
 def page() -> str:
-    spec = f"## harness/spec.py\n\n{summary(ROOT / 'harness' / 'spec.py')}"
     rooms = [section(ROOT / "harness" / room) for room in ROOMS]
-    place = ROOMS.index("study") + 1
-    parts = [HEAD.rstrip(), *rooms[:place], spec, *rooms[place:], section(ROOT / "analysis")]
+    parts = [HEAD.rstrip(), *rooms, section(ROOT / "analysis")]
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from harness.data import DATASETS, Data
 
 CLASSES = ("ant", "bee", "cat")
-TINY = Data(channels=4, size=4, classes=len(CLASSES), images=14, pixels=32)
+TINY = Data(4, 4, len(CLASSES), images=14, pixels=32, autoencoder="sd-v1")
 
 
 def register(**fields: int) -> None:
@@ -21,7 +21,7 @@ def register(**fields: int) -> None:
     DATASETS["tiny"] = Data(**vars(TINY) | fields)
 
 
-def draw(folder: Path, count: int = TINY.images) -> Path:
+def draw(folder: Path, count: int = 14) -> Path:
     """Images of odd sizes in class folders, JPEG and PNG in turns."""
     random = np.random.default_rng(0)
     for i in range(count):

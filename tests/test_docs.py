@@ -12,7 +12,8 @@ from helpers import ROOT, run_verb
 
 from harness.cli.main import parser
 from harness.data import DATASETS, Data
-from harness.models import Model, dit_rows
+from harness.models import Setting
+from harness.models.dit_rows import DiTModel
 from harness.spec import Protocol, Run, Sweep
 from harness.study.sweep_file import SWEEPS, load_sweep
 
@@ -102,15 +103,13 @@ def example(heading: str) -> str:
 def test_the_model_of_contributing_is_counted_as_it_is_built() -> None:
     import torch
 
-    from harness.models import build
-
     (row,) = eval(f"[{example('Add a size')}]")
     size, depth, width, heads = row
-    model, shape = Model(size, depth, width, heads, 8), DATASETS["imagenet256"]
+    model = DiTModel("DiT", size, patch=8, depth=depth, width=width, heads=heads)
+    setting = Setting(DATASETS["imagenet256"].shape, 1000, 2)
     with torch.device("meta"):
-        net = build(model, "adaLN-Zero", shape)
-    count = dit_rows.parameters(model, "adaLN-Zero", shape)
-    assert sum(p.numel() for p in net.parameters()) == count
+        net = model.build(setting)
+    assert sum(p.numel() for p in net.parameters()) == model.counts(setting).parameters
 
 
 def test_the_dataset_of_contributing_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

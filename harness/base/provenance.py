@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 
 import torch
@@ -28,11 +29,11 @@ def peak_speed(device: torch.device) -> float | None:
     return next((peak for chip, peak in PEAKS.items() if chip in name), None)
 
 
-def provenance(device: torch.device) -> dict[str, object]:
-    """What every record and log states of its origin."""
+def provenance(device: torch.device, rows: Mapping[str, str]) -> dict[str, object]:
+    """What every record and log states of its origin; rows: digests of the user's own files."""
     return {
         "commit": commit(),
-        "versions": {package: metadata.version(package) for package in PACKAGES},
+        "versions": {package: metadata.version(package) for package in PACKAGES} | dict(rows),
         "device": device_name(device),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -115,7 +115,7 @@ def measure(
         "mfu": 2e9 * item.work.gmacs * rate / sheet if sheet else None,
         "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
-        **provenance(device),
+        **provenance(device, {}),
     }
 
 

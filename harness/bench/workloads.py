@@ -66,7 +66,7 @@ def workloads_of(
     run: Run, protocols: Iterable[Protocol], cluster: Cluster, device: torch.device
 ) -> Iterator[Workload]:
     yield training_workload(run, cluster.of(run.model, False), device)
-    if DATASETS[run.data].latent:
+    if run.data_row.latent:
         yield encoding_workload(run, device)
     for protocol in protocols:
         yield sampling_workload(run, protocol, cluster.of(run.model, True), device)
@@ -81,7 +81,7 @@ class RandomLatents:
     def __init__(self, run: Run, device: torch.device, count: int = 1024) -> None:
         data = DATASETS[run.data]
         self.x = torch.randn(count, data.channels, data.size, data.size, device=device)
-        self.y = torch.randint(data.classes, (count,), device=device)
+        self.y = torch.randint(max(1, data.classes), (count,), device=device)
         self.origin = Origin(images=count, digest="random")
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ def training_workload(run: Run, cluster: Cluster, device: torch.device) -> Workl
             ),
             device,
         )
-        return lambda: optimise(drawn)
+        return lambda: optimise(1, drawn)
 
     def needed(part: int) -> float:
         return memory.training(*settings(part, part))

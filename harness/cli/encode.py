@@ -10,8 +10,8 @@ from pathlib import Path
 from harness.base.validation import one_of, refuse, within
 from harness.cli.verb import Verb, add_cluster, add_device, add_dirty, cluster_from
 from harness.data import DATASETS
-from harness.data.index import SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
-from harness.spec import ENCODERS
+from harness.data.index import PIXELS, SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
+from harness.spec import ENCODERS, use_rows
 from harness.study.store import Store
 
 
@@ -23,8 +23,11 @@ def encode(args: argparse.Namespace) -> int:
     from harness.launch.submit import submit
     from harness.study.tasks import Encode
 
+    if args.rows:
+        use_rows(args.rows)
     if args.verify:
         return verify(args.images)
+    args.vae = args.vae or vaes(args.data)[0]
     refuse("encode", encode_problems(args))
     cluster, out = cluster_from(args), args.out.resolve()
     store = Store(Path(cluster.store))
@@ -50,8 +53,8 @@ def encode(args: argparse.Namespace) -> int:
 
 def encode_problems(args: argparse.Namespace) -> list[str]:
     """Everything that is wrong with the options."""
-    latent = [name for name, data in DATASETS.items() if data.latent]
-    checks = {"data": one_of(latent), "vae": one_of(ENCODERS), "shard": within(1)}
+    encoded = [name for name, data in DATASETS.items() if data.encoded]
+    checks = {"data": one_of(encoded), "vae": one_of(vaes(args.data)), "shard": within(1)}
     given = {name: getattr(args, name) for name in checks}
     problems = [
         f"--{name} {value} {fault}"
@@ -65,20 +68,29 @@ def encode_problems(args: argparse.Namespace) -> list[str]:
     return problems
 
 
+def vaes(data: str) -> list[str]:
+    """The VAEs that make latents of a dataset; "none" makes pixels."""
+    row = DATASETS.get(data)
+    family = row.autoencoder if row else None
+    return [name for name, kind in ENCODERS.items() if kind == family] or [PIXELS]
+
+
 def encode_options(parser: argparse.ArgumentParser) -> None:
     add_cluster(parser)
     add_device(parser)
     parser.add_argument(
         "images",
         type=Path,
-        help="a folder of class folders, a tar or zip of one, or a saved dataset",
+        help="a folder of class folders or of images, a tar or zip of one, or a saved dataset",
     )
     parser.add_argument("--out", type=Path, help="the folder of latents")
     parser.add_argument("--data", help="imagenet256 (default), imagenet512", default="imagenet256")
     parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="the file of rows that adds --data"
+    )
+    parser.add_argument(
         "--vae",
-        default="ft-mse",
-        help="whose encoder: ft-mse (default), ft-ema and original share one",
+        help="whose encoder: ft-mse (default), ft-ema and original share one; none of pixels",
     )
     parser.add_argument(
         "--shard", type=int, default=SHARD, help=f"images of a file (default: {SHARD:,})"
@@ -98,7 +110,7 @@ def verify(folder: Path) -> int:
     """Reads every byte of the latents; the exit status."""
     from tqdm import tqdm
 
-    from harness.data.latents import Latents
+    from harness.data import open_dataset
 
     index = read_index(folder)
     files = [*index.shards, index.labels]
@@ -110,7 +122,7 @@ def verify(folder: Path) -> int:
         print(line, file=sys.stderr)
     if bad:
         return 1
-    Latents(index.data, folder)  # shapes, labels, and the count
+    open_dataset(index.data, folder)  # shapes, labels, and the count
     print(f"{folder}: {len(files)} files are whole: {index.count:,} images of {index.data}")
     return 0
 

@@ -13,6 +13,8 @@ from harness.base.validation import refuse
 from harness.cli.plan import dry_run
 from harness.cli.verb import (
     Verb,
+    accept_changed_rows,
+    add_changed_rows,
     add_cluster,
     add_dirty,
     add_dry_run,
@@ -64,6 +66,7 @@ def launch_options(parser: argparse.ArgumentParser) -> None:
     add_dirty(parser)
     parser.add_argument("--workers", type=int, help="jobs at a time on this machine")
     add_dry_run(parser)
+    add_changed_rows(parser)
 
 
 def launch(args: argparse.Namespace) -> int:
@@ -77,6 +80,8 @@ def launch(args: argparse.Namespace) -> int:
             " use --cluster local"
         )
     require_writable(store)
+    if args.changed_rows:
+        accept_changed_rows(sweep, store)
     refuse(sweep.name, problems(sweep, missing(sweep, store), cluster))
     remote = executor(cluster).REMOTE
     if remote and (kind := file_system(store.root)) in OF_ONE_MACHINE:

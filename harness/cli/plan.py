@@ -10,7 +10,6 @@ from typing import Any
 
 from harness.base.text import aligned, duration, in_units
 from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
-from harness.data import DATASETS
 from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
 from harness.study.checks import problems, warnings
@@ -110,7 +109,7 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
 
 def estimates(sweep: Sweep, speed: Speed) -> bool:
     """Whether times can be estimated: published is the pace of networks that fill a GPU."""
-    return bool(speed.rows) or all(DATASETS[run.data].latent for run in sweep.runs)
+    return bool(speed.rows) or all(run.data_row.latent for run in sweep.runs)
 
 
 def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:

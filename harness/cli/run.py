@@ -15,6 +15,8 @@ from harness.base.validation import refuse
 from harness.cli.plan import dry_run
 from harness.cli.verb import (
     Verb,
+    accept_changed_rows,
+    add_changed_rows,
     add_device,
     add_dry_run,
     add_json,
@@ -35,6 +37,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     )
     add_device(parser)
     add_dry_run(parser)
+    add_changed_rows(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return dry_run(sweep, store, cluster)
     require_writable(store)
+    if args.changed_rows:
+        accept_changed_rows(sweep, store)
     tasks = missing(sweep, store)
     count = len(tasks)
     alone = dataclasses.replace(cluster, nodes=1, gpus_per_node=0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import UserError
+from harness.spec import Sweep
 from harness.study.choice import WORD
 from harness.study.cluster import Cluster, read_cluster
 from harness.study.store import Store
@@ -110,6 +111,21 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="on Slurm: run the code as it is, not as it is committed",
     )
+
+
+def add_changed_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--changed-rows",
+        action="store_true",
+        help="goes on with runs that were begun with another text of your file of rows",
+    )
+
+
+def accept_changed_rows(sweep: Sweep, store: Store) -> None:
+    """Notes today's text of the files of rows in the runs that were begun with another."""
+    for run in sweep.runs:
+        if store.changed_rows(run):
+            store.accept_rows(run)
 
 
 def cluster_from(args: argparse.Namespace) -> Cluster:

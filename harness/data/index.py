@@ -16,6 +16,7 @@ from harness.data.rows import DATASETS
 
 SCHEMA = 1
 SHARD = 10_000  # images of a shard: ImageNet makes 129 of 328 MB at 256 pixels
+PIXELS = "none"  # the VAE of data that are pixels
 CROP = "adm"  # halved by a box filter, then bicubic to the short side, then the middle
 
 
@@ -23,9 +24,10 @@ CROP = "adm"  # halved by a box filter, then bicubic to the short side, then the
 class Index:
     """What index.json says.
 
-    Row i of the latents is image i of the source: row i % shard of file i // shard, [mirrored,
+    Row i is image i of the source: row i % shard of file i // shard. Of latents it is [mirrored,
     moment, C, h, w] in fp16: as it is and mirrored, mean and standard deviation of the posterior,
-    not scaled. A row of `unreadable` is NaN. labels.npy holds a class for each row.
+    not scaled; of pixels [1, C, H, W] in uint8. A row of `unreadable` is NaN or 0. labels.npy holds
+    a class for each row.
     """
 
     schema: int
@@ -64,7 +66,7 @@ def incomplete(name: str, images: int) -> str:
     whole = DATASETS[name].images
     return (
         ""
-        if images == whole
+        if whole is None or images == whole
         else f"{images:,} of {name}'s {whole:,} images: results on them are not {name}'s"
     )
 
@@ -101,9 +103,14 @@ def claim_path(folder: Path) -> Path:
 
 
 def shape(name: str) -> list[int]:
-    """Of one row of the dataset's latents."""
+    """Of one row: of latents [mirrored, moment, C, h, w], of pixels [1, C, H, W]."""
     data = DATASETS[name]
-    return [2, 2, data.channels, data.size, data.size]
+    return [*([2, 2] if data.latent else [1]), *data.shape]
+
+
+def dtype(name: str) -> str:
+    """Of the numbers of a row."""
+    return "float16" if DATASETS[name].latent else "uint8"
 
 
 def read_index(folder: Path) -> Index:
@@ -193,7 +200,7 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
         )
     wanted = {
         "shape": shape(name),
-        "dtype": "float16",
+        "dtype": dtype(name),
         "crop": CROP,
         "pixels": data.pixels,
         "shards": -(-index.rows // index.shard),
@@ -207,7 +214,7 @@ def checked(name: str, folder: Path | None) -> tuple[Path, Index]:
         for key in wanted
         if stored[key] != wanted[key]
     ]
-    if len(index.classes) > data.classes:
+    if 0 < data.classes < len(index.classes):
         problems.append(
             f"it has {len(index.classes)} classes, {name} has {data.classes}: encode it again"
         )
@@ -247,7 +254,7 @@ def wrong_sizes(folder: Path, index: Index) -> list[str]:
 def remedy(folder: Path, index: Index) -> str:
     """The command that makes a file of the folder again."""
     command = f"harness encode {index.source} --out {folder} --data {index.data}"
-    if index.vae["name"] != "ft-mse":
+    if index.vae["name"] not in ("ft-mse", PIXELS):
         command += f" --vae {index.vae['name']}"
     if index.shard != SHARD:
         command += f" --shard {index.shard}"

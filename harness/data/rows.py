@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness.data.origin import Origin
@@ -14,26 +16,69 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """What a model of this dataset sees: [channels, size, size] of `classes` classes."""
+    """What a model of this dataset sees: [channels, size, size] of `classes` classes.
+
+    classes: 0 where there are no labels; images: how many the dataset's name stands for, None
+    where any number will do; pixels: the side of an image, `size` where it is not given;
+    autoencoder: the family of VAEs that makes latents of images, None of data that are pixels;
+    mirrored: whether a mirrored image is as good as the image; open: opens the dataset by name and
+    path, None where it is a folder that `harness encode` writes.
+    """
 
     channels: int
     size: int
     classes: int
-    images: int
-    pixels: int  # the side of a decoded image
+    images: int | None = None
+    pixels: int = 0
+    autoencoder: str | None = None
+    mirrored: bool = True
+    open: Callable[[str, Path | None], Dataset] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", self.pixels or self.size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample."""
+        return self.channels, self.size, self.size
 
     @property
     def latent(self) -> bool:
         """Whether a VAE stands between its images and what the model sees."""
-        return self.pixels != self.size
+        return self.autoencoder is not None
+
+    @property
+    def colours(self) -> int:
+        """Channels of an image."""
+        return 3 if self.latent else self.channels
+
+    @property
+    def encoded(self) -> bool:
+        """Whether it is a folder that `harness encode` writes."""
+        return self.open is None
+
+
+def embedded_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.digits import Digits  # torch, which plans do without
+
+    return Digits(name)
+
+
+def imagenet(pixels: int) -> Data:
+    """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
+    return Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
+
+
+def digits(size: int) -> Data:
+    return Data(1, size, 10, images=1_797, mirrored=False, open=embedded_digits)
 
 
 # A table: another dataset is another row.
 DATASETS = {
-    "imagenet256": Data(channels=4, size=32, classes=1000, images=1_281_167, pixels=256),
-    "imagenet512": Data(channels=4, size=64, classes=1000, images=1_281_167, pixels=512),
-    "digits": Data(channels=1, size=16, classes=10, images=1_797, pixels=16),
-    "digits8": Data(channels=1, size=8, classes=10, images=1_797, pixels=8),
+    "imagenet256": imagenet(256),
+    "imagenet512": imagenet(512),
+    "digits": digits(16),
+    "digits8": digits(8),
 }
 
 

@@ -1,4 +1,4 @@
-"""Images → latents, shard by shard: whole shards are never repeated, no file is half-written."""
+"""Images → shards of latents or pixels: whole ones are never repeated, none is half-written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.data import DATASETS
 from harness.data import index as files
 from harness.data.index import Index, refuse_unreadable
 from harness.encoding.images import decoded
-from harness.encoding.shards import Note, encoder, read_note, write_shard
+from harness.encoding.shards import Note, encoder, read_note, squares, write_shard
 from harness.encoding.sources import Source, open_source
 from harness.models.autoencoder import encoder_digest, load_vae
 from harness.spec import ENCODERS
@@ -42,7 +42,7 @@ def encode(task: Encode, cluster: Cluster, rank: Rank, stop: Stop, progress: Pro
     """
     out, source, data = Path(task.out), open_source(Path(task.source)), DATASETS[task.data]
     check(task, source)
-    vae = load_vae(task.vae, cluster.path(task.vae))
+    vae = load_vae(task.vae, cluster.path(task.vae)) if data.latent else None
     made, total = settings(task, source, vae), len(source.names)
     spans = [range(low, min(total, low + task.shard)) for low in range(0, total, task.shard)]
     notes = {i: note for i, span in enumerate(spans) if (note := finished(out, i, span, made))}
@@ -54,9 +54,15 @@ def encode(task: Encode, cluster: Cluster, rank: Rank, stop: Stop, progress: Pro
     # Decoding, encoding and writing go on at the same time, and on from shard to shard.
     mine = missing[rank.index :: rank.world]
     images = decoded(
-        source, chain(*(spans[i] for i in mine)), data.pixels, decoding_threads(cluster)
+        source,
+        chain(*(spans[i] for i in mine)),
+        data.pixels,
+        decoding_threads(cluster),
+        "RGB" if data.colours == 3 else "L",
     )
-    measure = encoder(vae.to(rank.device), rank.device, made["shape"])
+    measure = squares(made["shape"])
+    if vae:
+        measure = encoder(vae.to(rank.device), rank.device, made["shape"])
     size = max(1, PIXELS // data.pixels**2)
     batches = prefetch(
         (measure(list(islice(images, n))) for i in mine for n in batch_sizes(spans[i], size)),
@@ -88,7 +94,7 @@ def check(task: Encode, source: Source) -> None:
         UserError: these cannot be images of the dataset.
     """
     data, classes = DATASETS[task.data], len(source.classes)
-    if classes > data.classes:
+    if 0 < data.classes < classes:
         raise UserError(
             f"{task.source} has {classes:,} classes, {task.data} has {data.classes:,}: a class is a"
             " folder right below it; name that folder, or another --data"
@@ -106,7 +112,22 @@ def settings(task: Encode, source: Source, vae: Any) -> dict[str, Any]:
     Raises:
         UserError: the VAE makes latents of another shape than the dataset's.
     """
-    data, config = DATASETS[task.data], vae.config
+    data = DATASETS[task.data]
+    made: dict[str, Any] = {
+        "data": task.data,
+        "rows": len(source.names),
+        "shard": task.shard,
+        "shape": files.shape(task.data),
+        "dtype": files.dtype(task.data),
+        "vae": {"name": task.vae, "encoder": task.vae, "digest": ""},
+        "scale": 1.0,
+        "crop": files.CROP,
+        "pixels": data.pixels,
+        "listing": source.digest(),
+    }
+    if vae is None:
+        return made
+    config = vae.config
     side = data.pixels // 2 ** (len(config.block_out_channels) - 1)
     if (config.latent_channels, side) != (data.channels, data.size):
         raise UserError(
@@ -114,18 +135,8 @@ def settings(task: Encode, source: Source, vae: Any) -> dict[str, Any]:
             f" pixels, {task.data} has {data.channels} × {data.size} × {data.size}: set"
             f" paths.{task.vae} to the weights it names"
         )
-    return {
-        "data": task.data,
-        "rows": len(source.names),
-        "shard": task.shard,
-        "shape": files.shape(task.data),
-        "dtype": "float16",
-        "vae": {"name": task.vae, "encoder": ENCODERS[task.vae], "digest": encoder_digest(vae)},
-        "scale": config.scaling_factor,
-        "crop": files.CROP,
-        "pixels": data.pixels,
-        "listing": source.digest(),
-    }
+    made["vae"] |= {"encoder": ENCODERS[task.vae], "digest": encoder_digest(vae)}
+    return made | {"scale": config.scaling_factor}
 
 
 def finished(out: Path, shard: int, span: range, made: dict[str, Any]) -> Note | None:
@@ -148,7 +159,8 @@ def finished(out: Path, shard: int, span: range, made: dict[str, Any]) -> Note |
 
 
 def bytes_per_row(task: Encode) -> int:
-    return 2 * int(np.prod(files.shape(task.data)))
+    size = np.dtype(files.dtype(task.data)).itemsize
+    return size * int(np.prod(files.shape(task.data)))
 
 
 def make_room(out: Path, needed: int) -> None:
@@ -188,7 +200,7 @@ def write_index(
     out = Path(task.out)
     labels = files.labels_path(out)
     with atomic_write(labels) as beside, beside.open("wb") as file:
-        np.save(file, source.labels)
+        np.save(file, source.labels if DATASETS[task.data].classes else 0 * source.labels)
     index = Index(
         schema=files.SCHEMA,
         **made,
@@ -204,7 +216,7 @@ def write_index(
             for bad in notes[i].unreadable
         ],
         labels=file_entry(out, labels, labels.stat().st_size, sha256(labels)),
-        made=provenance(rank.device),
+        made=provenance(rank.device, {}),
     )
     write_json(files.index_path(out), asdict(index), checksum=True)
 

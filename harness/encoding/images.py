@@ -15,7 +15,7 @@ from harness.encoding.sources import Source
 
 IN_FLIGHT = 4  # images decoded or waiting, a thread
 
-Pixels = np.ndarray[Any, Any]  # uint8 [side, side, 3]
+Pixels = np.ndarray[Any, Any]  # uint8 [side, side, 3], or [side, side] of grey
 
 
 def center_crop(image: Image.Image, side: int) -> Pixels:
@@ -36,11 +36,13 @@ def center_crop(image: Image.Image, side: int) -> Pixels:
     return np.asarray(image)[top : top + side, left : left + side]
 
 
-def decoded(source: Source, rows: Iterable[int], side: int, threads: int) -> Iterator[Pixels | str]:
+def decoded(
+    source: Source, rows: Iterable[int], side: int, threads: int, mode: str = "RGB"
+) -> Iterator[Pixels | str]:
     """The squares of `rows` in order, or what is wrong with one, made ahead by `threads` threads.
 
-    Pixels become RGB as Pillow and ADM do it: alpha is dropped, 16-bit grey is clipped at 255, and
-    EXIF's orientation is ignored.
+    Pixels become RGB, or of Pillow's other `mode`, as Pillow and ADM do it: alpha is dropped,
+    16-bit grey is clipped at 255, and EXIF's orientation is ignored.
 
     Raises:
         OSError: the disk failed.
@@ -48,7 +50,7 @@ def decoded(source: Source, rows: Iterable[int], side: int, threads: int) -> Ite
 
     def load(row: int) -> Pixels | str:
         try:
-            return center_crop(decode(source.read(row), "RGB"), side)
+            return center_crop(decode(source.read(row), mode), side)
         except Unreadable as fault:
             return str(fault)
 

@@ -1,4 +1,4 @@
-"""One shard: images through the VAE's encoder, their file, its checksums and its note."""
+"""One shard: images, or what a VAE makes of them, its file, its checksums and its note."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read_note(out: Path, shard: int, span: range) -> Note:
 
 
 class Batch(NamedTuple):
-    """Rows in fp16 [N, mirrored, moment, C, h, w]; a row with a fault is NaN."""
+    """Rows as index.json has them; one with a fault is NaN, or 0 of pixels."""
 
     rows: Array
     faults: dict[int, str]  # by place in the batch, what is wrong
@@ -97,6 +97,22 @@ def encoder(
     return measure
 
 
+def squares(shape: list[int]) -> Callable[[list[Pixels | str]], Batch]:
+    """Turns images of data that are pixels into rows of `shape`, [1, C, H, W] in uint8."""
+
+    def measure(images: list[Pixels | str]) -> Batch:
+        rows = np.zeros((len(images), *shape), np.uint8)
+        faults = {}
+        for i, image in enumerate(images):
+            if isinstance(image, str):
+                faults[i] = image
+            else:
+                rows[i, 0] = np.atleast_3d(image).transpose(2, 0, 1)
+        return Batch(rows, faults)
+
+    return measure
+
+
 def write_shard(
     out: Path,
     shard: int,
@@ -120,7 +136,7 @@ def write_shard(
             digest.update(block)
             file.write(block)
 
-        write(npy_header((len(span), *made["shape"])))
+        write(npy_header((len(span), *made["shape"]), made["dtype"]))
         row, reported = span.start, time.monotonic()
         while row < span.stop:
             if stop.signals:
@@ -141,9 +157,9 @@ def write_shard(
     return note
 
 
-def npy_header(shape: tuple[int, ...]) -> bytes:
-    """The header of a .npy file of fp16."""
+def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """The header of a .npy file."""
     file = io.BytesIO()
-    fields = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    fields = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, fields)
     return file.getvalue()

@@ -89,7 +89,8 @@ def sorted_source(
     kept = sorted((x for x in entries if x[1].lower().endswith(SUFFIXES)), key=lambda x: x[:2])
     if not kept:
         raise UserError(
-            f"no images at {path}: it must hold class folders with {', '.join(SUFFIXES)} files"
+            f"no images at {path}: it must hold {', '.join(SUFFIXES)} files, in class folders where"
+            " there are classes"
         )
     classes = sorted({name for name, _, _ in kept})
     number = {name: i for i, name in enumerate(classes)}
@@ -99,9 +100,12 @@ def sorted_source(
 
 
 def folder(path: Path) -> Source:
-    kinds = [entry for entry in os.scandir(path) if entry.is_dir()]
+    """A folder of class folders; without any, of images of one class that has no name."""
+    kinds = [(entry.name, entry.path) for entry in os.scandir(path) if entry.is_dir()]
     entries = (
-        (kind.name, name, f"{kind.path}/{name}") for kind in kinds for name in os.listdir(kind.path)
+        (kind, name, f"{place}/{name}")
+        for kind, place in kinds or [("", str(path))]
+        for name in os.listdir(place)
     )
     return sorted_source(path, entries, lambda file: read_file(Path(file)))
 

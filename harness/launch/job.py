@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from harness.launch.executors import executor
 from harness.launch.logs import ENVIRONMENT
 from harness.launch.perform import perform, set_threads
 from harness.launch.snapshot import check
+from harness.spec import use_rows
+from harness.spec.own_rows import LOADED
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Task, from_json
@@ -41,6 +43,7 @@ class Job:
                 check(spec["code"])
             except UserError as error:
                 raise SystemExit(str(error)) from None
+        use_copies(Path(self.folder) / "rows", spec.get("rows", {}))
         names = [name for name in spec.get("environment", ()) if name in os.environ]
         values = {"environment": {name: os.environ[name] for name in names}} if names else {}
         return [spec["tasks"][task] for task in self.tasks], Cluster(**spec["cluster"] | values)
@@ -63,6 +66,23 @@ class Job:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
+
+
+def use_copies(folder: Path, rows: Mapping[str, str]) -> None:
+    """Loads the launch's copies of files of rows.
+
+    Raises:
+        SystemExit: one was changed since, or does not run here.
+    """
+    for name, digest in rows.items():
+        try:
+            use_rows(folder / name)
+        except UserError as error:
+            raise SystemExit(str(error)) from None
+        if LOADED[name].digest != digest:
+            raise SystemExit(
+                f"{folder / name} was changed after the launch: run harness launch again"
+            )
 
 
 def run_tasks(tasks: Sequence[Task], store: Store, cluster: Cluster, patience: float) -> None:

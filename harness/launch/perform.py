@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import Locked
 from harness.base.files import claim, read_json
+from harness.base.validation import refuse
+from harness.study.checks import rows_problems
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Progress, Task, Train
@@ -25,6 +27,7 @@ def perform(
     """Does one task in this process group; does nothing where it is done already.
 
     Raises:
+        UserError: the run was begun with other files of rows.
         Locked: another process has it locked, and did not end within `patience` seconds.
         EnvironmentProblem: the cluster asks for GPUs, and torch sees none.
         Interrupted: a signal came; run the same task again to go on.
@@ -40,6 +43,8 @@ def perform(
             raise Locked(f"{task.id} is locked by another process")
         if task.is_done(store):
             return
+        if not isinstance(task, Encode):
+            refuse(task.id, rows_problems([task.run], store))
         match task:  # each room is imported when it is needed: torch and diffusers take seconds
             case Train():
                 from harness.training.loop import train

@@ -24,6 +24,7 @@ from harness.launch.perform import perform
 from harness.launch.progress import Bar
 from harness.launch.worker import STOPPED, Share, work
 from harness.spec import Sweep
+from harness.spec.own_rows import LOADED
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -37,7 +38,8 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
         EnvironmentProblem: this machine cannot perform any of them.
         KeyboardInterrupt: a signal came; what was done is in the store.
     """
-    job = Share(sweep, store, replace(cluster, workers=1), uuid.uuid4().hex)
+    rows = tuple(file.path for file in LOADED.values())
+    job = Share(sweep, store, replace(cluster, workers=1), rows, uuid.uuid4().hex)
     tasks = missing(sweep, store)
     with Bar(tasks) as bar, on_stop(interrupt):
         if cluster.workers == 1 or "RANK" in os.environ:

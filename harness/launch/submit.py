@@ -23,6 +23,7 @@ from harness.launch.ledger import cancelled, given, set_cancelled
 from harness.launch.orders import Submission, order, pack
 from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
 from harness.launch.tickets import SchedulerUnavailable
+from harness.spec.own_rows import LOADED
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Task
@@ -193,6 +194,14 @@ def launch_folder(store: Store) -> Path:
     return folder
 
 
+def copy_rows(folder: Path) -> dict[str, str]:
+    """Copies the files of rows that the sweep uses for its jobs; their digests by name."""
+    (folder / "rows").mkdir()
+    for name, file in LOADED.items():
+        shutil.copyfile(file.path, folder / "rows" / name)
+    return {name: file.digest for name, file in LOADED.items()}
+
+
 def write_launch(
     folder: Path, orders: Sequence[Submission], store: Store, cluster: Cluster, code: Path
 ) -> None:
@@ -204,6 +213,8 @@ def write_launch(
         "environment": sorted(cluster.environment),
         "tasks": {o.task: o.launch_spec for o in orders},
     }
+    if LOADED:
+        spec["rows"] = copy_rows(folder)
     if executor(cluster).REMOTE:
         spec["code"] = snapshot.describe(code)
     write_json(folder / "launch.json", spec)

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from harness.base.errors import EnvironmentProblem, Locked, UserError, user_errors
 from harness.base.files import holder, is_claimed
@@ -17,7 +18,7 @@ from harness.base.signals import interrupt, on_stop, stop_afterwards
 from harness.launch.failures import failed_in, record, record_traceback
 from harness.launch.perform import perform, set_threads
 from harness.launch.progress import Pipe, Reporter
-from harness.spec import Sweep
+from harness.spec import Sweep, use_rows
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -33,6 +34,7 @@ class Share:
     sweep: Sweep
     store: Store
     cluster: Cluster
+    rows: tuple[Path, ...]  # the files of rows that the sweep uses
     batch: str  # names the `harness run`: a task that failed is left alone by all its workers
 
 
@@ -93,6 +95,8 @@ def main() -> int:
     with on_stop(interrupt):
         try:
             job: Share = pickle.load(sys.stdin.buffer)
+            for path in job.rows:
+                use_rows(path)
             threading.Thread(target=stop_at_end_of_input, daemon=True).start()
             work(job, reporter)
         except EnvironmentProblem as error:

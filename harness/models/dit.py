@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.models.dit_rows import MLP_RATIO, MODULATION, TIME_FEATURES, Model
+from harness.models.dit_rows import (
+    MLP_RATIO,
+    MODULATION,
+    TIME_FEATURES,
+    DiTModel,
+    conditioning_of,
+)
+from harness.models.rows import Setting
 
 
 def sincos_2d(width: int, side: int) -> Tensor:
@@ -187,29 +194,23 @@ class DiT(nn.Module):
     With two outputs the first C channels are the noise, the others the variance.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        conditioning: str,
-        channels: int,
-        size: int,
-        classes: int,
-        outputs: int = 2,
-    ) -> None:
+    def __init__(self, model: DiTModel, setting: Setting) -> None:
         super().__init__()
-        width, patch = model.width, model.patch
+        width, patch, conditioning = model.width, model.patch, conditioning_of(setting)
         self.conditioning = conditioning
         self.patch = patch
-        self.side = size // patch
-        self.x_embedder = PatchEmbed(channels, patch, width)
+        self.side = setting.size // patch
+        self.x_embedder = PatchEmbed(setting.channels, patch, width)
         self.t_embedder = TimestepEmbedder(width)
-        self.y_embedder = LabelEmbedder(classes, width)
+        self.y_embedder = LabelEmbedder(setting.classes, width)
         self.pos_embed = nn.Parameter(sincos_2d(width, self.side), requires_grad=False)
         self.blocks = nn.ModuleList(
             Block(width, model.heads, conditioning) for _ in range(model.depth)
         )
         self.final_layer = FinalLayer(
-            width, patch * patch * outputs * channels, conditioning.startswith("adaLN")
+            width,
+            patch * patch * setting.outputs * setting.channels,
+            conditioning.startswith("adaLN"),
         )
         self.initialize()
 

@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.models.rows import Counts, Model, Setting
+
+if TYPE_CHECKING:
+    from harness.models.dit import DiT
 
 CONDITIONINGS = ("adaLN-Zero", "adaLN", "cross-attention", "in-context")
 TIME_FEATURES = 256  # sinusoidal features of the timestep
 MLP_RATIO = 4
 
 
-class Shape(Protocol):
-    """What a network has to know of a dataset: images [channels, size, size], `classes` classes."""
-
-    @property
-    def channels(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def classes(self) -> int: ...
-
-
 @dataclass(frozen=True)
-class Model:
-    """One row: a transformer of `depth` blocks of `width` channels over patch × patch pixels."""
+class DiTModel(Model):
+    """A transformer of `depth` blocks of `width` channels over patch × patch pixels."""
 
-    size: str
-    depth: int
-    width: int
-    heads: int
-    patch: int
+    patch: int = field(kw_only=True)
+    depth: int = field(kw_only=True)
+    width: int = field(kw_only=True)
+    heads: int = field(kw_only=True)
+
+    @property
+    def conditionings(self) -> tuple[str, ...]:
+        return CONDITIONINGS
+
+    def build(self, setting: Setting) -> DiT:
+        from harness.models.dit import DiT
+
+        return DiT(self, setting)
+
+    def counts(self, setting: Setting) -> Counts:
+        return Counts(multiply_adds(self, setting), parameters(self, setting))
+
+    def kept_bytes(self, setting: Setting, precision: str) -> int:
+        return activations(self, setting, precision)
+
+    def live_bytes(self, setting: Setting, precision: str) -> int:
+        return widest_moment(self, setting, precision)
 
 
 #                      size  depth  width  heads      (paper, Table 1)
@@ -59,10 +70,12 @@ PATCHES = (8, 4, 2)
 
 FAMILIES = {"DiT": PAPER_SIZES, "mini-DiT": MINI_SIZES, "digit-DiT": DIGIT_SIZES}
 
-MODELS = {
-    f"{family}-{row[0]}/{patch}": Model(*row, patch=patch)
+DITS = {
+    f"{family}-{size}/{patch}": DiTModel(
+        family, size, patch=patch, depth=depth, width=width, heads=heads
+    )
     for family, sizes in FAMILIES.items()
-    for row in sizes
+    for size, depth, width, heads in sizes
     for patch in PATCHES
 }
 # Vectors of `width` by which a block modulates its tokens: shifts and scales, with Zero also gates.
@@ -75,49 +88,54 @@ LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block
 LOSS_VALUES = 18  # fp32 values of each latent number that the loss keeps
 
 
-def tokens(model: Model, shape: Shape) -> int:
+def conditioning_of(setting: Setting) -> str:
+    """The conditioning of a setting, the paper's where it names none."""
+    return setting.conditioning or CONDITIONINGS[0]
+
+
+def tokens(model: DiTModel, setting: Setting) -> int:
     """Patches of an image."""
-    return (shape.size // model.patch) ** 2
+    return (setting.size // model.patch) ** 2
 
 
-def sequence(model: Model, conditioning: str, shape: Shape) -> int:
+def sequence(model: DiTModel, setting: Setting) -> int:
     """Tokens that pass through the blocks: in-context adds timestep and label."""
-    return tokens(model, shape) + (2 if conditioning == "in-context" else 0)
+    return tokens(model, setting) + (2 if setting.conditioning == "in-context" else 0)
 
 
 @functools.cache
-def multiply_adds(model: Model, conditioning: str, shape: Shape, outputs: int = 2) -> int:
+def multiply_adds(model: DiTModel, setting: Setting) -> int:
     """Counts the forward multiply-adds of one image, exactly as fvcore does."""
-    d, images = model.width, tokens(model, shape)
-    length = sequence(model, conditioning, shape)
-    adaptive = conditioning.startswith("adaLN")
+    d, images = model.width, tokens(model, setting)
+    length = sequence(model, setting)
+    adaptive = conditioning_of(setting).startswith("adaLN")
     norm = (4 if adaptive else 5) * d  # a token of a LayerNorm, without and with affine
     linear = (4 + 2 * MLP_RATIO) * d * d
     block = length * (linear + 2 * length * d + 2 * norm)
-    if conditioning == "cross-attention":  # q, out and attention to t and y; k and v of these two
+    if setting.conditioning == "cross-attention":  # q, out and attention to t and y; k, v of both
         block += images * (2 * d * d + 2 * 2 * d + norm) + 2 * 2 * d * d
-    block += MODULATION[conditioning] * d * d
-    pixels = model.patch**2 * shape.channels
-    patches = images * ((1 + outputs) * d * pixels + norm)
+    block += MODULATION[conditioning_of(setting)] * d * d
+    pixels = model.patch**2 * setting.channels
+    patches = images * ((1 + setting.outputs) * d * pixels + norm)
     timestep = TIME_FEATURES * d + d * d
     final = 2 * d * d if adaptive else 0
     return model.depth * block + patches + timestep + final
 
 
-def parameters(model: Model, conditioning: str, shape: Shape, outputs: int = 2) -> int:
+def parameters(model: DiTModel, setting: Setting) -> int:
     """Counts the parameters exactly, fixed positions included as in the paper."""
-    d, pixels = model.width, model.patch**2 * shape.channels
-    adaptive = conditioning.startswith("adaLN")
+    d, pixels = model.width, model.patch**2 * setting.channels
+    adaptive = conditioning_of(setting).startswith("adaLN")
     block = (4 + 2 * MLP_RATIO) * d * d + (5 + MLP_RATIO) * d
-    block += MODULATION[conditioning] * (d * d + d)
+    block += MODULATION[conditioning_of(setting)] * (d * d + d)
     if not adaptive:  # affine norms
         block += 4 * d
-    if conditioning == "cross-attention":
+    if setting.conditioning == "cross-attention":
         block += 4 * d * d + 4 * d + 2 * d
-    patches = (pixels + 1) * d + tokens(model, shape) * d  # embedding and positions
+    patches = (pixels + 1) * d + tokens(model, setting) * d  # embedding and positions
     timestep = (TIME_FEATURES + 1 + d + 1) * d
-    labels = (shape.classes + 1) * d
-    final = (d + 1) * outputs * pixels + (2 * (d * d + d) if adaptive else 2 * d)
+    labels = (setting.classes + 1) * d
+    final = (d + 1) * setting.outputs * pixels + (2 * (d * d + d) if adaptive else 2 * d)
     return model.depth * block + patches + timestep + labels + final
 
 
@@ -126,23 +144,24 @@ def narrow(precision: str) -> int:
     return 2 if precision == "bf16" else 4
 
 
-def activations(model: Model, conditioning: str, shape: Shape, precision: str, images: int) -> int:
-    """Bytes that a forward pass of `images` keeps for the backward pass, but for copies of weights.
+def activations(model: DiTModel, setting: Setting, precision: str) -> int:
+    """Bytes that a forward pass of an image keeps for the backward pass, but for copies of weights.
 
     The test measures the same on the CPU by torch.autograd.graph.saved_tensors_hooks; torch.compile
     keeps less.
     """
     short, d = narrow(precision), model.width
-    wide, rest = KEPT[conditioning]
-    block = sequence(model, conditioning, shape) * d * (4 * wide + short * rest)
-    if conditioning.startswith("adaLN"):
+    wide, rest = KEPT[conditioning_of(setting)]
+    block = sequence(model, setting) * d * (4 * wide + short * rest)
+    if conditioning_of(setting).startswith("adaLN"):
         block += 9 * d * short  # shifts, scales and gates: once an image, not once a token
-    ends = tokens(model, shape) * d * (8 + short) + 4 * LOSS_VALUES * shape.channels * shape.size**2
-    return images * (model.depth * block + ends)
+    ends = tokens(model, setting) * d * (8 + short)
+    loss = 4 * LOSS_VALUES * setting.channels * setting.size**2
+    return model.depth * block + ends + loss
 
 
-def widest_moment(model: Model, shape: Shape, precision: str, images: int) -> int:
-    """Peak bytes of a forward pass of `images` that keeps nothing for a backward pass."""
+def widest_moment(model: DiTModel, setting: Setting, precision: str) -> int:
+    """Peak bytes of a forward pass of an image that keeps nothing for a backward pass."""
     wide, rest = LIVE
-    values = images * tokens(model, shape) * model.width
+    values = tokens(model, setting) * model.width
     return values * (4 * wide + narrow(precision) * rest)

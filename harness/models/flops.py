@@ -24,14 +24,15 @@ def attention_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter(attention=2 * q[0] * q[1] * q[2] * k[2] * q[3])
 
 
-def macs(net: nn.Module, channels: int, size: int) -> Counter[str]:
-    """Counts the forward multiply-adds of one image, by module.
+def macs(net: nn.Module, shape: tuple[int, ...]) -> Counter[str]:
+    """Counts the forward multiply-adds of one sample of that shape, by module.
 
     Raises:
         UserError: an operator has no count; as zero, fused attention once was 10 % short.
     """
-    t = y = torch.zeros(1, dtype=torch.long)
-    inputs = (torch.zeros(1, channels, size, size), t, y)
+    device = next(net.parameters(), torch.zeros(0)).device
+    t = y = torch.zeros(1, dtype=torch.long, device=device)
+    inputs = (torch.zeros(1, *shape, device=device), t, y)
     analysis = FlopCountAnalysis(net.eval(), inputs)
     analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)

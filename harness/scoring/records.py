@@ -19,6 +19,7 @@ from harness.scoring import features, metrics
 from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.sample import labels
 from harness.spec import Protocol, Run
+from harness.spec.own_rows import digests
 from harness.study.store import SCHEMA, Store
 from harness.study.tasks import Evaluate
 
@@ -80,7 +81,7 @@ def write_record(
         ],
         "seconds": round(seconds, 3),
         "world": rank.world,
-        **provenance(rank.device),
+        **provenance(rank.device, digests(run, protocol)),
     }
     write_preview(store.preview(run, task.step, protocol), task, shards[0])
     write_json(store.record(run, task.step, protocol), record, checksum=True)

@@ -26,10 +26,12 @@ DECODED = 16  # images decoded at a time: the VAE takes far more memory an image
 def labels(
     protocol: Protocol, classes: int, low: int, high: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """The labels [high - low] of images low … high.
+    """The labels [high - low] of images low … high; without classes the null label, 0.
 
     Balanced ones take turns, so that no split of the Inception score is sorted by class.
     """
+    if not classes:
+        return torch.zeros(high - low, dtype=torch.long, device=device)
     if protocol.labels == "balanced":
         return torch.arange(low, high, device=device) % classes
     return rng.integers(low, high, classes, device, "labels", protocol.seed)

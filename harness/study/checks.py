@@ -9,9 +9,9 @@ from pathlib import Path
 from harness.base.errors import UserError
 from harness.data import DATASETS
 from harness.data.index import checked, index_path, read_index
-from harness.spec import ENCODERS, Protocol, Run, Sweep, even_parts
+from harness.spec import ENCODERS, Protocol, Run, Sweep
 from harness.study import memory
-from harness.study.cluster import Cluster
+from harness.study.cluster import Cluster, even_parts
 from harness.study.requirements import scoring_problems
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train
@@ -22,14 +22,30 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
     tasks = list(tasks)
     trainings = [task for task in tasks if isinstance(task, Train)]
     scores = [task for task in tasks if isinstance(task, Evaluate)]
+    trained, scored = [task.run for task in trainings], [task.run for task in scores]
     pixels = {DATASETS[task.run.data].pixels for task in scores}
     protocols, store = dict.fromkeys(task.protocol for task in scores), Store(Path(cluster.store))
     return [
-        *latent_problems([task.run for task in trainings], sweep.protocols, cluster.path),
+        *latent_problems(trained, sweep.protocols, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
         *scoring_problems(protocols, cluster, store, pixels),
         *logger_problems(cluster.loggers),
+        *rows_problems([*trained, *scored], store),
+    ]
+
+
+def rows_problems(runs: Iterable[Run], store: Store) -> list[str]:
+    """Files of rows that are not those that runs were begun with, each with the first such run."""
+    begun: dict[str, list[str]] = {}
+    for run in dict.fromkeys(runs):
+        for name in store.changed_rows(run):
+            begun.setdefault(name, []).append(run.id)
+    return [
+        f"{ids[0]}{f' and {len(ids) - 1} more' * (len(ids) > 1)} began with another {name}: put"
+        " that text back, give the rows other names, or go on under the changed code with"
+        " --changed-rows"
+        for name, ids in begun.items()
     ]
 
 
@@ -59,12 +75,12 @@ def batch_problems(trainings: Iterable[Train], cluster: Cluster) -> list[str]:
 def latent_problems(
     runs: Collection[Run], protocols: Iterable[Protocol], path: Callable[[str], Path | None]
 ) -> list[str]:
-    """What keeps these runs from being trained, or their latents from being decoded.
+    """What keeps these runs from being trained, or what they make from being decoded.
 
     `path` gives the folder of a dataset by name.
     """
     found = []
-    for name in sorted({run.data for run in runs if DATASETS[run.data].latent}):
+    for name in sorted({run.data for run in runs if run.data_row.encoded}):
         try:
             folder, index = checked(name, path(name))
         except UserError as error:
@@ -82,7 +98,7 @@ def latent_problems(
             f" {ENCODERS[protocol.decoder]}, the latents of {name} in {folder} are of {encoder}:"
             " take its decoder, or encode again"
             for protocol in protocols
-            if ENCODERS.get(protocol.decoder) != encoder
+            if DATASETS[name].latent and ENCODERS.get(protocol.decoder) != encoder
         ]
     return found
 

@@ -23,6 +23,11 @@ RESOURCE, FOLLOWER, OVERRIDE = "resource", "follower", "override"
 SMALL: Mapping[str, Any] = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "memory_gb": 2}
 
 
+def even_parts(count: int, most: int) -> int:
+    """The largest number of equal parts of `count`, at most `most`."""
+    return next(parts for parts in range(most, 0, -1) if count % parts == 0)
+
+
 def known_loggers(names: list[str]) -> str | None:
     """A check that every logger is one of ours; entries of another type are named elsewhere."""
     faults = [(n, one_of(LOGGERS)(n)) for n in names if isinstance(n, str)]

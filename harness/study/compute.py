@@ -1,12 +1,11 @@
-"""A run's network: its parameters, Gflops and operations in closed form, and how it is built."""
+"""A run's network: its parameters, Gflops and operations, and how it is built. No torch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.data import DATASETS, Data
-from harness.models import MODELS, Model, build, dit_rows
 from harness.spec import Protocol, Run
+from harness.study.counts import counts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,17 +13,22 @@ if TYPE_CHECKING:
 
 def gflops(run: Run) -> float:
     """Forward multiply-adds of one image / 1e9, exactly as fvcore counts them."""
-    return dit_rows.multiply_adds(*built(run)) / 1e9
+    return counts(run.model, run.setting).macs / 1e9
 
 
 def parameters(run: Run) -> int:
     """The number of parameters, exactly, fixed positions included as in the paper's counts."""
-    return dit_rows.parameters(*built(run))
+    return counts(run.model, run.setting).parameters
+
+
+def training_gflops(run: Run) -> float:
+    """Multiply-adds of a training step's share of one image / 1e9: the backward as two forwards."""
+    return 3 * gflops(run) * run.model_row.passes
 
 
 def training_flop(run: Run, steps: int) -> float:
-    """Operations (2 a multiply-add), the backward pass as two forwards."""
-    return 2e9 * gflops(run) * run.batch_size * steps * 3
+    """Operations (2 a multiply-add) of these steps."""
+    return 2e9 * training_gflops(run) * run.batch_size * steps
 
 
 def sampling_flop(run: Run, protocol: Protocol) -> float:
@@ -34,9 +38,4 @@ def sampling_flop(run: Run, protocol: Protocol) -> float:
 
 def network(run: Run) -> nn.Module:
     """The network of a run, drawn from torch's default generator; this alone imports torch."""
-    return build(*built(run))
-
-
-def built(run: Run) -> tuple[Model, str, Data, int]:
-    """What the network of a run is built from."""
-    return MODELS[run.model], run.conditioning, DATASETS[run.data], run.objective_row.outputs
+    return run.model_row.build(run.setting)

@@ -11,7 +11,7 @@ from typing import Any
 from harness.data import DATASETS
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
-from harness.study.compute import gflops, parameters
+from harness.study.compute import gflops, parameters, training_gflops
 from harness.study.logs import is_finite
 from harness.study.plan import Cell
 from harness.study.speed import Speed, Work, hours
@@ -19,7 +19,6 @@ from harness.study.store import STATES_KEPT
 from harness.study.tasks import Evaluate, Train
 
 BYTES = 4  # checkpoints are fp32
-STATE_COPIES = 4  # weights, EMA and AdamW's two moments
 # Forward multiply-adds of one image / 1e9, as torch's own counter has them (tests/test_cost.py):
 # AutoencoderKL as published, at 256 px, and of that its one attention; the extractors, Inception at
 # its 299 px.
@@ -35,12 +34,14 @@ FEATURE_BYTES = {
 
 def training(run: Run) -> Work:
     """A training step's share of one image: the backward pass counts as two forwards."""
-    return Work("training", subject(run), run.precision, 3 * gflops(run))
+    return Work("training", subject(run), run.precision, training_gflops(run))
 
 
 def subject(run: Run) -> str:
     """What distinguishes the networks of runs."""
-    return " ".join(filter(None, (run.model, run.conditioning, run.data, run.objective)))
+    return " ".join(
+        filter(None, (run.model, run.conditioning, run.variant, run.data, run.objective))
+    )
 
 
 def sampling(run: Run, protocol: Protocol) -> Work:
@@ -63,7 +64,7 @@ def features(protocol: Protocol) -> Work:
 def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
-    if DATASETS[run.data].latent:
+    if run.data_row.latent:
         yield autoencoder("encoding", run.data)
     for protocol in protocols:
         yield sampling(run, protocol)
@@ -74,7 +75,8 @@ def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
 
 def kind(run: Run) -> tuple[object, ...]:
     """What decides the cost of a run: a sweep of 10,000 has few of these."""
-    return run.model, run.conditioning, run.data, run.precision, run.batch_size, run.objective
+    names = ("model", "conditioning", "variant", "data", "precision", "batch_size", "objective")
+    return *(getattr(run, name) for name in names), run.optimizer
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
     shards = max(
         (FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0
     )  # of one in progress
-    copies = scored_steps * len(cell.weights) + STATE_COPIES * STATES_KEPT
+    states = (2 + run.optimizer_row.copies) * STATES_KEPT  # weights, EMA, the optimizer's
+    copies = scored_steps * len(cell.weights) + states
     disk = BYTES * parameters(run) * copies + shards
     return Cost(
         hours(images, training(run), speed) if images else 0.0,
@@ -143,7 +146,7 @@ def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str
     return {
         name: encoding(name, speed)
         for name in sorted(trained)
-        if DATASETS[name].latent and not encoded(cluster.path(name))
+        if DATASETS[name].latent and DATASETS[name].images and not encoded(cluster.path(name))
     }
 
 
@@ -153,9 +156,10 @@ def encoded(path: Path | None) -> bool:
 
 def encoding(name: str, speed: Speed) -> Cost:
     data = DATASETS[name]
-    disk = data.images * 2 * 2 * data.channels * data.size**2 * 2
+    images = data.images or 0
+    disk = images * 2 * 2 * data.channels * data.size**2 * 2
     return Cost(
-        encode_hours=hours(2 * data.images, autoencoder("encoding", name), speed), disk_bytes=disk
+        encode_hours=hours(2 * images, autoencoder("encoding", name), speed), disk_bytes=disk
     )
 
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from harness.data import DATASETS
-from harness.models import MODELS, dit_rows
 from harness.spec import Protocol, Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.compute import parameters
 from harness.study.cost import BYTES, kind
+from harness.study.counts import kept_bytes, live_bytes
 
 DECODED_AT_ONCE = 16  # images
 DECODED_VALUES = 768  # fp32 values of each pixel at the decoder's widest moment
@@ -31,9 +30,7 @@ class Memory:
 
 def activations(run: Run, images: int) -> int:
     """Bytes that a forward pass of `images` keeps for the backward pass."""
-    return dit_rows.activations(
-        MODELS[run.model], run.conditioning, DATASETS[run.data], run.precision, images
-    )
+    return images * kept_bytes(run.model, run.setting, run.precision)
 
 
 def training(run: Run, cluster: Cluster) -> float:
@@ -54,14 +51,15 @@ def training(run: Run, cluster: Cluster) -> float:
         weights + kept if part < share else max(weights, kept)
     )  # of one pass they come as activations go
     buckets = weights if cluster.ranks > 1 else 0  # DDP's
-    return 4 * weights + gradients + buckets  # weights, EMA, AdamW's two moments
+    copies = 2 + run.optimizer_row.copies  # weights, EMA, the optimizer's
+    return copies * weights + gradients + buckets
 
 
 def sampling(run: Run, protocol: Protocol, cluster: Cluster) -> float:
     """Peak bytes of an evaluation on one rank: sampling, then decoding."""
-    data = DATASETS[run.data]
+    data = run.data_row
     images = min(cluster.sampling_batch, protocol.images) * protocol.copies
-    block = dit_rows.widest_moment(MODELS[run.model], data, protocol.precision, images)
+    block = images * live_bytes(run.model, run.setting, protocol.precision)
     decode = (
         0
         if protocol.decoder == "identity"

@@ -13,9 +13,11 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.files import is_intact, read_json, read_lines, write_json
 from harness.spec import Protocol, Run
+from harness.spec.own_rows import digests
 from harness.study.logs import is_log_line, merged
 
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
+ROWS = "rows"  # in run.json, beside the run's fields
 SCHEMA = 1  # of records; a reader refuses newer ones
 
 
@@ -170,7 +172,9 @@ class Store:
         path, fields = self.run(run) / "run.json", run.canonical()
         if not path.exists():
             return False
-        if (written := read_json(path)) != fields:
+        written = read_json(path)
+        written.pop(ROWS, None)  # may change, if a person says so: see changed_rows()
+        if written != fields:
             names = sorted(written.keys() | fields.keys())
             differ = ", ".join(name for name in names if written.get(name) != fields.get(name))
             raise UserError(
@@ -180,9 +184,22 @@ class Store:
         return True
 
     def register(self, run: Run) -> None:
-        """Writes run.json once."""
+        """Writes run.json once: the run's fields, and digests of the files of rows it names."""
         if not self.registered(run):
-            write_json(self.run(run) / "run.json", run.canonical())
+            self.accept_rows(run)
+
+    def accept_rows(self, run: Run) -> None:
+        """Writes run.json with the digests of today's files of rows."""
+        rows = {ROWS: found} if (found := digests(run)) else {}
+        write_json(self.run(run) / "run.json", run.canonical() | rows)
+
+    def changed_rows(self, run: Run) -> list[str]:
+        """The files of rows that are not those the run was begun with."""
+        now = digests(run)
+        if not now or not self.registered(run):
+            return []
+        before = read_json(self.run(run) / "run.json").get(ROWS, {})
+        return [name for name in sorted(before | now) if before.get(name) != now.get(name)]
 
     def read_attempts(self, run: Run) -> tuple[list[list[dict[str, Any]]], list[str]]:
         """The lines of every attempt's log. Returns (attempts, warnings)."""

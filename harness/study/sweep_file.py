@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import runpy
-import traceback
 from pathlib import Path
 
 from harness.base.errors import UserError
+from harness.base.scripts import script_errors
 from harness.base.spelling import suggestion
 from harness.spec import Sweep
 from harness.study.choice import WORD, chosen
@@ -67,25 +67,8 @@ def sweep_names() -> list[str]:
 
 def read_sweep(name: str) -> Sweep:
     path = sweep_path(name)
-    try:
+    with script_errors(path, "sweep file"):
         sweep = runpy.run_path(str(path)).get("SWEEP")
-    except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}: fix the sweep file") from None
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
-        line = next(
-            (
-                f.lineno
-                for f in reversed(traceback.extract_tb(error.__traceback__))
-                if f.filename == str(path)
-            ),
-            0,
-        )
-        kind = (
-            ""
-            if isinstance(error, ValueError)
-            else f" ({type(error).__name__}): fix the sweep file"
-        )
-        raise UserError(f"{path}:{line}: {' '.join(str(error).split())}{kind}") from None
     if not isinstance(sweep, Sweep):
         raise UserError(
             f"{path} defines no SWEEP (found {type(sweep).__name__}): write SWEEP = Sweep(...)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,11 +19,9 @@ from harness.study.store import Store
 from harness.study.tasks import Train
 from harness.training.step import TrainState
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's names
-
 
 def tensors_of(state: TrainState) -> dict[str, Tensor]:
-    """All tensors of a state by the names in its file: net.*, ema.* and the optimizer's three."""
+    """All tensors of a state by the names in its file: net.*, ema.* and the optimizer's."""
     net, ema, optimizer = state
     tensors = {f"net.{name}": x for name, x in net.state_dict().items()}
     tensors |= {f"ema.{name}": x for name, x in ema.state_dict().items()}
@@ -72,7 +70,7 @@ def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
         parts = read_state(run, store, step, state, rank)
         if not rank.any(parts is None):
             assert parts is not None
-            put(parts, state)
+            put(parts, state, run.optimizer_row.state)
             return step
     return 0
 
@@ -82,7 +80,8 @@ def read_state(
 ) -> dict[str, dict[str, Tensor]] | None:
     """The tensors of a state by part and name; None where there are none, or damaged ones."""
     try:
-        return load(store.state(run, step), f"{run.id}@{step}", state, rank)
+        names = run.optimizer_row.state
+        return load(store.state(run, step), f"{run.id}@{step}", state, names, rank)
     except FileNotFoundError:
         return None
     except UserError as error:
@@ -94,9 +93,9 @@ def read_state(
 
 
 def load(
-    path: Path, checkpoint: str, state: TrainState, rank: Rank
+    path: Path, checkpoint: str, state: TrainState, names: Sequence[str], rank: Rank
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a file by part (net, ema, the optimizer's three) and name.
+    """The tensors of a file by part (net, ema, the optimizer's `names`) and name.
 
     Raises:
         UserError: the file is damaged, is of another checkpoint, or holds what is not finite.
@@ -104,7 +103,7 @@ def load(
     tensors = load_tensors(path, str(rank.device))
     if (found := read_metadata(path).get("checkpoint", checkpoint)) != checkpoint:
         raise UserError(f"{path} is of {found}, not of {checkpoint}: move it away")
-    if {name: (x.shape, x.dtype) for name, x in tensors.items()} != layout(state):
+    if {name: (x.shape, x.dtype) for name, x in tensors.items()} != layout(state, names):
         raise UserError(f"{path} holds other tensors than this run's: move it away")
     if not is_finite(tensors.values()):
         raise UserError(f"{path} holds numbers that are not finite: move it away")
@@ -115,24 +114,23 @@ def load(
     return parts
 
 
-def put(parts: dict[str, dict[str, Tensor]], state: TrainState) -> None:
-    """Puts the tensors that load() read into a state."""
+def put(parts: dict[str, dict[str, Tensor]], state: TrainState, names: Sequence[str]) -> None:
+    """Puts the tensors that load() read into a state; `names` are the optimizer's."""
     state.net.load_state_dict(parts["net"])
     state.ema.load_state_dict(parts["ema"])
     for name, p in state.net.named_parameters():
         if p.requires_grad:
-            state.optimizer.state[p] = {key: parts[key][name] for key in MOMENTS}
+            state.optimizer.state[p] = {key: parts[key][name] for key in names}
 
 
-def layout(state: TrainState) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    """Shape and type of every tensor in the file of a state."""
+def layout(state: TrainState, names: Sequence[str]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of every tensor in the file of a state; `names` are the optimizer's."""
     net = state.net.state_dict()
     wanted = {
         f"{part}.{name}": (x.shape, x.dtype) for part in ("net", "ema") for name, x in net.items()
     }
     for name, p in state.net.named_parameters():
         if p.requires_grad:
-            step, *rest = MOMENTS
-            wanted[f"{step}.{name}"] = (torch.Size([]), torch.float32)
-            wanted |= {f"{key}.{name}": (p.shape, p.dtype) for key in rest}
+            whole, step = (p.shape, p.dtype), (torch.Size([]), torch.float32)
+            wanted |= {f"{key}.{name}": step if key == "step" else whole for key in names}
     return wanted

@@ -16,12 +16,13 @@ from harness.base.errors import UserError
 from harness.base.files import append_lines, remove_leftovers, write_json
 from harness.base.prefetch import prefetch
 from harness.base.provenance import peak_speed, provenance
-from harness.data import DATASETS, Dataset, open_dataset
+from harness.data import Dataset, open_dataset
 from harness.data.origin import read_origin
 from harness.models import flops
-from harness.spec import Run, even_parts
-from harness.study.cluster import Cluster
-from harness.study.compute import gflops
+from harness.spec import Run
+from harness.spec.own_rows import digests
+from harness.study.cluster import Cluster, even_parts
+from harness.study.compute import training_flop
 from harness.study.plan import newest
 from harness.study.store import Store
 from harness.study.tasks import Progress, Train
@@ -80,7 +81,7 @@ def train(
     window: list[Tensor] = []
     began = saved = looked = time.perf_counter()
     for step in steps:
-        window.append(optimise(batches))
+        window.append(optimise(step, batches))
 
         # Every so often: losses, signals, checkpoint. All ranks decide alike.
         signalled = rank.world == 1 and bool(stop.signals)
@@ -149,13 +150,13 @@ def make_batch(
     run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int
 ) -> tuple[Tensor, ...]:
     """Slots low … high of the batch of `step`: (x0, t, y, noise) of the objective's losses."""
-    data, key = DATASETS[run.data], (run.seed, step)
+    key = (run.seed, step)
     index = rng.data_order(step, low, high, run.batch_size, len(dataset), run.seed)
     x0, y = dataset.batch(torch.from_numpy(index), low, device, *key)
     dropped = rng.uniform(low, high, device, "dropout", *key) < run.label_dropout
     t = run.objective_row.process().times(low, high, device, *key)
     noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key)
-    return x0, t, y.masked_fill(dropped, data.classes), noise
+    return x0, t, y.masked_fill(dropped, run.data_row.classes), noise
 
 
 def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
@@ -167,8 +168,8 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
         return lambda lines: None
     store.register(run)
     if not store.model(run).exists():
-        data, net = DATASETS[run.data], new_network(run)
-        macs = flops.macs(net, data.channels, data.size)
+        net = new_network(run)
+        macs = flops.macs(net, run.data_row.shape)
         counted = {
             "params": sum(p.numel() for p in net.parameters()),
             "gflops": macs["total"] / 1e9,
@@ -176,7 +177,8 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
         }
         write_json(store.model(run), counted)
     path = store.next_log(run)
-    append_lines(path, [{"start": start, "world": rank.world, **provenance(rank.device)}])
+    made = provenance(rank.device, digests(run))
+    append_lines(path, [{"start": start, "world": rank.world, **made}])
 
     def log(lines: list[dict[str, object]]) -> None:
         append_lines(path, lines)
@@ -199,7 +201,7 @@ def log_steps(
     Returns whether all are finite. rows: the objective's terms and the gradient norm of each step.
     """
     peak = peak_speed(rank.device)
-    used = 6e9 * gflops(run) * speed  # operations a second: 2 a multiply-add, 3 forwards a step
+    used = training_flop(run, 1) / run.batch_size * speed  # operations a second
     pace = {
         "images_per_second": round(speed, 2),
         "mfu": round(used / peak / rank.world, 4) if peak else None,

@@ -15,6 +15,7 @@ from harness.base import rng
 from harness.base.distributed import Rank
 from harness.base.precision import autocast, matmul_precision
 from harness.spec import Run
+from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 
@@ -42,8 +43,9 @@ def new_state(run: Run, device: torch.device) -> TrainState:
     net = new_network(run).to(device)
     ema = copy.deepcopy(net).requires_grad_(False)
     weights = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        weights, lr=run.lr, weight_decay=run.weight_decay, betas=(0.9, 0.999), fused=True
+    row = run.optimizer_row
+    optimizer = getattr(torch.optim, row.of)(
+        weights, lr=run.lr, weight_decay=run.weight_decay, **row.settings
     )
     return TrainState(net, ema, optimizer)
 
@@ -56,8 +58,8 @@ def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]
 
 def stepper(
     run: Run, state: TrainState, cluster: Cluster, rank: Rank
-) -> Callable[[Batches], Tensor]:
-    """Returns a function that takes the microbatches of one batch and does one step.
+) -> Callable[[int, Batches], Tensor]:
+    """Returns a function that takes a step's number and microbatches, and does that step.
 
     It returns this rank's part of the objective's terms and the gradient norm; the mean over ranks
     is the batch's.
@@ -72,9 +74,10 @@ def stepper(
     losses_of = run.objective_row.process().losses(rank.device)
     terms = len(run.objective_row.terms)
     count = len(microbatches(run, cluster, rank))
+    schedule = read_schedule(run.schedule) or Schedule()
 
     @matmul_precision(run.precision)
-    def step(batches: Batches) -> Tensor:
+    def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
             x0, *rest = next(batches)
@@ -90,6 +93,8 @@ def stepper(
         values[terms] = torch.nn.utils.get_total_norm(
             [p.grad for p in weights if p.grad is not None]
         )
+        for group in optimizer.param_groups:
+            group["lr"] = run.lr * schedule.factor(number)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(averages, weights, 1 - run.ema_decay)

@@ -22,7 +22,7 @@ from harness.base import rng
 from harness.base.files import sha256, write_json
 from harness.data import DATASETS
 from harness.data import index as files
-from harness.data.latents import Latents
+from harness.data.encoded import Latents
 from harness.encoding.encode import file_entry
 
 NAME, BATCH, CPU = "imagenet256", 256, torch.device("cpu")

@@ -38,7 +38,7 @@ def ours(run: Run, device: torch.device, compiled: bool) -> Step:
     keep_freed_memory()
     drawn = itertools.repeat(batch(run, device))
     optimise = stepper(run, new_state(run, device), Cluster(compile=compiled), Rank(0, 1, device))
-    return lambda: optimise(drawn)
+    return lambda: optimise(1, drawn)
 
 
 def update_ema(ema: nn.Module, net: nn.Module) -> None:

@@ -150,7 +150,7 @@ def test_a_signal_within_a_shard_leaves_nothing_of_it(tmp_path: Path) -> None:
         stop.signals.append(signal.SIGUSR2)
         yield Batch(rows, {})
 
-    made = {"shape": [2, 2, 4, 4, 4]}
+    made = {"dtype": "float16", "shape": [2, 2, 4, 4, 4]}
     with pytest.raises(Interrupted):
         write_shard(tmp_path, 0, range(6), batches(), made, stop, lambda share: None)
     assert tree(tmp_path) == {"shards"}

@@ -244,7 +244,7 @@ def test_where_there_are_no_images_it_is_said(
     monkeypatch.setitem(sys.modules, "datasets", None)
     for path, fault in {
         tmp_path / "absent": "no images at .*absent: name a folder of class folders",
-        tmp_path: "must hold class folders with .jpg",
+        tmp_path: "must hold .jpg",
         text: "is no folder, no zip and no plain tar: unpack it",
         dataset: f"holds several splits: name one of {dataset}/train",
         dataset / "train": "is a Hugging Face dataset: pip install datasets",

@@ -373,7 +373,7 @@ def test_each_worker_is_given_a_gpu_of_its_own(
     stub.write_text("""#!/bin/sh\necho "[\\"environment\\", \\"$LOCAL_RANK\\"]"\n""")
     stub.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(stub))
-    share = Share(tiny_sweep(), Store(tmp_path), Cluster(), "batch")
+    share = Share(tiny_sweep(), Store(tmp_path), Cluster(), (), "batch")
     with Bar([]) as bar, workers(share, 3, bar) as crew:
         for worker in crew:
             worker.listener.join()

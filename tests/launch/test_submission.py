@@ -343,7 +343,7 @@ def test_a_job_runs_the_code_of_its_launch_and_no_other(tmp_path: Path) -> None:
 
     assert checked(code) == ""
     assert "the copy of its launch: run harness launch again" in checked(ROOT)
-    with (code / "harness" / "spec.py").open("a") as file:
+    with (code / "harness" / "spec" / "run.py").open("a") as file:
         file.write("\n")
     assert "was changed after the launch" in checked(code)
 

@@ -12,13 +12,14 @@ from helpers import apart, tiny_run
 from torch import Tensor
 
 from harness.base import rng
-from harness.models import CONDITIONINGS, MODELS, Model
+from harness.models import CONDITIONINGS, MODELS, Setting
 from harness.models.dit import DiT, sincos_2d
+from harness.models.dit_rows import DiTModel
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
 from harness.study.compute import network
 
-SMALL = Model("small", depth=2, width=16, heads=2, patch=2)
+SMALL = DiTModel("DiT", "small", patch=2, depth=2, width=16, heads=2)
 CROSS = ("cross.q", "cross.kv", "cross.proj", "norm_cross")
 LINEARS = {
     "x_embedder.proj": (16, 4, 2, 2),
@@ -42,7 +43,7 @@ LINEARS = {
 
 def small(conditioning: str = "adaLN-Zero", seed: int = 0) -> Any:
     torch.manual_seed(seed)
-    return DiT(SMALL, conditioning, channels=4, size=8, classes=10).eval()
+    return DiT(SMALL, Setting((4, 8, 8), 10, 2, conditioning)).eval()
 
 
 def awake(net: Any) -> Any:
@@ -151,7 +152,8 @@ def test_initialisation_is_the_papers() -> None:
 
 @pytest.mark.parametrize("patch", [8, 4, 2])
 def test_unpatchify_undoes_patchify(patch: int) -> None:
-    net = DiT(Model("", 1, 16, 2, patch), "adaLN", channels=1, size=16, classes=10)
+    row = DiTModel("DiT", "", patch=patch, depth=1, width=16, heads=2)
+    net = DiT(row, Setting((1, 16, 16), 10, 2, "adaLN"))
     x = torch.randn(2, 2, 16, 16)
     cut = x.unfold(2, patch, patch).unfold(3, patch, patch)  # [N, C, rows, columns, p, q]
     tokens = cut.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)

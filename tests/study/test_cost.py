@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.bench.workloads import autoencoder, extractor_of
 from harness.data import DATASETS
-from harness.models import CONDITIONINGS, MODELS, Model, flops
+from harness.models import CONDITIONINGS, MODELS, flops
 from harness.models.dit import DiT
+from harness.models.dit_rows import DITS
 from harness.spec import FEATURES, Protocol, Run
 from harness.study import compute, cost
 from harness.study.compute import network
@@ -96,19 +98,17 @@ def empty(run: Run) -> nn.Module:
 
 @functools.cache
 def fvcore(run: Run) -> float:
-    data = DATASETS[run.data]
-    return flops.macs(empty(run).to_empty(device="cpu"), data.channels, data.size)["total"] / 1e9
+    return flops.macs(empty(run), run.data_row.shape)["total"] / 1e9
 
 
 def by_depth(run: Run) -> float:
     """fvcore's count of a deep network from those of 1 and 2 blocks, which count alike."""
-    row, data = MODELS[run.model], DATASETS[run.data]
+    row = DITS[run.model]
 
     def counted(depth: int) -> float:
         with torch.device("meta"):
-            shallow = Model(row.size, depth, row.width, row.heads, row.patch)
-            net = DiT(shallow, run.conditioning, data.channels, data.size, data.classes)
-        return flops.macs(net.to_empty(device="cpu"), data.channels, data.size)["total"] / 1e9
+            net = DiT(replace(row, depth=depth), run.setting)
+        return flops.macs(net, run.data_row.shape)["total"] / 1e9
 
     one, two = counted(1), counted(2)
     return one + (row.depth - 1) * (two - one)
@@ -171,14 +171,14 @@ def test_the_closed_form_is_fvcores_count(model: str, conditioning: str) -> None
 
 def test_attention_is_counted() -> None:
     """Two products of T × T × width in every block: what fvcore alone leaves out."""
-    row, tokens = MODELS["DiT-S/4"], 64
+    row, tokens = DITS["DiT-S/4"], 64
     net = empty(Run(model="DiT-S/4")).to_empty(device="cpu")
     counts = FlopCountAnalysis(
         net, (torch.zeros(1, 4, 32, 32), *2 * [torch.zeros(1, dtype=torch.long)])
     )
     counts.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     without = counts.total()
-    assert flops.macs(net, 4, 32)["total"] - without == row.depth * 2 * tokens**2 * row.width
+    assert flops.macs(net, (4, 32, 32))["total"] - without == row.depth * 2 * tokens**2 * row.width
 
 
 class Cumulative(nn.Module):
@@ -188,12 +188,12 @@ class Cumulative(nn.Module):
 
 def test_an_uncounted_operator_is_an_error() -> None:
     with pytest.raises(ValueError, match="aten::cumsum: give them a handler"):
-        flops.macs(Cumulative(), 1, 4)
+        flops.macs(Cumulative(), (1, 4, 4))
 
 
 def test_macs_by_part_add_up() -> None:
     run = tiny_run()
-    macs = flops.macs(network(run), 1, 16)
+    macs = flops.macs(network(run), (1, 16, 16))
     parts = sum(count for name, count in macs.items() if name not in ("total", "blocks"))
     assert macs["total"] == parts + macs["blocks"]
 

@@ -111,9 +111,9 @@ def test_the_peak_of_a_whole_step_is_the_estimate(size: int, precision: str) -> 
     learner, here = new_state(run, CPU), Rank(0, 1, CPU)
     optimise = stepper(run, learner, cluster, here)
     drawn = (batch(run, *cut) for cut in itertools.cycle(microbatches(run, cluster, here)))
-    optimise(drawn)  # the moments come with the first step
+    optimise(1, drawn)  # the moments come with the first step
     with Peak() as peak:
-        optimise(drawn)
+        optimise(1, drawn)
     before = 4 * 4 * parameters(run)
     assert before + peak.most == pytest.approx(memory.training(run, cluster), rel=0.03)
 

@@ -331,10 +331,11 @@ def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
 
 
 BROKEN = """
-from harness.models import MODELS, Model
+from harness.models import MODELS
+from harness.models.dit_rows import DiTModel
 from harness.spec import Run, Sweep
 
-MODELS["broken"] = Model("S", depth=1, width=30, heads=4, patch=8)  # 30 is not divided by 4
+MODELS["broken"] = DiTModel("mini", "S", patch=8, depth=1, width=30, heads=4)  # 30 / 4 heads
 run = Run(model="broken", data="digits", batch_size=8)
 SWEEP = Sweep(name="broken", runs=[run], steps=[1], protocols=[])
 """

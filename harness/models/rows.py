@@ -1,0 +1,102 @@
+"""A row of MODELS: what it answers for, with defaults that fit any network. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a network is built for.
+
+    shape: of a sample, (channels, size, size); classes: labels 0 … classes - 1, and `classes` is
+    the null label, so that 0 classes are unconditional; outputs: channels of the result for each
+    channel of the data, as the objective has it; conditioning, variant: which of the row's.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    outputs: int = 1
+    conditioning: str | None = None
+    variant: str | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """The side of a square sample."""
+        return self.shape[-1]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a network costs.
+
+    macs: forward multiply-adds of one image; parameters: all of them, fixed ones too.
+    """
+
+    macs: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of MODELS; a network of your own is a subclass with `build`.
+
+    family, size: columns of the table, by which laws are fitted and figures are drawn; patch: the
+    side of a patch, where the network has any.
+    """
+
+    family: str
+    size: str
+    patch: int | None = None
+
+    @property
+    def conditionings(self) -> tuple[str, ...]:
+        """Ways to let timestep and label in, the default first; none where there is one way."""
+        return ()
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of other networks of the same size, beside the plain one."""
+        return ()
+
+    @property
+    def passes(self) -> float:
+        """Forward passes' worth of a training step's forward, such as 1.6 where parts run twice."""
+        return 1.0
+
+    def problem(self, setting: Setting) -> str | None:
+        """Why this network does not fit a dataset; None where it does."""
+        if self.patch and setting.size % self.patch:
+            return f"its patch does not divide the {setting.size}"
+        return None
+
+    def build(self, setting: Setting) -> nn.Module:
+        """Builds the network, initialised from torch's default generator.
+
+        It maps (x [N, *shape], t [N], y [N]) to [N, outputs · channels, ...]; torch is imported
+        here, since planning does without it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} builds no network")
+
+    def counts(self, setting: Setting) -> Counts | None:
+        """The counts in closed form; None: they are counted once, on the meta device."""
+        return None
+
+    def kept_bytes(self, setting: Setting, precision: str) -> int | None:
+        """Bytes that a forward pass of an image keeps for its backward pass; None: measured."""
+        return None
+
+    def live_bytes(self, setting: Setting, precision: str) -> int | None:
+        """Peak bytes of a forward pass of an image without a backward pass.
+
+        None: as many as a backward pass would need, which is more.
+        """
+        return None

@@ -1,0 +1,111 @@
+"""Run: a training trajectory, by every field that changes its weights. No torch."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated
+
+from harness.base.validation import one_of, refuse, within
+from harness.data import DATASETS, Data
+from harness.models import CONDITIONINGS, MODELS, Model, Setting
+from harness.objectives import OBJECTIVES, Objective
+from harness.spec.identity import PRECISIONS, Identity
+from harness.spec.optimizers import OPTIMIZERS, Optimizer
+from harness.spec.schedule import schedule_problem
+
+RECIPES = (1,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Identity):
+    """A training trajectory; how long it is trained is the sweep's.
+
+    The defaults are the paper's recipe (section 4).
+    `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
+    autocast. `objective` None is "ddpm", the paper's; `optimizer` None is "adamw"; `schedule` None
+    is a constant lr (see harness/spec/schedule.py); `conditioning` and `variant` are the model's.
+    `recipe` counts changes of what the other fields mean: there was none, it is 1.
+
+    Raises:
+        UserError: naming every field that is unknown, of another type or out of range.
+    """
+
+    model: Annotated[str, one_of(MODELS)]
+    data: Annotated[str, one_of(DATASETS)] = "imagenet256"
+    conditioning: Annotated[str | None, one_of(CONDITIONINGS)] = None
+    batch_size: Annotated[int, within(1)] = 256
+    lr: Annotated[float, within(0, 1, above=True)] = 1e-4
+    weight_decay: Annotated[float, within(0, 1)] = 0.0
+    ema_decay: Annotated[float, within(0, 1, below=True)] = 0.9999
+    label_dropout: Annotated[float, within(0, 1, below=True)] = 0.1
+    precision: Annotated[str, one_of(PRECISIONS)] = "tf32"
+    seed: Annotated[int, within(0)] = 0
+    objective: Annotated[str | None, one_of(OBJECTIVES)] = None
+    variant: str | None = None
+    optimizer: Annotated[str | None, one_of(OPTIMIZERS)] = None
+    schedule: Annotated[str | None, schedule_problem] = None
+    recipe: Annotated[int | None, one_of(RECIPES)] = None
+
+    def __post_init__(self) -> None:
+        self.normalise()
+        refuse(
+            f"Run({self.model})",
+            self.field_problems() or self.model_problems() + self.data_problems(),
+        )
+
+    def normalise(self) -> None:
+        """Gives one spelling to what means the same, so that it has one id."""
+        plain = {"objective": "ddpm", "optimizer": "adamw", "schedule": "constant", "recipe": 1}
+        for name, value in plain.items():
+            if getattr(self, name) == value:  # as runs of before there were others
+                object.__setattr__(self, name, None)
+        row = MODELS.get(self.model) if isinstance(self.model, str) else None
+        if row and row.conditionings and self.conditioning is None:
+            object.__setattr__(self, "conditioning", row.conditionings[0])
+
+    @property
+    def model_row(self) -> Model:
+        return MODELS[self.model]
+
+    @property
+    def data_row(self) -> Data:
+        return DATASETS[self.data]
+
+    @property
+    def objective_row(self) -> Objective:
+        return OBJECTIVES[self.objective or "ddpm"]
+
+    @property
+    def optimizer_row(self) -> Optimizer:
+        return OPTIMIZERS[self.optimizer or "adamw"]
+
+    @property
+    def setting(self) -> Setting:
+        """What the network is built for."""
+        data = self.data_row
+        outputs = self.objective_row.outputs
+        return Setting(data.shape, data.classes, outputs, self.conditioning, self.variant)
+
+    def model_problems(self) -> list[str]:
+        """Conditionings and variants that the model's row has not."""
+        row, found = self.model_row, []
+        for name in ("conditioning", "variant"):
+            value, known = getattr(self, name), getattr(row, name + "s")
+            if value is not None and value not in known:
+                remedy = f"take one of {', '.join(known)}" if known else "leave it out"
+                found.append(f"{name} = {value!r}: {row.family} has no such {name}: {remedy}")
+        return found
+
+    def data_problems(self) -> list[str]:
+        """The problems that only show when model and dataset meet."""
+        data, found = self.data_row, []
+        if fault := self.model_row.problem(self.setting):
+            found.append(f"model = {self.model!r}: {fault} of {self.data}")
+        if data.images is not None and self.batch_size > data.images:
+            found.append(f"batch_size = {self.batch_size}: {self.data} has {data.images} images")
+        return found
+
+    @functools.cached_property
+    def id(self) -> str:
+        return f"{self.model.replace('/', '-')}_{self.digest()}"
