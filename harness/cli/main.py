@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from harness import __version__
 from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
+from harness.cli.best import BEST
 from harness.cli.encode import ENCODE
 from harness.cli.forecast import FORECAST
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
 from harness.cli.laws import LAWS
 from harness.cli.listing import LIST
+from harness.cli.next_run import NEXT
 from harness.cli.plan import PLAN
 from harness.cli.predict import PREDICT
 from harness.cli.prune import PRUNE
@@ -34,7 +36,7 @@ from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
 SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT)
-TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS)
+TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS, NEXT, BEST)
 STORE_VERBS = (LIST, SHOW, PRUNE)
 IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
 VERBS = (*SWEEP_VERBS, *TABLE_VERBS, *STORE_VERBS, *IMAGE_VERBS)
