@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis.diagnostics import diagnosis
 from analysis.forecast import points_like
 from analysis.joint import evaluate, fit
 from analysis.joint_bootstrap import Draws, bootstrap, hull
@@ -26,6 +27,7 @@ def best(
     `candidates` have model, patch, gflops, params, hours_per_image of training, and hours_to_serve,
     which are taken off first. Columns added: images, prediction, low, high (of the law's mean),
     p_best (the share of the law's draws in which it is the best), beyond (axes outside of the fit).
+    `.attrs["diagnosis"]` says what refutes the law.
 
     Raises:
         TableError: the joint law does not know what size or images bring, the metric is one that
@@ -40,10 +42,12 @@ def best(
     if able.empty:
         least = rows["hours_to_serve"].min()
         raise TableError(
-            f"serving alone takes {least:,.0f} h of the cheapest model and the budget is"
-            f" {hours:,.0f} h: give more --gpu-hours or a smaller --serve"
+            f"serving alone takes {least:.3g} h of the cheapest model and the budget is {hours:.3g}"
+            " h: give more --gpu-hours or a smaller --serve"
         )
-    return ranked(drawn, able)
+    found = ranked(drawn, able)
+    found.attrs["diagnosis"] = diagnosis(drawn.joint)
+    return found
 
 
 def drawn_law(

@@ -12,9 +12,11 @@ from analysis.fits import PRODUCT, complete, design, is_fitted, one_study, posit
 from analysis.forecast import points_like
 from analysis.grid import final
 from analysis.joint import Joint, Points, fit, jacobian, terms_of
+from analysis.joint_bootstrap import bootstrap
+from analysis.optimum import require_trade
 from analysis.table import TableError, listed, with_family
 
-KINDS = {"seed": "another seed", "size": "a new size", "longer": "twice the steps"}
+DRAWS = 500  # they decide whether α and β are identified, nothing else
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,10 @@ def joint_knowledge(
     """Returns the joint law and what is known of it; None where images have no exponent."""
     try:
         joint = fit(points_like(table, metric, protocol, family))
+        require_trade(bootstrap(joint, DRAWS))
     except TableError:
         return None
     inside = inner(joint)
-    if not (joint.free[5] and inside[5] and inside[3]):
-        return None
     slopes = jacobian(terms_of(joint.theta, joint.points.x), joint.points.x)[:, inside]
     of_run, of_score = noise_parts(joint.residuals, joint.points, int(inside.sum()))
     return joint, Knowledge(slopes, joint.points.run, of_run, of_score)

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analysis import fits, forms, laws, prediction
+from analysis import fits, forms, laws, prediction, running
 from analysis.correlation import (
     axes_of,
     bca_interval,
@@ -238,6 +238,35 @@ def specifications(table: pd.DataFrame) -> list[Row]:
     return rows
 
 
+def running_curves(table: pd.DataFrame) -> list[Row]:
+    """States how well last scores are predicted from earlier ones, and those of unfinished runs.
+
+    Raises:
+        TableError: one step alone, or too few finished runs.
+    """
+    found = running.running(table)
+    rows = []
+    for _, row in running.calibration(found).iterrows():
+        note = f"{row['held']} of {row['runs']} intervals hold the score, {row['width']:.2g} × wide"
+        name, method = (
+            f"last score from step {row['step']:,.0f}",
+            "exp(mean |log|) \N{MINUS SIGN} 1",
+        )
+        error = row_of(name, row["error"], None, ".1%", method, int(row["runs"]), note)
+        rows.append({**error, "family": row["family"]})
+    ahead = found[found["truth"].isna()].drop_duplicates("run", keep="last")
+    for _, row in ahead.iterrows():
+        bounds, note = (
+            (row["low"], row["high"]),
+            f"at step {row['step']:,.0f} it is {row['value']:.4g}",
+        )
+        name = f"{row['run']} at step {row['last']:,.0f}"
+        method = "t, gains of finished runs"
+        made = row_of(name, row["prediction"], bounds, ".3g", method, found["run"].nunique(), note)
+        rows.append({**made, "family": row["family"]})
+    return rows
+
+
 def frontier(table: pd.DataFrame) -> list[Row]:
     """States which models have been the best of what their training compute buys."""
     points = laws.frontier(table)
@@ -299,6 +328,7 @@ SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Specification curve": specifications,
     "Joint law of size, tokens and images": joint_rows,
     "FID by loss": loss_rows,
+    "Running curves": running_curves,
     "Frontier": frontier,
     "Noise of one run": noise_of_training,
 }

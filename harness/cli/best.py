@@ -63,6 +63,8 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
     if not args.serve >= 0:
         raise UserError(f"--serve {args.serve:g}: give a count of images")
     sweep = sweep_of(args)
+    if args.serve and not sweep.protocols:
+        raise UserError(f"--serve: {sweep.name} has no protocol that says how images are sampled")
     speed = speed_of(args, sweep)
     scores = table(args.sweep, args.results)
     candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in siblings(sweep)])
@@ -73,20 +75,23 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
         "serve": args.serve,
         "device": speed.device,
         "metric": args.metric,
+        "diagnosis": found.attrs["diagnosis"],
         "rows": found.to_dict("records"),
     }
 
 
 def priced(run: Run, sweep: Sweep, speed: Speed, served: float) -> dict[str, Any]:
     """A model with the hours of an image's training, and of all images that are served."""
+    base = {**scale(run), "hours_per_image": hours(1, cost.training(run), speed)}
+    if not served:
+        return {**base, "hours_to_serve": 0.0}
     protocol = sweep.protocols[0]
     forwards = served * protocol.sampling_steps * protocol.forwards
     decoded = 0.0
     if protocol.decoder != "identity":
         decoded = hours(served, cost.autoencoder("decoding", run.data), speed)
     return {
-        **scale(run),
-        "hours_per_image": hours(1, cost.training(run), speed),
+        **base,
         "hours_to_serve": hours(forwards, cost.sampling(run, protocol), speed) + decoded,
     }
 
@@ -112,6 +117,7 @@ def text(found: dict[str, Any]) -> str:
             f"{found['gpu_hours']:g} h on one {found['device']}{serving}; the mean score that the"
             " joint law expects of each model trained for what is left:",
             aligned(head, lines),
+            f"The law's form: {found['diagnosis']}.",
             "The intervals are the law's; scoring, queue and start-up are not in the hours.",
         ]
     )
