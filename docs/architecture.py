@@ -6,7 +6,10 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "cli launch bench encoding training scoring study spec models objectives data base".split()
+ROOMS = (
+    "cli launch bench encoding training scoring study spec"
+    " models objectives data extractors metrics base"
+).split()
 HEAD = """# Architecture
 
     sweep → missing(sweep, store) → tasks → [this machine | Slurm] → records → table → report
@@ -22,7 +25,7 @@ HEAD = """# Architecture
 Imports only go down, which `tests/test_house.py` checks:
 
     cli → launch, bench → encoding, training, scoring → study → spec
-        → models, data, objectives → base
+        → models, data, objectives, extractors, metrics → base
 
 This page is written by `python docs/architecture.py` from the first line of each file.
 """

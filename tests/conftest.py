@@ -19,10 +19,10 @@ torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state dict of Inception drawn so that activations keep their size through the layers."""
-    from harness.scoring import features  # takes seconds to import
+    from harness.extractors import inception  # takes seconds to import
 
     torch.manual_seed(0)
-    network = features.random_inception()
+    network = inception.build(None)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)

@@ -14,12 +14,12 @@ from helpers import ROOT, environment
 HARNESS = ROOT / "harness"
 # Every package with those it may import beside itself. Two on one floor do not import each other.
 BASE = {"base"}
-ROWS = BASE | {"models", "data", "objectives"}
+ROWS = BASE | {"models", "data", "objectives", "extractors", "metrics"}
 STUDY = ROWS | {"spec", "study"}
 WORK = STUDY | {"encoding", "training", "scoring"}
 BELOW = {
     "base": set(),
-    **dict.fromkeys(("models", "data", "objectives"), BASE),
+    **dict.fromkeys(ROWS - BASE, BASE),
     "spec": ROWS,
     "study": ROWS | {"spec"},
     **dict.fromkeys(("encoding", "training", "scoring"), STUDY),
@@ -27,7 +27,7 @@ BELOW = {
     "cli": WORK | {"launch", "bench"},
     "__main__": {"cli"},
 }
-LIGHT = ("spec", "study", "launch", "cli", "models", "data", "objectives")
+LIGHT = ("spec", "study", "launch", "cli", *sorted(ROWS - BASE))
 LIGHT_BASE = ("checksums", "commit", "errors", "files", "text", "validation")
 HEAVY = {"torch", "fvcore", "diffusers", "pandas", "submitit"}
 

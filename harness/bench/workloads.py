@@ -16,7 +16,6 @@ from harness.data import DATASETS
 from harness.data.origin import Origin
 from harness.models.autoencoder import decoder_of, to_uint8
 from harness.scoring import features
-from harness.scoring.features import Extractor
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.study import cost, memory
@@ -189,7 +188,7 @@ def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Wor
     """The real extractor on random pixels."""
 
     def make(batch: int, part: int) -> Call:
-        extractor = extractor_of(protocol.features, str(device))
+        extractor = features.unweighted(protocol.features, str(device))
         side = DATASETS[run.data].pixels
         images = torch.randint(
             256, (batch, extractor.channels, side, side), dtype=torch.uint8, device=device
@@ -197,12 +196,3 @@ def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Wor
         return lambda: [extractor(x) for x in images.split(part)]
 
     return Workload(cost.features(protocol), IMAGES, IMAGES, make)
-
-
-def extractor_of(name: str, device: str) -> Extractor:
-    """The extractor; Inception with random weights, so that a benchmark needs no download."""
-    if name != "inception":
-        return features.load(name, device=device)
-
-    network = features.random_inception().to(device).eval()
-    return Extractor(name, "random", 3, device, network)

@@ -14,10 +14,10 @@ from harness.base.spelling import suggestion
 from harness.base.text import aligned, duration, in_units
 from harness.cli.verb import Verb, add_cluster, add_json, cluster_from
 from harness.launch.failures import failures
+from harness.metrics import value_names
 from harness.spec import Run
 from harness.study import compute, cost
 from harness.study.logs import merged
-from harness.study.records import METRICS
 from harness.study.store import Store
 
 MOST_METRICS = 5  # columns of a table of scores; --json has them all
@@ -133,7 +133,7 @@ def checkpoints_text(rows: list[dict[str, Any]]) -> str:
 
 def scores_text(rows: list[dict[str, Any]]) -> str:
     there = {name for row in rows for name in row.get("values", {})}
-    names = [name for name in METRICS if name in there][:MOST_METRICS]
+    names = [name for name in value_names() if name in there][:MOST_METRICS]
     lines = [
         [
             row["protocol"],

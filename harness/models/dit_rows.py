@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.models.rows import Counts, Model, Setting
+from harness.models.rows import Counts, Model, Setting, loss_bytes
 
 if TYPE_CHECKING:
     from harness.models.dit import DiT
@@ -85,7 +85,6 @@ MODULATION = {"adaLN-Zero": 6, "adaLN": 4, "cross-attention": 0, "in-context": 0
 # (projections, attention, MLP).
 KEPT = {"adaLN-Zero": (4, 16), "adaLN": (4, 14), "cross-attention": (3, 17), "in-context": (2, 14)}
 LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block
-LOSS_VALUES = 18  # fp32 values of each latent number that the loss keeps
 
 
 def conditioning_of(setting: Setting) -> str:
@@ -156,8 +155,7 @@ def activations(model: DiTModel, setting: Setting, precision: str) -> int:
     if conditioning_of(setting).startswith("adaLN"):
         block += 9 * d * short  # shifts, scales and gates: once an image, not once a token
     ends = tokens(model, setting) * d * (8 + short)
-    loss = 4 * LOSS_VALUES * setting.channels * setting.size**2
-    return model.depth * block + ends + loss
+    return model.depth * block + ends + loss_bytes(setting)
 
 
 def widest_moment(model: DiTModel, setting: Setting, precision: str) -> int:

@@ -12,8 +12,8 @@ from torch import Tensor
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
 from harness.base.tensors import save_tensors
+from harness.metrics.reference import Features
 from harness.scoring.arrays import write_array
-from harness.scoring.features import Features
 from harness.scoring.inputs import Inputs, load_decoder, load_inputs
 from harness.scoring.records import write_record
 from harness.scoring.sample import load_network, refuse_not_finite, sample_images

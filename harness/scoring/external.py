@@ -20,11 +20,13 @@ from harness.base.errors import UserError
 from harness.base.images import JPEG, SUFFIXES, Unreadable, decode, inspect, read_file
 from harness.base.npz import Array, image_shape, image_side
 from harness.base.text import aligned
-from harness.scoring import features, metrics, reference
+from harness.metrics import default_names
+from harness.metrics.values import values, warnings
+from harness.scoring import features, reference
 from harness.scoring.arrays import read_array
 
 BATCH = 64  # images read at a time
-SCORES = (*metrics.DEFAULT_METRICS, "precision_fp16", "recall_fp16")
+SLOW = ("kid", "fid_infinity", "fid_infinity_low", "fid_infinity_high")  # minutes each
 MODES = {1: "L", 3: "RGB"}  # Pillow's names by number of channels
 PARITY = Path(__file__).with_name("adm_parity.json")
 
@@ -34,7 +36,7 @@ def score(
     against: Path,
     inception: Path | None = None,
     extractor: str = "inception",
-    names: Iterable[str] = SCORES,
+    names: Iterable[str] = (),
     batch: int = 16,  # on a CPU as fast as 64, with a quarter of the memory
     device: str = "cpu",
 ) -> dict[str, Any]:
@@ -43,8 +45,9 @@ def score(
     Returns JSON-ready values, warnings and origins.
 
     Weights named by `inception` are used whatever their digest, with a warning. A folder is read in
-    the order of its file names, which matters to the Inception score alone: see
-    `metrics.inception_score`.
+    the order of its file names, which matters to
+    the Inception score alone: see `harness.metrics.logits`. Without `names` all defaults of the
+    extractor are computed, but those that take minutes.
 
     Raises:
         UserError: bad samples, reference or weights, before the first image goes through the
@@ -59,15 +62,17 @@ def score(
         )
     target = reference.read(against, network, batch)
     measured = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
-    width = measured["pool"].shape[1]
-    few = [f"reference: {text}" for text in metrics.warnings(target.n, width) if target.n]
-    warnings = [*network.warnings, *metrics.warnings(n, width), *few, *lossy(samples)]
+    few = [f"reference: {text}" for text in warnings(target.n, network.layers) if target.n]
+    notes = [*network.warnings, *warnings(n, network.layers), *few, *lossy(samples)]
+    wanted = tuple(names) or tuple(
+        name for name in default_names(extractor, measured) if name not in SLOW
+    )
     origin = {
         "extractor": network.name,
         "extractor_digest": network.digest,
         "reference_digest": target.digest,
     }
-    return {**metrics.values(measured, target, names), "n": n, "warnings": warnings, **origin}
+    return {**values(measured, target, wanted), "n": n, "warnings": notes, **origin}
 
 
 def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int, Iterator[Tensor]]:
@@ -89,7 +94,7 @@ def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int
     return n, side, read_array(path, batch)
 
 
-def make_reference(images: Path, out: Path, network: features.Extractor, rank: Rank) -> int:
+def make_reference(images: Path, out: Path, network: features.Loaded, rank: Rank) -> int:
     """Writes the statistics of a folder or an npz; the number of images.
 
     Ranks take batches in turn.

@@ -1,155 +1,34 @@
-"""Images to features in one pass: Inception as ADM uses it, a small CNN for the digits."""
+"""Images to features: an extractor loaded with its weights, in full precision."""
 
 from __future__ import annotations
 
-import io
+import inspect
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from harness.base import torchvision_ops  # noqa: F401  # before torch-fidelity imports torchvision
 from harness.base.errors import UserError
 from harness.base.files import sha256
-
-# isort: split
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torch_fidelity.registry import register_feature_extractor
-
-from harness.study.requirements import INCEPTION_SHA256, INCEPTION_URL, inception_path
-
-Features = dict[str, Tensor]
-FROZEN = Path(__file__).with_name("digits_cnn_1.safetensors")
-DIGITS = "9ba98e60cc3b09b01ddb6c1c2bfa36518204616fe530adbb6dfdebcba0a0f2d3"
-LAYERS = ("pool", "spatial", "logits")  # FID, KID, precision and recall; sFID; Inception score
-INCEPTION_LAYERS = ["2048", "logits_unbiased"]  # torch-fidelity's names
+from harness.base.late import Late
+from harness.extractors import EXTRACTORS, Extractor
+from harness.metrics.reference import Features
 
 
-class ADMInception(FeatureExtractorInceptionV3):  # type: ignore[misc]  # torch-fidelity has no types
-    """Inception of 2015-12-05 with the 7 × 17 × 17 numbers of sFID.
-
-    ADM reads them off `mixed_6/conv` in NHWC order.
-
-    Source: openai/guided-diffusion, evaluations/evaluator.py.
-    """
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        caught: list[Tensor] = []
-        hook = self.Mixed_6d.branch1x1.register_forward_hook(
-            lambda module, args, out: caught.append(out[:, :7])
-        )
-        try:
-            pool, logits = super().forward(images)
-        finally:
-            hook.remove()
-        return pool, caught[0].permute(0, 2, 3, 1).flatten(1), logits
-
-
-class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
-    """Features of 16 × 16 grey digits: 64 wide, 4 × 8 × 8 spatial in NHWC, 10 logits, no bias.
-
-    8 × 8 images are enlarged bilinearly, as the originals were for the training of this network.
-    """
-
-    def __init__(
-        self, name: str, features_list: list[str], weights: Path | None = FROZEN, **_: object
-    ) -> None:
-        super().__init__(name, features_list)
-        self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
-        self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv2d(32, 32, 3, stride=2, padding=1)
-        self.pool = nn.Linear(32 * 4 * 4, 64)  # a mean over positions separates fewer digits
-        self.fc = nn.Linear(64, 10, bias=False)
-        if weights is not None:
-            self.load_state_dict(load_file(weights))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        pixels = images.float()
-        if pixels.shape[-1] == 8:
-            pixels = F.interpolate(pixels, scale_factor=2, mode="bilinear")
-        early = self.conv2(self.conv1((pixels - 128) / 128).relu()).relu()
-        pool = self.pool(self.conv3(early).relu().flatten(1)).relu()
-        layers = {
-            "pool": pool,
-            "spatial": early[:, :4].permute(0, 2, 3, 1).flatten(1),
-            "logits": self.fc(pool),
-        }
-        return tuple(layers[name] for name in self.features_list)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return LAYERS
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        return "logits" if metric == "isc" else "pool"
-
-
-register_feature_extractor("digits-cnn-1", DigitsCNN)
-
-
-def inception(path: Path) -> ADMInception:
-    """Inception with the weights of a file.
-
-    torch-fidelity would unpickle the file: it gets bytes written here after a weights-only load.
-    """
-    buffer = io.BytesIO()
-    torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
-    buffer.seek(0)
-    return ADMInception("inception", INCEPTION_LAYERS, feature_extractor_weights_path=buffer)
-
-
-class Unloaded(ADMInception):
-    """The network before any weights are read."""
-
-    def load_state_dict(self, *_: object, **__: object) -> None:
-        """Keeps the initial weights."""
-
-
-def random_inception() -> ADMInception:
-    """Inception with random weights, which nobody has to fetch to measure its speed."""
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    return Unloaded("inception", INCEPTION_LAYERS, feature_extractor_weights_path=empty)
-
-
-def digits_cnn(path: Path) -> DigitsCNN:
-    """The CNN of the digits with the weights of a file."""
-    return DigitsCNN("digits-cnn-1", list(LAYERS), path)
-
-
-@dataclass(frozen=True)
-class Row:
-    """How to build an extractor; `digest` is as much of the weights' SHA-256 as is published."""
-
-    build: Callable[[Path], nn.Module]
-    file: Path
-    digest: str
-    channels: int
-
-
-EXTRACTORS = {
-    "inception": Row(inception, inception_path(), INCEPTION_SHA256, 3),
-    "digits-cnn-1": Row(digits_cnn, FROZEN, DIGITS, 1),
-}
-
-
-@dataclass(frozen=True)
-class Extractor:
-    """uint8 images [N, channels, H, W] → {"pool", "spatial", "logits"}: fp32 [N, …] on the CPU."""
+@dataclass(frozen=True, eq=False)  # hashed by identity: references are cached by it
+class Loaded:
+    """An extractor at work: uint8 images [N, channels, H, W] → fp32 [N, …] by layer, on the CPU."""
 
     name: str
     digest: str
+    layers: Mapping[str, int]
     channels: int
     device: str
     network: nn.Module
@@ -166,7 +45,9 @@ class Extractor:
             moved = images.to(self.device)
             plain = moved.clone(memory_format=torch.contiguous_format)  # strides change rounding
             features = self.network(plain)
-        return {name: layer.float().cpu() for name, layer in zip(LAYERS, features, strict=True)}
+        return {
+            name: layer.float().cpu() for name, layer in zip(self.layers, features, strict=True)
+        }
 
 
 @contextmanager
@@ -192,11 +73,11 @@ def full_precision(device: str) -> Iterator[None]:
 
 def load(
     name: str, weights: Path | None = None, device: str = "cpu", allow_other_digest: bool = False
-) -> Extractor:
+) -> Loaded:
     """The extractor `name`, its weights read from `weights` or from where they usually lie.
 
     With `allow_other_digest` weights that are not the published ones give a warning, kept in
-    `Extractor.warnings`.
+    `Loaded.warnings`.
 
     Raises:
         UserError: an unknown name, an absent or broken file, or another SHA-256 than the published.
@@ -204,22 +85,32 @@ def load(
     if name not in EXTRACTORS:
         raise UserError(f"extractor {name!r} is not one of {', '.join(EXTRACTORS)}")
     row = EXTRACTORS[name]
-    path = weights or row.file
+    if row.weights is None:
+        return started(name, row, source_digest(row), row.build(None), device)
+    path = weights or row.weights.path()
     if not path.is_file():
-        raise UserError(
-            f"no weights of {name} at {path}: put"
-            f" {INCEPTION_URL if name == 'inception' else row.file.name} there"
-        )
+        raise UserError(row.weights.absent(name, path))
     digest = sha256(path)
     problem = (
         f"weights of {name} in {path.name} have SHA-256 {digest[:8]}..., not the published"
-        f" {row.digest[:8]}..."
+        f" {row.weights.digest[:8]}..."
     )
-    other = not digest.startswith(row.digest)
+    other = not digest.startswith(row.weights.digest)
     if other and not allow_other_digest:
         raise UserError(f"{problem}: fetch the published file, or name another one on purpose")
+    warning = f"{problem}: values compare only with others from the same weights"
+    network = from_file(name, row, path)
+    return started(name, row, digest, network, device, (warning,) if other else ())
+
+
+def from_file(name: str, row: Extractor, path: Path) -> nn.Module:
+    """The network with the weights of a file.
+
+    Raises:
+        UserError: it does not hold them.
+    """
     try:
-        network = row.build(path).to(device).eval()
+        return row.build(path)
     except (
         RuntimeError,
         pickle.UnpicklingError,
@@ -232,13 +123,33 @@ def load(
         raise UserError(
             f"{path} does not hold the weights of {name} ({reason}): fetch it again"
         ) from error
-    warnings = (
-        (f"{problem}: values compare only with others from the same weights",) if other else ()
-    )
-    return Extractor(name, digest, row.channels, device, network, warnings)
 
 
-def extract(images: Iterable[Tensor], extractor: Extractor) -> Features:
+def started(
+    name: str,
+    row: Extractor,
+    digest: str,
+    network: nn.Module,
+    device: str,
+    warnings: tuple[str, ...] = (),
+) -> Loaded:
+    ready = network.to(device).eval()
+    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings)
+
+
+def unweighted(name: str, device: str) -> Loaded:
+    """An extractor with random weights: its speed needs no download."""
+    row = EXTRACTORS[name]
+    return started(name, row, "random", row.build(None), device)
+
+
+def source_digest(row: Extractor) -> str:
+    """The SHA-256 of the file that an extractor without weights is written in."""
+    written = import_module(row.build.module) if isinstance(row.build, Late) else row.build
+    return sha256(Path(inspect.getfile(written)))
+
+
+def extract(images: Iterable[Tensor], extractor: Loaded) -> Features:
     """All features of a stream of uint8 batches [N, C, H, W]; the images are not kept.
 
     Raises:
@@ -247,4 +158,4 @@ def extract(images: Iterable[Tensor], extractor: Extractor) -> Features:
     parts = [extractor(batch) for batch in images]
     if not parts:
         raise UserError(f"{extractor.name}: no images to take features of")
-    return {name: torch.cat([part[name] for part in parts]) for name in LAYERS}
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -16,6 +16,8 @@ from harness.base.files import read_json
 from harness.base.npz import image_side
 from harness.data import DATASETS
 from harness.data.index import read_index
+from harness.metrics.neighbours import NEIGHBOURS
+from harness.metrics.reference import Reference
 from harness.models.autoencoder import (
     Decoder,
     decoder_digest,
@@ -27,9 +29,7 @@ from harness.models.autoencoder import (
 )
 from harness.models.decoders import PUBLISHED_DECODERS, Published
 from harness.scoring import features, reference
-from harness.scoring.features import Extractor
-from harness.scoring.neighbours import NEIGHBOURS
-from harness.scoring.reference import Reference
+from harness.scoring.features import Loaded
 from harness.scoring.sample import load_network
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
@@ -48,7 +48,7 @@ class Inputs:
     checkpoint: str  # SHA-256 of the file of weights
     decode: Decoder
     decoder_digest: str  # "" for the identity
-    extractor: Extractor
+    extractor: Loaded
     reference: Reference
 
 
@@ -69,16 +69,16 @@ def load_inputs(task: Evaluate, store: Store, cluster: Cluster, device: torch.de
 
 
 @functools.lru_cache(maxsize=2)
-def cached_extractor(name: str, path: Path | None, device: str) -> Extractor:
+def cached_extractor(name: str, path: Path | None, device: str) -> Loaded:
     return features.load(name, path, device)
 
 
-def load_extractor(protocol: Protocol, cluster: Cluster, device: torch.device) -> Extractor:
+def load_extractor(protocol: Protocol, cluster: Cluster, device: torch.device) -> Loaded:
     return cached_extractor(protocol.features, cluster.path(protocol.features), str(device))
 
 
 @functools.lru_cache(maxsize=2)
-def cached_reference(name: str, path: Path | None, extractor: Extractor) -> Reference:
+def cached_reference(name: str, path: Path | None, extractor: Loaded) -> Reference:
     if path is None:
         from harness.data.digits import load
 
@@ -87,7 +87,7 @@ def cached_reference(name: str, path: Path | None, extractor: Extractor) -> Refe
 
 
 def load_reference(
-    protocol: Protocol, cluster: Cluster, store: Store, extractor: Extractor, pixels: int
+    protocol: Protocol, cluster: Cluster, store: Store, extractor: Loaded, pixels: int
 ) -> Reference:
     """The reference by name: from the cluster's paths, the store, or the embedded digits.
 
@@ -101,9 +101,9 @@ def load_reference(
     if path is not None and (side := image_side(path)) not in (0, pixels):
         raise UserError(wrong_side(name, side, pixels))
     target = cached_reference(name, path, extractor)
-    if len(target.pool) <= NEIGHBOURS:
+    if target.kept <= NEIGHBOURS:
         raise UserError(
-            f"reference {name!r} holds {len(target.pool)} images, precision and recall"
+            f"reference {name!r} holds {target.kept} images, precision and recall"
             f" need {NEIGHBOURS + 1}: take a file with statistics and images"
         )
     if protocol.reference_digest and not target.digest.startswith(protocol.reference_digest):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.data import digits
-from harness.scoring.features import FROZEN, LAYERS, DigitsCNN
+from harness.extractors.digits_cnn import FROZEN, LAYERS, DigitsCNN
 
 DIGITS = Path(digits.__file__).with_name("digits.npz")
 

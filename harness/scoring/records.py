@@ -15,18 +15,14 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
 from harness.data.origin import read_origin
-from harness.scoring import features, metrics
+from harness.metrics import default_names
+from harness.metrics.values import values, warnings
 from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.sample import labels
-from harness.spec import Protocol, Run
+from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.store import SCHEMA, Store
 from harness.study.tasks import Evaluate
-
-# Beside digits these would take longer than sampling does, and nobody compares them across papers.
-INCEPTION_ONLY = {"kid", "precision_fp16", "recall_fp16"}
-# Inception's classes are not in the order of ImageNet's labels.
-DIGITS_ONLY = {"label_accuracy"}
 
 
 def few_images(run: Run, store: Store) -> list[str]:
@@ -34,12 +30,6 @@ def few_images(run: Run, store: Store) -> list[str]:
     path = store.data(run)
     notice = incomplete(run.data, read_origin(path).images) if path.exists() else ""
     return [f"trained on {notice}"] if notice else []
-
-
-def metric_names(protocol: Protocol) -> list[str]:
-    """The metrics that a record of this protocol holds."""
-    foreign = DIGITS_ONLY if protocol.features == "inception" else INCEPTION_ONLY
-    return [name for name in metrics.METRICS if name not in foreign]
 
 
 def write_record(
@@ -55,9 +45,9 @@ def write_record(
     # Layer by layer: 50,000 images have 1 GB of features, and would have two for a moment.
     gathered = {
         n: torch.cat([load_tensors(shard, prefix=n)[n] for shard in shards])
-        for n in features.LAYERS
+        for n in inputs.extractor.layers
     }
-    classes, n = DATASETS[run.data].classes, len(gathered["pool"])
+    classes, n = DATASETS[run.data].classes, len(next(iter(gathered.values())))
     gathered["labels"] = labels(protocol, classes, 0, n)[:, None]
     extractor, reference = inputs.extractor, inputs.reference
     decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
@@ -68,14 +58,14 @@ def write_record(
         "protocol": protocol.id,
         "protocol_fields": protocol.canonical(),
         "n": n,
-        "values": metrics.values(gathered, reference, metric_names(protocol)),
+        "values": values(gathered, reference, default_names(extractor.name, gathered)),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": reference.name, "digest": reference.digest, "n": reference.n},
         "checkpoint": inputs.checkpoint,
         **decoder,
         "warnings": [
             *extractor.warnings,
-            *metrics.warnings(protocol.images, gathered["pool"].shape[1]),
+            *warnings(n, extractor.layers),
             *few_images(run, store),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,73 +16,15 @@ from torch import Tensor
 from harness.base.errors import UserError
 from harness.base.files import atomic_write, sha256
 from harness.base.npz import Array, image_shape, image_side
+from harness.metrics.reference import Features, Moments, Reference, moments
 from harness.scoring.arrays import read_array
-from harness.scoring.features import Extractor, Features, extract
+from harness.scoring.features import Loaded, extract
 from harness.study.reference_file import STATISTICS, read_statistics
 
 KEPT = 10_000  # images that ADM ships beside them, for precision and recall
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Number, mean [D] and scatter [D, D] of a set in float64; `+` joins two sets.
-
-    The scatter is the sum of the outer products of deviations.
-    """
-
-    n: int
-    mean: Array
-    scatter: Array
-
-    def __add__(self, other: Moments) -> Moments:
-        """Chan, Golub & LeVeque 1979: sums of raw products would cancel where the mean is large."""
-        n, apart = self.n + other.n, other.mean - self.mean
-        between = np.outer(apart, apart) * (self.n * other.n / n)
-        return Moments(n, self.mean + apart * (other.n / n), self.scatter + other.scatter + between)
-
-    @property
-    def sigma(self) -> Array:
-        """Unbiased covariance [D, D].
-
-        Raises:
-            UserError: fewer than two rows.
-        """
-        if self.n < 2:
-            raise UserError(f"{self.n} image has no covariance: give at least 2")
-        return self.scatter / (self.n - 1)
-
-
-def moments(features: Tensor) -> Moments:
-    """Moments of [N, D], by blocks: two copies of 50,000 rows of Inception would be 1.6 GB."""
-    return reduce(Moments.__add__, map(block_moments, torch.split(features, 4096)))
-
-
-def block_moments(rows: Tensor) -> Moments:
-    x = rows.to(torch.float64, copy=True)  # float64 features would be centred in place
-    mean = x.mean(0)
-    x -= mean
-    return Moments(len(x), mean.numpy(), (x.T @ x).numpy())
-
-
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity: it holds arrays
-class Reference:
-    """What samples are compared with: float64 statistics of both layers, fp32 `pool` [images, D].
-
-    `n` images are behind the statistics where the file says so. ADM's files do not: there it counts
-    the images they hold (10,000), while mu and sigma are those of the whole training set.
-    """
-
-    name: str
-    digest: str
-    n: int
-    mu: Array
-    sigma: Array
-    mu_s: Array
-    sigma_s: Array
-    pool: Tensor
-
-
-def from_images(name: str, images: Iterable[Tensor], extractor: Extractor) -> Reference:
+def from_images(name: str, images: Iterable[Tensor], extractor: Loaded) -> Reference:
     """Reference of a stream of uint8 batches [N, C, H, H]; the digest is of the pixels alone."""
     hashed = hashlib.sha256()
 
@@ -98,12 +39,18 @@ def from_images(name: str, images: Iterable[Tensor], extractor: Extractor) -> Re
 
 def from_features(name: str, digest: str, features: Features) -> Reference:
     """Reference of the features of all its images."""
-    pool, spatial = moments(features["pool"]), moments(features["spatial"])
-    statistics = (pool.mean, pool.sigma, spatial.mean, spatial.sigma)
-    return Reference(name, digest, pool.n, *statistics, features["pool"])
+    made = {layer: moments(features[layer]) for layer in STATISTICS if layer in features}
+    statistics = {layer: (own.mean, own.sigma) for layer, own in made.items()}
+    n = len(next(iter(features.values())))
+    return Reference(name, digest, n, statistics, compared_as_images(features))
 
 
-def read(path: Path, extractor: Extractor, batch: int = 64) -> Reference:
+def compared_as_images(features: Features) -> Features:
+    """The layers of a reference that are compared row by row: 10,000 × 2,023 others are 80 MB."""
+    return {layer: x for layer, x in features.items() if layer not in ("spatial", "logits")}
+
+
+def read(path: Path, extractor: Loaded, batch: int = 64) -> Reference:
     """Reference from ADM's npz or ours: images `arr_0`, uint8 NHWC, statistics, or both.
 
     Statistics that are absent are computed from the images, as ADM does; a file without images
@@ -118,7 +65,7 @@ def read(path: Path, extractor: Extractor, batch: int = 64) -> Reference:
         raise UserError(
             f"{path} was not made by {extractor.name} {extractor.digest[:8]}: make it again"
         )
-    pool = torch.empty(0, len(stored.get("mu", ())))
+    features = {layer: torch.empty(0, width) for layer, width in extractor.layers.items()}
     if image_side(path) or not stored:
         channels = image_shape(path)[2]
         if channels != extractor.channels:
@@ -129,28 +76,31 @@ def read(path: Path, extractor: Extractor, batch: int = 64) -> Reference:
         features = extract(read_array(path, batch), extractor)
         if not stored:
             return from_features(path.stem, digest, features)
-        pool = features["pool"]
-    mu, sigma, mu_s, sigma_s = (stored[key] for key in STATISTICS)
-    n = stored.get("n_images", len(pool))
-    return Reference(path.stem, digest, n, mu, sigma, mu_s, sigma_s, pool)
+    statistics = {
+        layer: (stored[mean], stored[covariance])
+        for layer, (mean, covariance) in STATISTICS.items()
+        if layer in extractor.layers
+    }
+    kept = compared_as_images(features)
+    n = stored.get("n_images", len(next(iter(features.values()))))
+    return Reference(path.stem, digest, n, statistics, kept)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one rank saw of a reference set: moments of both layers, a fair sample of images."""
+    """What one rank saw of a reference set: moments by layer, a fair sample of `n` images."""
 
-    pool: Moments
-    spatial: Moments
+    n: int
+    moments: Mapping[str, Moments]
     images: Array
 
     def __add__(self, other: Part) -> Part:
         images = np.concatenate([self.images, other.images])
-        return Part(self.pool + other.pool, self.spatial + other.spatial, images)
+        joined = {layer: own + other.moments[layer] for layer, own in self.moments.items()}
+        return Part(self.n + other.n, joined, images)
 
 
-def collect(
-    images: Iterable[Tensor], extractor: Extractor, keep: int = KEPT, seed: int = 0
-) -> Part:
+def collect(images: Iterable[Tensor], extractor: Loaded, keep: int = KEPT, seed: int = 0) -> Part:
     """Moments of a stream of uint8 batches [N, C, H, W], and a fair sample of `keep` images.
 
     Not the first ones: a training set often comes sorted by class. Of several ranks with equal
@@ -159,14 +109,16 @@ def collect(
     kept: list[Array] = []
     totals: dict[str, Moments] = {}
     stream = reservoir(images, kept, keep, np.random.default_rng(seed))
+    n = 0
     # Joining moments costs D²: not at every batch.
     while batches := [extractor(batch) for batch in islice(stream, 64)]:
-        for layer in ("pool", "spatial"):
+        for layer in STATISTICS.keys() & batches[0].keys():
             fresh = moments(torch.cat([batch[layer] for batch in batches]))
             totals[layer] = totals[layer] + fresh if layer in totals else fresh
+        n += sum(len(next(iter(batch.values()))) for batch in batches)
     if not kept:
         raise UserError("no images to make a reference of: name a folder or a file that has some")
-    return Part(totals["pool"], totals["spatial"], np.stack(kept))
+    return Part(n, totals, np.stack(kept))
 
 
 def reservoir(
@@ -187,15 +139,16 @@ def reservoir(
         yield batch
 
 
-def write(path: Path, part: Part, extractor: Extractor) -> None:
+def write(path: Path, part: Part, extractor: Loaded) -> None:
     """Writes ADM's npz, uncompressed, with `n_images` and `extractor_digest`, which ADM ignores."""
-    statistics = (part.pool.mean, part.pool.sigma, part.spatial.mean, part.spatial.sigma)
-    named: dict[str, Any] = dict(zip(STATISTICS, statistics, strict=True))
+    named: dict[str, Any] = {}
+    for layer, own in part.moments.items():
+        named |= dict(zip(STATISTICS[layer], (own.mean, own.sigma), strict=True))
     with atomic_write(path) as beside, beside.open("wb") as file:
         np.savez(
             file,
             arr_0=part.images,
-            n_images=part.pool.n,
+            n_images=part.n,
             extractor_digest=extractor.digest,
             **named,
         )

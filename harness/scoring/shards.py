@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
+from harness import extractors
 from harness.base import rng
 from harness.base.errors import UserError
 from harness.base.files import remove_leftovers
@@ -38,8 +39,9 @@ CODE: tuple[ModuleType, ...] = (
 def recipe() -> str:
     """The digest of that code and of the packages it calls."""
     digest = hashlib.sha256()
-    for module in CODE:
-        digest.update(Path(str(module.__file__)).read_bytes())
+    files = [Path(str(module.__file__)) for module in CODE]
+    for path in files + sorted(Path(extractors.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
     for package in PACKAGES:
         digest.update(f"{package} {metadata.version(package)}".encode())
     return digest.hexdigest()

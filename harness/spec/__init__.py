@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from harness.spec.own_rows import use_rows
-from harness.spec.protocol import DECODERS, ENCODERS, FEATURES, LABELS, WEIGHTS, Protocol
+from harness.spec.protocol import DECODERS, ENCODERS, LABELS, WEIGHTS, Protocol
 from harness.spec.run import Run
 from harness.spec.sweep import Sweep, grid
 
 __all__ = [
     "DECODERS",
     "ENCODERS",
-    "FEATURES",
     "LABELS",
     "WEIGHTS",
     "Protocol",

@@ -15,6 +15,8 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.scripts import script_errors
 from harness.data import DATASETS
+from harness.extractors import EXTRACTORS
+from harness.metrics import METRICS
 from harness.models import MODELS
 from harness.objectives import OBJECTIVES
 
@@ -23,6 +25,8 @@ TABLES: Mapping[str, dict[str, Any]] = {
     "model": MODELS,
     "data": DATASETS,
     "objective": OBJECTIVES,
+    "features": EXTRACTORS,
+    "metric": METRICS,
 }
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\.py")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from harness.base.validation import one_of, refuse, safe_name, within
+from harness.extractors import EXTRACTORS
 from harness.objectives import SAMPLERS, TIMESTEPS
 from harness.spec.identity import PRECISIONS, Identity
 
-FEATURES = ("inception", "digits-cnn-1")
 # Latent decoders and the encoder of each; the three share one (paper, section 4 and Table 5).
 ENCODERS = {"ft-mse": "sd-v1", "ft-ema": "sd-v1", "original": "sd-v1"}
 DECODERS = (*ENCODERS, "identity")
@@ -43,7 +43,7 @@ class Protocol(Identity):
     guidance: Annotated[float, within(0)] = 1.0
     guidance_channels: Annotated[int, within(1)] = 3
     decoder: Annotated[str, one_of(DECODERS)] = "ft-mse"
-    features: Annotated[str, one_of(FEATURES)] = "inception"
+    features: Annotated[str, one_of(EXTRACTORS)] = "inception"
     reference: Annotated[str, safe_name] = "imagenet256"
     weights: Annotated[str, one_of(WEIGHTS)] = "ema"
     labels: Annotated[str, one_of(LABELS)] = "uniform"

@@ -11,6 +11,7 @@ from typing import Any
 from harness.base.spelling import parts, plain, remedy
 from harness.base.validation import Mistakes, refuse, safe_name
 from harness.data import DATASETS
+from harness.extractors import EXTRACTORS
 from harness.objectives import OBJECTIVES
 from harness.spec.identity import Fields
 from harness.spec.protocol import ENCODERS, Protocol
@@ -102,11 +103,11 @@ class Sweep(Fields):
                     f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
                     f" set it to {' or '.join(map(repr, decoders))}"
                 )
-            extractor = "inception" if row.colours == 3 else "digits-cnn-1"
-            if protocol.features != extractor:
+            extractors = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
+            if protocol.features not in extractors:
                 yield (
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-                    f" set it to {extractor!r}"
+                    f" set it to {' or '.join(map(repr, extractors))}"
                 )
 
 

@@ -12,6 +12,7 @@ from harness.data.index import checked, index_path, read_index
 from harness.spec import ENCODERS, Protocol, Run, Sweep
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
+from harness.study.compute import parameters
 from harness.study.requirements import scoring_problems
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train
@@ -25,6 +26,8 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
     trained, scored = [task.run for task in trainings], [task.run for task in scores]
     pixels = {DATASETS[task.run.data].pixels for task in scores}
     protocols, store = dict.fromkeys(task.protocol for task in scores), Store(Path(cluster.store))
+    if found := network_problems([*trained, *scored]):
+        return found  # their memory is not known either
     return [
         *latent_problems(trained, sweep.protocols, cluster.path),
         *memory.problems(sweep, cluster),
@@ -33,6 +36,17 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
         *logger_problems(cluster.loggers),
         *rows_problems([*trained, *scored], store),
     ]
+
+
+def network_problems(runs: Iterable[Run]) -> list[str]:
+    """What keeps networks that have to be measured from being trained, one line a network."""
+    found = dict[str, None]()
+    for run in {(run.model, run.setting): run for run in runs}.values():
+        try:
+            parameters(run)
+        except UserError as error:
+            found[str(error)] = None
+    return list(found)
 
 
 def rows_problems(runs: Iterable[Run], store: Store) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import DATASETS
+from harness.extractors import EXTRACTORS
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, parameters, training_gflops
@@ -20,16 +21,9 @@ from harness.study.tasks import Evaluate, Train
 
 BYTES = 4  # checkpoints are fp32
 # Forward multiply-adds of one image / 1e9, as torch's own counter has them (tests/test_cost.py):
-# AutoencoderKL as published, at 256 px, and of that its one attention; the extractors, Inception at
-# its 299 px.
+# AutoencoderKL as published, at 256 px, and of that its one attention.
 AUTOENCODER_GMACS = {"encoding": 136.361, "decoding": 311.094}
 ATTENTION_GMACS = 1.0737
-FEATURES_GMACS = {"inception": 5.71323, "digits-cnn-1": 0.000512640}
-# Bytes an image of features takes until its evaluation is done: pool, spatial and logits in fp32.
-FEATURE_BYTES = {
-    "inception": 4 * (2048 + 7 * 17 * 17 + 1008),
-    "digits-cnn-1": 4 * (64 + 4 * 8 * 8 + 10),
-}
 
 
 def training(run: Run) -> Work:
@@ -58,7 +52,7 @@ def autoencoder(what: str, data: str) -> Work:
 
 
 def features(protocol: Protocol) -> Work:
-    return Work("features", protocol.features, "fp32", FEATURES_GMACS[protocol.features])
+    return Work("features", protocol.features, "fp32", EXTRACTORS[protocol.features].gmacs)
 
 
 def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
@@ -123,7 +117,7 @@ def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
     wanted = {p.id: p for p in scored}
     parts = [evaluation(run, protocol, speed, counts[name]) for name, protocol in wanted.items()]
     shards = max(
-        (FEATURE_BYTES[p.features] * p.images for p in wanted.values()), default=0
+        (EXTRACTORS[p.features].bytes * p.images for p in wanted.values()), default=0
     )  # of one in progress
     states = (2 + run.optimizer_row.copies) * STATES_KEPT  # weights, EMA, the optimizer's
     copies = scored_steps * len(cell.weights) + states

@@ -53,7 +53,11 @@ def live_bytes(model: str, setting: Setting, precision: str) -> int:
 
 @functools.cache
 def measured(model: str, setting: Setting) -> Measured:
-    """Reads the counts from the cache, or builds the network on the meta device to have them."""
+    """Reads the counts from the cache, or builds the network once to have them.
+
+    Raises:
+        UserError: it is no network of this dataset and objective.
+    """
     path = cache() / f"{key(model, setting)}.json"
     try:
         return Measured(**read_json(path))
@@ -61,7 +65,7 @@ def measured(model: str, setting: Setting) -> Measured:
         pass
     from harness.models.measure import measured as measure  # torch, which a plan does without
 
-    found, kept = measure(MODELS[model], setting)
+    found, kept = measure(model, MODELS[model], setting)
     result = Measured(found.macs, found.parameters, kept)
     write_json(path, asdict(result))
     return result

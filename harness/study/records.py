@@ -11,31 +11,17 @@ from typing import Annotated, Any
 from harness.base.errors import UserError
 from harness.base.files import read_json
 from harness.base.validation import Mistakes, problems, refuse
+from harness.metrics import value_names
 from harness.spec import Protocol, Run
 from harness.study.logs import is_finite
 from harness.study.store import SCHEMA, Store
 
-# The metrics that records hold, by name, in the order of scoring/metrics.
-METRICS = (
-    "fid",
-    "sfid",
-    "inception_score",
-    "precision",
-    "recall",
-    "precision_fp16",
-    "recall_fp16",
-    "kid",
-    "fid_infinity",
-    "fid_infinity_low",
-    "fid_infinity_high",
-    "label_accuracy",
-)
 REMEDY = "move it away, and harness run scores it again"
 
 
 def known_metrics(values: Mapping[str, Any]) -> str | None:
     """A check that every metric has a name we know and a finite value."""
-    if unknown := sorted(values.keys() - {*METRICS}):
+    if unknown := sorted(values.keys() - {*value_names()}):
         return f"has no metric of ours in {', '.join(unknown)}"
     if bad := [name for name, value in values.items() if not is_finite(value)]:
         return f"is not finite in {', '.join(bad)}"

@@ -10,37 +10,34 @@ import numpy as np
 from harness.base import npz
 from harness.base.errors import UserError
 from harness.base.npz import Array, Header
+from harness.extractors import EXTRACTORS
 
-# ADM's keys: mean and covariance of the pooled layer, and of the spatial one.
-STATISTICS = ("mu", "sigma", "mu_s", "sigma_s")
-# Numbers of the pooled and the spatial layer of each extractor.
-WIDTHS = {"inception": (2048, 2023), "digits-cnn-1": (64, 256)}
+# ADM's keys: mean and covariance of the layers that have them.
+STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
 ROUNDING = 1e-4  # of the largest variance: how far fp32 sums may leave a covariance from symmetric
 
 
 def read_statistics(path: Path, features: str) -> dict[str, Any]:
-    """The float64 STATISTICS of a file, with n_images and extractor_digest where it has them.
+    """The float64 statistics of a file, with n_images and extractor_digest where it has them.
 
     {} for a file without statistics: they are computed from its images.
 
     Raises:
         UserError: the file is damaged, or these are no statistics of the extractor `features`.
     """
-    present = npz.keys(path)
-    absent = [key for key in STATISTICS if key not in present]
-    if len(absent) == len(STATISTICS):
+    present, shapes = npz.keys(path), statistics_shapes(features)
+    absent = [key for key in shapes if key not in present]
+    if len(absent) == len(shapes):
         return {}
     if absent:
         raise UserError(
             f"{path} has no {', '.join(absent)}: take a whole file, or one without statistics"
         )
-    pool, spatial = WIDTHS[features]
-    shapes = {"mu": (pool,), "sigma": (pool,) * 2, "mu_s": (spatial,), "sigma_s": (spatial,) * 2}
     for key, shape in shapes.items():
         check_header(path, key, npz.header(path, key), shape, features)
-    stored = npz.read_arrays(path, (*STATISTICS, "n_images", "extractor_digest"))
-    found: dict[str, Any] = {key: stored[key].astype(np.float64) for key in STATISTICS}
-    for key in STATISTICS:
+    stored = npz.read_arrays(path, (*shapes, "n_images", "extractor_digest"))
+    found: dict[str, Any] = {key: stored[key].astype(np.float64) for key in shapes}
+    for key in shapes:
         if problem := array_problem(found[key]):
             raise UserError(f"{key} of {path} {problem}: fetch or make it again")
     if "n_images" in stored:
@@ -48,6 +45,15 @@ def read_statistics(path: Path, features: str) -> dict[str, Any]:
     if "extractor_digest" in stored:
         found["extractor_digest"] = str(stored["extractor_digest"])
     return found
+
+
+def statistics_shapes(features: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of an extractor's statistics in a file, by key."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (mean, covariance) in STATISTICS.items():
+        if width := EXTRACTORS[features].layers.get(layer):
+            shapes |= {mean: (width,), covariance: (width, width)}
+    return shapes
 
 
 def check_header(path: Path, key: str, head: Header, shape: tuple[int, ...], features: str) -> None:

@@ -7,16 +7,13 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from harness.base.errors import UserError
-from harness.base.files import sha256
 from harness.data import DATASETS
+from harness.extractors import EXTRACTORS
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 
-INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_SHA256 = "6726825d"  # as much of it as is published
-INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"
 # ADM's statistics and images of ImageNet, by name.
 ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
 REFERENCE_URLS = {
@@ -33,7 +30,9 @@ def scoring_problems(
     for protocol in protocols:
         for problem in (
             decoder_problem(protocol.decoder, cluster),
-            extractor_problem(protocol.features, cluster),
+            EXTRACTORS[protocol.features].problem(
+                protocol.features, cluster.path(protocol.features)
+            ),
             reference_problem(protocol, cluster, store, pixels),
         ):
             found |= {problem: None} if problem else {}
@@ -88,27 +87,6 @@ def wrong_side(name: str, side: int, pixels: int) -> str:
     return (
         f"reference {name!r} has {side} pixels a side, the samples {pixels}: use one of that size"
     )
-
-
-def inception_path() -> Path:
-    """Where torch.hub keeps the weights of Inception."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
-    home = Path(os.environ.get("TORCH_HOME", cache)).expanduser()
-    return home / "hub" / "checkpoints" / INCEPTION
-
-
-def extractor_problem(name: str, cluster: Cluster) -> str:
-    if name != "inception":
-        return ""
-    path = cluster.path(name) or inception_path()
-    if not path.is_file():
-        return f"no weights of inception at {path}: put {INCEPTION_URL} there"
-    if not (digest := sha256(path)).startswith(INCEPTION_SHA256):
-        return (
-            f"weights of inception at {path} have SHA-256 {digest[:8]}, not {INCEPTION_SHA256}:"
-            f" fetch {INCEPTION_URL}"
-        )
-    return ""
 
 
 def decoder_problem(name: str, cluster: Cluster) -> str:

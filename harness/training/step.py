@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from harness.base import rng
 from harness.base.distributed import Rank
+from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision
 from harness.spec import Run
 from harness.spec.schedule import Schedule, read_schedule
@@ -56,6 +57,18 @@ def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]
     return [(a, min(high, a + cluster.microbatch)) for a in range(low, high, cluster.microbatch)]
 
 
+def refuse_terms(run: Run, count: int) -> None:
+    """
+    Raises:
+        UserError: the loss has another number of terms than the objective's row names.
+    """
+    if count != len(names := run.objective_row.terms):
+        raise UserError(
+            f"objective {run.objective!r}: its loss has {count} terms, its row names"
+            f" {', '.join(names)}: name each"
+        )
+
+
 def stepper(
     run: Run, state: TrainState, cluster: Cluster, rank: Rank
 ) -> Callable[[int, Batches], Tensor]:
@@ -86,6 +99,7 @@ def stepper(
             synced = contextlib.nullcontext() if exchange else forward.no_sync()
             with synced, autocast(run.precision, rank.device):
                 losses = losses_of(forward, x0, *rest)
+            refuse_terms(run, len(losses))
             share = len(x0) * rank.world / run.batch_size  # times world: ranks are averaged
             mean = torch.stack(losses).mean(dim=1) * share
             mean.sum().backward()

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from harness.scoring import metrics
-from harness.scoring.neighbours import precision_recall
-from harness.scoring.parity import precision_recall_fp16
-from harness.scoring.reference import moments
+from harness.metrics.frechet import frechet_distance
+from harness.metrics.neighbours import precision_recall
+from harness.metrics.parity import precision_recall_fp16
+from harness.metrics.reference import moments
 
 # isort: split
 from torch_fidelity.metric_fid import fid_statistics_to_metric
@@ -35,9 +35,7 @@ def distance(rounds: int = 3, width: int = 2048) -> None:
     first, second = ({"mu": own.mean, "sigma": own.sigma} for own in (one, two))
     ours, theirs = [], []
     for _ in range(rounds):
-        ours.append(
-            seconds(lambda: metrics.frechet_distance(one.mean, one.sigma, two.mean, two.sigma))
-        )
+        ours.append(seconds(lambda: frechet_distance(one.mean, one.sigma, two.mean, two.sigma)))
         theirs.append(
             seconds(
                 lambda: fid_statistics_to_metric(first, second, False)["frechet_inception_distance"]

@@ -10,6 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from harness.launch.failures import failures
 from harness.launch.progress import Bar
 from harness.launch.run import workers
 from harness.launch.worker import Share
-from harness.scoring.metrics import METRICS
+from harness.metrics import METRICS
 from harness.spec import Protocol, Sweep
 from harness.study.cluster import Cluster
 from harness.study.collect import COLUMNS, LOG_COLUMNS
@@ -311,10 +312,10 @@ def children(pid: int) -> list[int]:
 def test_a_bug_ends_its_task_alone_with_its_traceback_in_a_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> float:
+    def broken(*_: object) -> dict[str, float]:
         raise KeyError("sigma\nof another line")
 
-    monkeypatch.setitem(METRICS, "fid", broken)
+    monkeypatch.setitem(METRICS, "fid", replace(METRICS["fid"], compute=broken))
     sweep, store = tiny_sweep(), Store(tmp_path / "store")
     words = (written(sweep, tmp_path), "--store", store.root)
     status, out, err = run_verb(capsys, "run", *words)
@@ -335,10 +336,10 @@ def test_a_bug_ends_its_task_alone_with_its_traceback_in_a_log(
 def test_running_out_of_memory_names_the_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(*_: object) -> float:
-        return float(torch.empty(1 << 60).sum())
+    def greedy(*_: object) -> dict[str, float]:
+        return {"fid": float(torch.empty(1 << 60).sum())}
 
-    monkeypatch.setitem(METRICS, "fid", greedy)
+    monkeypatch.setitem(METRICS, "fid", replace(METRICS["fid"], compute=greedy))
     words = (written(tiny_sweep(steps=(10,)), tmp_path), "--store", tmp_path / "store")
     status, _, err = run_verb(capsys, "run", *words)
     assert status == 1 and "set a smaller microbatch (training) or sampling_batch" in err

@@ -44,7 +44,7 @@ from harness.models.autoencoder import decoder_of, load_vae, to_uint8
 from harness.scoring import evaluate as scoring
 from harness.scoring.arrays import write_array
 from harness.scoring.inputs import load_inputs
-from harness.scoring.records import metric_names, write_record
+from harness.scoring.records import write_record
 from harness.scoring.sample import labels, load_network, sample, sample_images
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
@@ -274,11 +274,6 @@ def test_a_record_describes_itself(store: Store) -> None:
             and preview["images"].dtype == np.uint8
         )
         assert preview["labels"].tolist() == labels(protocol, 10, 0, scoring.PREVIEW).tolist()
-
-
-def test_label_accuracy_stands_in_the_records_of_digits_alone() -> None:
-    assert "label_accuracy" in metric_names(tiny_protocol())
-    assert "label_accuracy" not in metric_names(Protocol(name="fid50k"))
 
 
 def test_a_score_that_is_there_is_not_taken_again(store: Store) -> None:

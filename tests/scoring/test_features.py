@@ -15,9 +15,12 @@ from torch import Tensor
 
 from harness.base.files import sha256
 from harness.data import digits
+from harness.extractors import EXTRACTORS
+from harness.extractors.digits_cnn import FROZEN, LAYERS
+from harness.metrics.frechet import fid
 from harness.models.autoencoder import to_uint8
-from harness.scoring import features, metrics, reference
-from harness.scoring.features import EXTRACTORS, FROZEN, LAYERS, Extractor
+from harness.scoring import features, reference
+from harness.scoring.features import Loaded
 from harness.scoring.make_digits import DIGITS, train
 
 # isort: split
@@ -31,12 +34,12 @@ def noise(n: int, channels: int = 3, side: int = 32) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def inception(random_inception: Path) -> Extractor:
+def inception(random_inception: Path) -> Loaded:
     return features.load("inception", random_inception, allow_other_digest=True)
 
 
 def test_inception_layers_are_those_of_torch_fidelity(
-    inception: Extractor, random_inception: Path
+    inception: Loaded, random_inception: Path
 ) -> None:
     layers = ["2048", "logits_unbiased"]
     theirs = FeatureExtractorInceptionV3(
@@ -53,7 +56,7 @@ def test_inception_layers_are_those_of_torch_fidelity(
     assert pool.std() > 1e-3 and ours["spatial"].shape == (3, 2023)
 
 
-def test_inception_runs_once_for_all_layers(inception: Extractor) -> None:
+def test_inception_runs_once_for_all_layers(inception: Loaded) -> None:
     passes: list[int] = []
     stem = inception.network.get_submodule("Conv2d_1a_3x3")
     hook = stem.register_forward_hook(lambda module, args, out: passes.append(1))
@@ -62,7 +65,7 @@ def test_inception_runs_once_for_all_layers(inception: Extractor) -> None:
     assert len(passes) == 1
 
 
-def test_neither_batches_nor_autocast_nor_tf32_change_features(inception: Extractor) -> None:
+def test_neither_batches_nor_autocast_nor_tf32_change_features(inception: Loaded) -> None:
     whole = inception(noise(3))
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     try:
@@ -81,12 +84,12 @@ def test_neither_batches_nor_autocast_nor_tf32_change_features(inception: Extrac
     [noise(2).float(), noise(2, channels=1), noise(2)[0]],
     ids=["float", "grey", "no batch"],
 )
-def test_other_than_uint8_colour_images_are_refused(inception: Extractor, images: Tensor) -> None:
+def test_other_than_uint8_colour_images_are_refused(inception: Loaded, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"inception reads uint8 images \[N, 3, H, W\], not"):
         inception(images)
 
 
-def test_no_images_are_refused(inception: Extractor) -> None:
+def test_no_images_are_refused(inception: Loaded) -> None:
     with pytest.raises(ValueError, match="no images"):
         features.extract([], inception)
 
@@ -127,10 +130,9 @@ def test_pickled_code_in_weights_is_not_run(
 
 def test_frozen_digits_extractor_is_the_one_of_the_table(numbers: Tensor) -> None:
     digits_cnn = features.load("digits-cnn-1")
-    assert (
-        digits_cnn.digest == EXTRACTORS["digits-cnn-1"].digest == sha256(FROZEN)
-        and not digits_cnn.warnings
-    )
+    weights = EXTRACTORS["digits-cnn-1"].weights
+    assert weights is not None and weights.path() == FROZEN
+    assert digits_cnn.digest == weights.digest == sha256(FROZEN) and not digits_cnn.warnings
     found = features.extract(numbers.split(500), digits_cnn)
     assert [found[layer].shape[1] for layer in LAYERS] == [64, 256, 10]
     right = found["logits"].argmax(1) == digits.load()[1]
@@ -141,7 +143,7 @@ def test_digits_of_8_pixels_have_the_features_of_their_enlargement(numbers: Tens
     digits_cnn = features.load("digits-cnn-1")
     small = features.extract(to_uint8(digits.load("digits8")[0]).split(500), digits_cnn)
     large = features.extract(numbers.split(500), digits_cnn)
-    assert metrics.fid(small, reference.from_features("digits", "", large)) < 0.01
+    assert fid(small, reference.from_features("digits", "", large))["fid"] < 0.01
     assert torch.equal(small["logits"].argmax(1), large["logits"].argmax(1))
 
 

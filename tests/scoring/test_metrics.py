@@ -11,11 +11,14 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.npz import Array
-from harness.scoring import metrics
-from harness.scoring.features import Features
-from harness.scoring.neighbours import precision_recall
-from harness.scoring.parity import fp16_distances, precision_recall_fp16
-from harness.scoring.reference import Moments, Reference, moments
+from harness.metrics import METRICS, PAPER, Metric, default_names, value_names
+from harness.metrics.frechet import T_95, fid, fid_infinity, frechet_distance
+from harness.metrics.kernels import subset_mmd
+from harness.metrics.logits import label_accuracy, score
+from harness.metrics.neighbours import precision_recall
+from harness.metrics.parity import fp16_distances, precision_recall_fp16
+from harness.metrics.reference import Features, Moments, Reference, moments
+from harness.metrics.values import values, warnings
 
 # isort: split
 from torch_fidelity.metric_fid import fid_statistics_to_metric
@@ -34,8 +37,8 @@ def statistics(x: Tensor) -> tuple[Array, Array]:
 
 
 def reference_of(x: Tensor) -> Reference:
-    mu, sigma = statistics(x)
-    return Reference("test", "0" * 64, len(x), mu, sigma, mu, sigma, x)
+    own = statistics(x)
+    return Reference("test", "0" * 64, len(x), {"pool": own, "spatial": own}, {"pool": x})
 
 
 def features_of(x: Tensor) -> Features:
@@ -53,7 +56,7 @@ def theirs(one: tuple[Array, Array], two: tuple[Array, Array]) -> float:
 def test_distance_of_commuting_gaussians_is_that_of_their_deviations() -> None:
     mu, one, two = np.arange(5.0), np.array([1.0, 4, 9, 16, 25]), np.array([4.0, 1, 1, 9, 36])
     turn, _ = np.linalg.qr(normal(5, 5).double().numpy())
-    got = metrics.frechet_distance(mu, turn * one @ turn.T, mu * 2, turn * two @ turn.T)
+    got = frechet_distance(mu, turn * one @ turn.T, mu * 2, turn * two @ turn.T)
     assert got == pytest.approx(
         np.square(mu).sum() + np.square(np.sqrt(one) - np.sqrt(two)).sum(), rel=1e-12
     )
@@ -63,7 +66,7 @@ def test_distance_of_two_dimensions_in_closed_form() -> None:
     """tr (ab)^(1/2) of 2 x 2 matrices is (tr ab + 2 (det ab)^(1/2))^(1/2)."""
     a, b, zero = np.array([[2.0, 1], [1, 3]]), np.array([[1.0, -0.5], [-0.5, 2]]), np.zeros(2)
     cross = np.sqrt(np.trace(a @ b) + 2 * np.sqrt(np.linalg.det(a @ b)))
-    got = metrics.frechet_distance(zero, a, zero, b)
+    got = frechet_distance(zero, a, zero, b)
     assert got == pytest.approx(np.trace(a) + np.trace(b) - 2 * cross, rel=1e-12)
 
 
@@ -71,7 +74,7 @@ def test_distance_under_an_affine_map() -> None:
     """x -> c x + t gives (1 - c)^2 tr(sigma) + |(1 - c) mu - t|^2."""
     x = normal(500, 8).double()
     mu, sigma = statistics(x)
-    got = metrics.frechet_distance(mu, sigma, *statistics(3 * x + 2))
+    got = frechet_distance(mu, sigma, *statistics(3 * x + 2))
     assert got == pytest.approx(4 * np.trace(sigma) + np.square(-2 * mu - 2).sum(), rel=1e-12)
 
 
@@ -79,7 +82,7 @@ def test_distance_under_an_affine_map() -> None:
 def test_distance_of_a_set_to_itself_is_nothing_even_with_dead_features(dead: int) -> None:
     x = normal(500, 64)
     x[:, :dead] = 0
-    assert abs(metrics.frechet_distance(*statistics(x), *statistics(x))) < 1e-12
+    assert abs(frechet_distance(*statistics(x), *statistics(x))) < 1e-12
 
 
 @pytest.mark.parametrize("n", [400, 40])
@@ -88,14 +91,14 @@ def test_distance_equals_that_of_torch_fidelity(n: int) -> None:
         statistics(normal(n, 128)),
         statistics(normal(500, 128, seed=1) @ normal(128, 128, seed=2) + 0.1),
     )
-    assert metrics.frechet_distance(*one, *two) == pytest.approx(theirs(one, two), rel=1e-6)
-    assert metrics.frechet_distance(*two, *one) == pytest.approx(theirs(one, two), rel=1e-6)
+    assert frechet_distance(*one, *two) == pytest.approx(theirs(one, two), rel=1e-6)
+    assert frechet_distance(*two, *one) == pytest.approx(theirs(one, two), rel=1e-6)
 
 
 def test_fid_goes_to_the_statistics_and_not_to_the_images_of_a_reference() -> None:
     x = normal(500, 8)
-    elsewhere = replace(reference_of(x), pool=x + 100)
-    assert abs(metrics.fid(features_of(x), elsewhere)) < 1e-12
+    elsewhere = replace(reference_of(x), features={"pool": x + 100})
+    assert abs(fid(features_of(x), elsewhere)["fid"]) < 1e-12
 
 
 def test_moments_join_and_stand_a_large_mean() -> None:
@@ -112,7 +115,7 @@ def test_more_noise_is_farther() -> None:
     x = normal(500, 16)
     against = reference_of(x)
     distances = [
-        metrics.fid(features_of(x + s * normal(500, 16, seed=3)), against) for s in (0.1, 0.3, 1.0)
+        fid(features_of(x + s * normal(500, 16, seed=3)), against)["fid"] for s in (0.1, 0.3, 1.0)
     ]
     assert distances == sorted(distances) and distances[0] > 0
 
@@ -121,7 +124,7 @@ def test_order_of_samples_changes_nothing() -> None:
     x, against = normal(600, 16), reference_of(normal(500, 16, seed=1))
     turned = x[torch.randperm(600, generator=torch.Generator().manual_seed(0))]
     names = ("fid", "sfid", "precision", "recall", "precision_fp16", "recall_fp16")
-    one, two = (metrics.values(features_of(f), against, names) for f in (x, turned))
+    one, two = (values(features_of(f), against, names) for f in (x, turned))
     assert one == pytest.approx(two, rel=1e-9)
 
 
@@ -129,9 +132,7 @@ def test_order_of_samples_changes_nothing() -> None:
 
 
 def test_inception_score_of_sure_and_balanced_guesses_is_the_number_of_classes() -> None:
-    assert metrics.inception_score(torch.eye(10).repeat(700, 1) * 100) == pytest.approx(
-        10, abs=1e-9
-    )
+    assert score(torch.eye(10).repeat(700, 1) * 100) == pytest.approx(10, abs=1e-9)
 
 
 def test_inception_score_takes_consecutive_splits_and_the_last_shorter_one() -> None:
@@ -141,8 +142,8 @@ def test_inception_score_takes_consecutive_splits_and_the_last_shorter_one() -> 
         for part in torch.split(logits, 5000)
     ]
     assert len(parts) == 3
-    assert metrics.inception_score(logits) == pytest.approx(np.mean(parts), rel=1e-12)
-    assert metrics.inception_score(logits[:4999]) == pytest.approx(
+    assert score(logits) == pytest.approx(np.mean(parts), rel=1e-12)
+    assert score(logits[:4999]) == pytest.approx(
         isc_features_to_metric(logits[:4999], 1, False)["inception_score_mean"], rel=1e-12
     )
 
@@ -150,9 +151,7 @@ def test_inception_score_takes_consecutive_splits_and_the_last_shorter_one() -> 
 def test_inception_score_of_samples_in_order_of_class_is_small() -> None:
     logits = torch.eye(10).repeat_interleave(1000, 0) * 100
     mixed = logits[torch.randperm(10_000, generator=torch.Generator().manual_seed(0))]
-    assert (
-        metrics.inception_score(logits) == pytest.approx(5) and metrics.inception_score(mixed) > 9.9
-    )
+    assert score(logits) == pytest.approx(5) and score(mixed) > 9.9
 
 
 # Precision and recall
@@ -228,16 +227,16 @@ def test_kid_is_that_of_torch_fidelity_and_unbiased() -> None:
     own = kid_features_to_metric(
         a.double(), b.double(), kid_subset_size=150, rng_seed=0, verbose=False
     )
-    assert metrics.kid(a, b) == own["kernel_inception_distance_mean"]
-    assert abs(metrics.kid(a, b)) < 0.05 < metrics.kid(a + 1, b)
+    assert subset_mmd(a, b) == own["kernel_inception_distance_mean"]
+    assert abs(subset_mmd(a, b)) < 0.05 < subset_mmd(a + 1, b)
 
 
 def test_fid_infinity_removes_the_bias_of_few_samples() -> None:
     """By the true Gaussian, FID of N samples is about tr(sigma)(D + 1) / 4N, and its limit is 0."""
     x, mu, sigma = normal(4000, 32), np.zeros(32), np.eye(32)
-    value, low, high = metrics.fid_infinity(x, mu, sigma)
+    value, low, high = fid_infinity(x, mu, sigma)
     assert low < value < high
-    assert abs(value) < 0.02 < metrics.frechet_distance(*statistics(x), mu, sigma)
+    assert abs(value) < 0.02 < frechet_distance(*statistics(x), mu, sigma)
 
 
 OLD = [  # by numpy's lstsq, as records had them before: (rows, width, factor, mu, sigma), values
@@ -254,11 +253,9 @@ def test_fid_infinity_stands(
     study: tuple[int, int, float, float, float], expected: tuple[float, ...]
 ) -> None:
     rows, width, factor, mu, sigma = study
-    got = metrics.fid_infinity(
-        normal(rows, width) * factor, np.full(width, mu), sigma * np.eye(width)
-    )
+    got = fid_infinity(normal(rows, width) * factor, np.full(width, mu), sigma * np.eye(width))
     assert got == pytest.approx(expected, rel=1e-12)
-    assert metrics.T_95 == 2.160
+    assert T_95 == 2.160
 
 
 # The table
@@ -266,8 +263,8 @@ def test_fid_infinity_stands(
 
 def test_every_metric_of_a_set_and_itself() -> None:
     x = normal(150, 16).abs()
-    got = metrics.values(features_of(x), reference_of(x), metrics.METRICS)
-    assert list(got) == list(metrics.METRICS) and all(
+    got = values(features_of(x), reference_of(x), value_names())
+    assert list(got) == list(value_names()) and all(
         isinstance(value, float) for value in got.values()
     )
     assert got["precision"] == got["recall"] == 1
@@ -276,57 +273,85 @@ def test_every_metric_of_a_set_and_itself() -> None:
 def test_label_accuracy_is_the_share_of_largest_logits_at_the_label() -> None:
     logits = torch.eye(4)
     found = {"logits": logits, "labels": torch.tensor([[0], [1], [2], [0]])}
-    assert metrics.label_accuracy(found) == 0.75
+    assert label_accuracy(found, reference_of(logits)) == {"label_accuracy": 0.75}
 
 
-def test_names_of_one_computation_share_it() -> None:
-    for names in ({"precision", "recall"}, {"precision_fp16", "recall_fp16"}):
-        assert len({metrics.METRICS[name] for name in names}) == 1
+def test_a_row_gives_the_values_that_it_names() -> None:
     x, against = normal(50, 4), reference_of(normal(50, 4, seed=1))
-    for name, row in metrics.METRICS.items():
-        assert name in row(features_of(x), against)
+    for row in METRICS.values():
+        assert tuple(row.compute(features_of(x), against)) == row.values
+    assert len({*value_names()}) == len(value_names())
+
+
+def test_values_of_one_computation_take_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def both(*_: object) -> dict[str, float]:
+        calls.append(1)
+        return {"one": 1.0, "two": 2.0}
+
+    monkeypatch.setitem(METRICS, "both", Metric(("one", "two"), ("pool",), both))
+    x = normal(50, 4)
+    assert values({"pool": x}, reference_of(x), ("two", "one")) == {"two": 2.0, "one": 1.0}
+    assert len(calls) == 1
+
+
+def test_records_hold_what_they_held_before_there_were_rows() -> None:
+    """Stores of older versions are compared by these sets of values."""
+    infinity = ("fid_infinity", "fid_infinity_low", "fid_infinity_high")
+    layers = ("pool", "spatial", "logits", "labels")
+    fp16 = ("precision_fp16", "recall_fp16")
+    assert default_names("inception", layers) == (*PAPER, *fp16, "kid", *infinity)
+    assert default_names("digits-cnn-1", layers) == (*PAPER, *infinity, "label_accuracy")
+
+
+def test_a_metric_without_its_layer_is_refused() -> None:
+    x = normal(50, 4)
+    with pytest.raises(UserError, match="sfid cannot be computed from pool features: choose from"):
+        values({"pool": x}, reference_of(x), ("fid", "sfid"))
 
 
 def test_values_are_in_the_order_that_was_asked_for() -> None:
     x = normal(50, 4)
     names = ("recall", "fid", "precision")
-    assert tuple(metrics.values(features_of(x), reference_of(x), names)) == names
+    assert tuple(values(features_of(x), reference_of(x), names)) == names
 
 
 def test_values_do_not_outlive_a_change_of_features() -> None:
     x, against = normal(50, 4), reference_of(normal(50, 4, seed=1))
-    before = metrics.values(features_of(x), against)
+    before = values(features_of(x), against)
     x += 100
-    assert metrics.values(features_of(x), against)["precision"] == 0 != before["precision"]
+    assert values(features_of(x), against)["precision"] == 0 != before["precision"]
 
 
 def test_bad_input_is_named() -> None:
     x, against = normal(50, 4), reference_of(normal(50, 4))
     with pytest.raises(ValueError, match="no metric fidd: choose from fid, sfid"):
-        metrics.values(features_of(x), against, ["fidd"])
+        values(features_of(x), against, ["fidd"])
     x[3, 1] = float("nan")
     with pytest.raises(ValueError, match="features of 1 in 50 images are not finite"):
-        metrics.values(features_of(x), against)
+        values(features_of(x), against)
 
 
 def test_a_negative_distance_is_refused() -> None:
     x = normal(500, 8)
     mu, sigma = statistics(x)
-    upside_down = replace(reference_of(x), mu=mu, sigma=-3 * sigma)
+    upside_down = replace(reference_of(x), statistics={"pool": (mu, -3 * sigma)})
     with pytest.raises(
         UserError, match=r"Fréchet distance is -\d+\.\d+, below 0: .* no covariance"
     ):
-        metrics.fid(features_of(normal(500, 8, seed=1)), upside_down)
+        fid(features_of(normal(500, 8, seed=1)), upside_down)
 
 
 def test_values_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of somebody's that divides by zero: JSON has no word for it."""
-    monkeypatch.setitem(metrics.METRICS, "odd", lambda *_: {"odd": float("nan")})
+    odd = Metric(("odd",), ("pool",), lambda *_: {"odd": float("nan")})
+    monkeypatch.setitem(METRICS, "odd", odd)
     x = normal(50, 4)
     with pytest.raises(UserError, match="odd = nan of 50 images by test"):
-        metrics.values(features_of(x), reference_of(x), ("fid", "odd"))
+        values(features_of(x), reference_of(x), ("fid", "odd"))
 
 
 def test_few_samples_are_warned_of() -> None:
-    assert metrics.warnings(2049, 2048) == []
-    assert "2048 samples for 2048 features" in metrics.warnings(2048, 2048)[0]
+    assert warnings(2049, {"pool": 2048}) == []
+    assert "2048 samples for 2048 features" in warnings(2048, {"pool": 2048})[0]

@@ -16,12 +16,12 @@ from harness.base.files import sha256
 from harness.base.npz import image_shape, read_arrays
 from harness.scoring import features, reference
 from harness.scoring.arrays import read_array, write_array
-from harness.scoring.features import Extractor
-from harness.study.reference_file import STATISTICS, WIDTHS, read_statistics
+from harness.scoring.features import Loaded
+from harness.study.reference_file import STATISTICS, read_statistics, statistics_shapes
 
 
 @pytest.fixture(scope="module")
-def extractor() -> Extractor:
+def extractor() -> Loaded:
     return features.load("digits-cnn-1")
 
 
@@ -38,7 +38,7 @@ def statistics(width: int, seed: int = 0) -> dict[str, Any]:
 
 
 def test_statistics_of_adm_are_read_and_cast_and_other_keys_ignored(
-    tmp_path: Path, numbers: Tensor, extractor: Extractor
+    tmp_path: Path, numbers: Tensor, extractor: Loaded
 ) -> None:
     stored = statistics(64)
     np.savez(
@@ -47,36 +47,33 @@ def test_statistics_of_adm_are_read_and_cast_and_other_keys_ignored(
     found = reference.read(tmp_path / "adm.npz", extractor)
     assert (found.name, found.n) == ("adm", 50)
     assert found.digest == sha256(tmp_path / "adm.npz")
-    for key, array in stored.items():
-        assert getattr(found, key).dtype == np.float64
-        np.testing.assert_array_equal(getattr(found, key), array)
-    assert torch.equal(found.pool, extractor(numbers[:50])["pool"])
+    for layer, keys in STATISTICS.items():
+        for key, array in zip(keys, found.statistics[layer], strict=True):
+            assert array.dtype == np.float64
+            np.testing.assert_array_equal(array, stored[key])
+    assert torch.equal(found.features["pool"], extractor(numbers[:50])["pool"])
 
 
 def test_absent_statistics_come_from_the_images(
-    tmp_path: Path, numbers: Tensor, extractor: Extractor
+    tmp_path: Path, numbers: Tensor, extractor: Loaded
 ) -> None:
     np.savez_compressed(tmp_path / "images.npz", arr_0=nhwc(numbers))
     found, layers = reference.read(tmp_path / "images.npz", extractor), extractor(numbers)
-    for mu, sigma, layer in (
-        (found.mu, found.sigma, "pool"),
-        (found.mu_s, found.sigma_s, "spatial"),
-    ):
+    assert found.statistics.keys() == {"pool", "spatial"}
+    for layer, (mu, sigma) in found.statistics.items():
         np.testing.assert_allclose(mu, layers[layer].double().mean(0).numpy(), rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(
             sigma, np.cov(layers[layer].numpy(), rowvar=False), rtol=1e-5, atol=1e-5
         )
 
 
-def test_statistics_alone_are_a_reference_without_images(
-    tmp_path: Path, extractor: Extractor
-) -> None:
+def test_statistics_alone_are_a_reference_without_images(tmp_path: Path, extractor: Loaded) -> None:
     np.savez(tmp_path / "only.npz", **statistics(64))
     found = reference.read(tmp_path / "only.npz", extractor)
-    assert tuple(found.pool.shape) == (0, 64) and found.n == 0
+    assert tuple(found.features["pool"].shape) == (0, 64) and found.n == found.kept == 0
 
 
-def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: Loaded) -> None:
     whole = reference.collect(numbers.split(100), extractor, keep=200)
     halves = [
         reference.collect(part.split(70), extractor, keep=100)
@@ -85,15 +82,16 @@ def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: 
     for name, part in (("one", whole), ("two", halves[0] + halves[1])):
         reference.write(tmp_path / f"{name}.npz", part, extractor)
     one, two = (reference.read(tmp_path / f"{name}.npz", extractor) for name in ("one", "two"))
-    assert one.n == two.n == 1797 and len(one.pool) == len(two.pool) == 200
-    for key in STATISTICS:
-        np.testing.assert_allclose(getattr(one, key), getattr(two, key), rtol=1e-5, atol=1e-5)
+    assert one.n == two.n == 1797 and one.kept == two.kept == 200
+    for layer in STATISTICS:
+        for a, b in zip(one.statistics[layer], two.statistics[layer], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["one.npz", "two.npz"]
     with np.load(tmp_path / "one.npz", allow_pickle=False) as file:
         assert file["arr_0"].shape == (200, 16, 16, 1) and file["arr_0"].dtype == np.uint8
 
 
-def test_kept_images_come_from_the_whole_stream(extractor: Extractor) -> None:
+def test_kept_images_come_from_the_whole_stream(extractor: Loaded) -> None:
     """The pixels of an image are its number: the mean of 500 of 5,000 sorted ones is central."""
     stream = (
         torch.arange(250, dtype=torch.uint8)
@@ -105,7 +103,7 @@ def test_kept_images_come_from_the_whole_stream(extractor: Extractor) -> None:
 
 
 def test_digest_of_images_is_theirs_whatever_the_batches(
-    numbers: Tensor, extractor: Extractor
+    numbers: Tensor, extractor: Loaded
 ) -> None:
     one, two = (
         reference.from_images("digits", numbers[:300].split(size), extractor) for size in (300, 77)
@@ -145,14 +143,14 @@ BAD_ARRAYS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_ARRAYS)
-def test_bad_arrays_are_refused(tmp_path: Path, extractor: Extractor, kind: str) -> None:
+def test_bad_arrays_are_refused(tmp_path: Path, extractor: Loaded, kind: str) -> None:
     array, message = BAD_ARRAYS[kind]
     np.savez(tmp_path / "bad.npz", arr_0=array)
     with pytest.raises(ValueError, match=message):
         reference.read(tmp_path / "bad.npz", extractor)
 
 
-def test_bad_files_are_refused(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+def test_bad_files_are_refused(tmp_path: Path, numbers: Tensor, extractor: Loaded) -> None:
     path = tmp_path / "bad.npz"
     with pytest.raises(ValueError, match=r"bad.npz is not a whole npz \(.*No such file"):
         reference.read(path, extractor)
@@ -224,9 +222,10 @@ def test_dead_features_and_rounding_are_taken(tmp_path: Path) -> None:
     read_statistics(tmp_path / "good.npz", "digits-cnn-1")
 
 
-def test_widths_are_those_of_the_extractor(numbers: Tensor, extractor: Extractor) -> None:
+def test_widths_are_those_of_the_extractor(numbers: Tensor, extractor: Loaded) -> None:
     found = extractor(numbers[:1])
-    assert (found["pool"].shape[1], found["spatial"].shape[1]) == WIDTHS[extractor.name]
+    assert {layer: x.shape[1] for layer, x in found.items()} == dict(extractor.layers)
+    assert statistics_shapes(extractor.name)["sigma_s"] == (256, 256)
 
 
 def headed(header: str) -> bytes:
@@ -289,7 +288,7 @@ def test_damage_anywhere_is_named_or_changes_nothing(tmp_path: Path) -> None:
             assert all(np.array_equal(x, arrays[key]) for key, x in found.items())
 
 
-def test_a_cut_file_is_refused(tmp_path: Path, numbers: Tensor, extractor: Extractor) -> None:
+def test_a_cut_file_is_refused(tmp_path: Path, numbers: Tensor, extractor: Loaded) -> None:
     np.savez(tmp_path / "cut.npz", arr_0=nhwc(numbers[:50]))
     whole = (tmp_path / "cut.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])

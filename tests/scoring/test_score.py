@@ -16,8 +16,10 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.files import sha256
+from harness.metrics import PAPER
+from harness.metrics.values import values
 from harness.scoring import external as score
-from harness.scoring import features, metrics, reference
+from harness.scoring import features, reference
 from harness.scoring.arrays import write_array
 
 DIGITS: dict[str, Any] = {"extractor": "digits-cnn-1"}
@@ -46,10 +48,8 @@ def test_a_folder_scores_as_its_npz_and_as_its_features(
     from_array = score.score(tmp_path / "samples.npz", against, **DIGITS)
     assert score.score(folder_of(samples, tmp_path / "images"), against, **DIGITS) == from_array
     network = features.load("digits-cnn-1")
-    expected = metrics.values(
-        features.extract([samples], network), reference.read(against, network), score.SCORES
-    )
-    assert {name: from_array[name] for name in score.SCORES} == pytest.approx(expected, rel=1e-6)
+    expected = values(features.extract([samples], network), reference.read(against, network), PAPER)
+    assert {name: from_array[name] for name in PAPER} == pytest.approx(expected, rel=1e-6)
     assert from_array["n"] == 200 and from_array["warnings"] == []
     assert from_array["reference_digest"] == sha256(against)
     assert json.loads(json.dumps(from_array)) == from_array

@@ -13,9 +13,7 @@ import pytest
 from helpers import tiny_protocol, tiny_run, tiny_sweep
 
 from harness.base.files import append_lines, read_json, write_json
-from harness.scoring import metrics
 from harness.study.collect import collect
-from harness.study.records import METRICS
 from harness.study.store import Store
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "store_3880366"
@@ -45,10 +43,6 @@ def change(path: Path, how: Change) -> None:
     value = read_json(path)
     how(value)
     write_json(path, value)
-
-
-def test_the_names_of_metrics_are_those_of_scoring() -> None:
-    assert tuple(metrics.METRICS) == METRICS
 
 
 def test_collecting_again_leaves_the_same_files(store: Store, out: Path) -> None:

@@ -15,12 +15,14 @@ from helpers import PATCHES, ROOT, SIZES, tiny_run, tiny_sweep
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.bench.workloads import autoencoder, extractor_of
+from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
+from harness.extractors import EXTRACTORS
 from harness.models import CONDITIONINGS, MODELS, flops
 from harness.models.dit import DiT
 from harness.models.dit_rows import DITS
-from harness.spec import FEATURES, Protocol, Run
+from harness.scoring import features
+from harness.spec import Protocol, Run
 from harness.study import compute, cost
 from harness.study.compute import network
 from harness.study.plan import untouched
@@ -233,15 +235,15 @@ def test_the_autoencoder_costs_what_it_does(data: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", EXTRACTORS)
 def test_the_extractors_cost_what_they_do(name: str) -> None:
-    extractor = extractor_of(name, "cpu")
-    side = 16 if name.startswith("digits") else 256
+    extractor = features.unweighted(name, "cpu")
+    side = max(EXTRACTORS[name].sides, default=256)
     images = torch.zeros(1, extractor.channels, side, side, dtype=torch.uint8)
     work = cost.features(Protocol(name="p", features=name))
     assert work.gmacs == pytest.approx(macs(lambda: extractor.network(images)), rel=1e-4)
     layers = extractor(images)
-    assert cost.FEATURE_BYTES[name] == sum(x.element_size() * x.numel() for x in layers.values())
+    assert EXTRACTORS[name].bytes == sum(x.element_size() * x.numel() for x in layers.values())
 
 
 def test_what_is_still_to_be_spent_is_of_the_missing_tasks() -> None:

@@ -11,16 +11,16 @@ import torch
 from helpers import tiny_protocol, tiny_run, tiny_sweep
 from huggingface_hub import constants
 
+from harness.extractors import INCEPTION, RELEASES
+from harness.extractors.rows import hub_folder
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
 from harness.study.checks import problems
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.requirements import (
-    INCEPTION_URL,
     cached,
     hub_cache,
-    inception_path,
     reference_path,
     scoring_problems,
 )
@@ -55,7 +55,7 @@ def test_a_folder_of_latents_is_no_reference_of_the_same_name(tmp_path: Path) ->
 def test_what_the_paper_needs_is_named_with_its_addresses(tmp_path: Path) -> None:
     decoder, inception, reference = scoring_problems([PAPER], Cluster(), Store(tmp_path))
     assert "hf download stabilityai/sd-vae-ft-mse fetches it; or set paths.ft-mse" in decoder
-    assert f"put {INCEPTION_URL} there" in inception
+    assert f"put {RELEASES}/{INCEPTION} there" in inception
     assert "VIRTUAL_imagenet256_labeled.npz, or make one with" in reference
     (original, *_) = scoring_problems(
         [Protocol(name="p", decoder="original")], Cluster(), Store(tmp_path)
@@ -87,10 +87,10 @@ def test_a_decoder_serves_from_a_folder_or_from_the_cache(vae: Path, tmp_path: P
 
 
 def test_caches_are_looked_for_where_their_libraries_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert inception_path().parent == Path(torch.hub.get_dir()) / "checkpoints"
+    assert hub_folder() == Path(torch.hub.get_dir()) / "checkpoints"
     for name in ("TORCH_HOME", "HF_HOME"):
         monkeypatch.delenv(name)
-    assert inception_path().parent == Path(torch.hub.get_dir()) / "checkpoints"
+    assert hub_folder() == Path(torch.hub.get_dir()) / "checkpoints"
     assert str(hub_cache()) == constants.HF_HUB_CACHE
 
 

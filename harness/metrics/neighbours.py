@@ -8,9 +8,17 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import UserError
+from harness.metrics.reference import Features, Reference
+from harness.metrics.rows import Values
 
 Distances = Callable[[Tensor, Tensor], Tensor]
 NEIGHBOURS = 3  # k of Kynkäänniemi et al. 2019, as ADM sets it
+
+
+def neighbours(features: Features, reference: Reference) -> Values:
+    """Precision and recall of the pooled layer by the reference's images."""
+    precision, recall = precision_recall(features["pool"], reference.features["pool"])
+    return {"precision": precision, "recall": recall}
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import pad
 
-from harness.scoring.neighbours import by_blocks, squared_distances
+from harness.metrics.neighbours import by_blocks, squared_distances
+from harness.metrics.reference import Features, Reference
+from harness.metrics.rows import Values
+
+
+def neighbours_fp16(features: Features, reference: Reference) -> Values:
+    """Precision and recall of the pooled layer by ADM's distances."""
+    precision, recall = precision_recall_fp16(features["pool"], reference.features["pool"])
+    return {"precision_fp16": precision, "recall_fp16": recall}
 
 
 def precision_recall_fp16(generated: Tensor, real: Tensor) -> tuple[float, float]:
