@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.table import RECIPE, RUN, TableError, listed, metric_name, with_family
+from analysis.table import LOSSES, RECIPE, RUN, TableError, listed, metric_name, with_family
 
 # A grid holds one value of each per model; of several, the one that scored every model is taken.
 SETTLED = ["data", *RECIPE, "protocol"]
@@ -217,6 +217,8 @@ def axis_label(rows: pd.DataFrame) -> str:
     fields = ["metric", "features", "n"]
     metric, features, n = one_axis(rows, fields)[fields].iloc[0]
     name = metric_name(metric, features)
+    if features == "" and metric in LOSSES:  # of the network alone: nothing was extracted
+        return name
     if features == "inception":
         return f"{name}-{n / 1000:g}K" if name.endswith("FID") else name
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"

@@ -10,7 +10,6 @@ from analysis.grid import axis_label, grid
 from analysis.joint import COUNTS, PARAMETERS, A, Joint, fit, points_of
 from analysis.joint_bootstrap import Draws, bootstrap, intervals
 from analysis.loss_to_fid import (
-    LOSSES,
     exponent_interval,
     left_out,
     pairs,
@@ -20,7 +19,7 @@ from analysis.loss_to_fid import fit as fit_loss
 from analysis.optimum import at_budgets, budgets_of, optimum, parabolas, require_trade
 from analysis.published_laws import exponents as published_exponents
 from analysis.rows import Row, attempt, row_of
-from analysis.table import TableError, listed
+from analysis.table import LOSSES, TableError, listed
 
 # Of a page; `harness laws` draws 10,000. A bound then moves by 4 % of the interval's half.
 PAGE_DRAWS = 1_000

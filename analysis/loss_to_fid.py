@@ -11,10 +11,8 @@ from scipy import optimize
 from analysis.correlation import Array, jackknife_half
 from analysis.fits import one_study, positive
 from analysis.grid import grid
-from analysis.table import RUN, TableError, listed
+from analysis.table import LOSSES, RUN, TableError, listed
 
-# Scores that are a loss, the best first: held-out, then as trained.
-LOSSES = ("validation_loss", "loss")
 # L0 is below the least loss by this many ranges of the loss: at the last the law is exponential.
 GAPS = (1e-4, 100.0)
 NODES = 60

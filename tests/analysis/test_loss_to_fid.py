@@ -51,7 +51,7 @@ def test_one_family_has_no_error_on_families_and_says_what_would_give_it() -> No
 def with_loss(table: pd.DataFrame) -> pd.DataFrame:
     fid = table[table["metric"].eq("fid")]
     loss = fid.assign(
-        metric="validation_loss",
+        metric="val_loss",
         protocol="held_out",
         features="",
         value=0.1 + 0.02 * fid["value"] ** 0.5,
