@@ -19,6 +19,7 @@ from analysis.figures import (
     figure_09,
     figure_10,
 )
+from analysis.joint_panels import joint_law, joint_residuals
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
@@ -196,6 +197,20 @@ FIGURES = {
             ),
         ),
         height=24,
+    ),
+    "figure_joint": Layout(
+        (
+            (
+                Panel(
+                    joint_law,
+                    "Every checkpoint after the first tenth of its run; lines, the joint law of"
+                    " size, tokens and images at each model.",
+                    top=3.5,
+                ),
+                Panel(joint_residuals, "Right, each score by what the law says.", top=3.5),
+            ),
+        ),
+        height=27,
     ),
     "figure_specification": Layout(
         (

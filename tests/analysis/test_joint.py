@@ -8,7 +8,7 @@ import pytest
 from joint_worlds import WORLDS, chinchilla, digits_grid, liang, points
 from scipy import optimize
 
-from analysis import joint, joint_bootstrap, optimum
+from analysis import joint, joint_bootstrap, joint_coverage, optimum
 from analysis.table import TableError
 
 
@@ -142,3 +142,10 @@ def test_checkpoints_of_one_run_change_their_sign_together() -> None:
     ).items():
         again = joint_bootstrap.intervals(joint_bootstrap.bootstrap(twice, 500))[name]
         assert again[1] - again[0] > 0.8 * (high - low)  # a copy of a run is no evidence
+
+
+def test_the_coverage_at_a_studys_own_runs_is_that_of_its_world() -> None:
+    law = joint.fit(points(digits_grid(np.random.default_rng(7))))
+    found = joint_coverage.coverage(law, 15)
+    assert set(found.index) == {*joint.PARAMETERS}
+    assert found.min() >= 0.7  # 15 draws
