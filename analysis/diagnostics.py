@@ -8,7 +8,7 @@ from scipy import stats
 
 from analysis.comparison import holm
 from analysis.correlation import Array
-from analysis.joint import Joint, jacobian, terms_of
+from analysis.joint import Joint, Whole, jacobian, terms_of
 
 # What a law of this form cannot have: products and squares of log N, T, D, by what they would mean.
 BENDS = {
@@ -47,7 +47,7 @@ def inner_slopes(joint: Joint) -> Array:
     return np.column_stack([slopes, np.ones(len(slopes))])
 
 
-def clustered_t(scores: Array, run: Array) -> float:
+def clustered_t(scores: Array, run: Whole) -> float:
     """Returns the sum of scores by its standard error, over the sums of the runs."""
     sums = np.bincount(run, scores)
     count = len(sums)

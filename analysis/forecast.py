@@ -88,7 +88,7 @@ def by_laws(
     found = prediction.predict(table, model, metric, protocol, scale)
     by_law = found.set_index("law")
     law = PRODUCT if PRODUCT in by_law.index else str(by_law.index[0])
-    row = by_law.loc[law]
+    row = by_law.loc[[law]].iloc[0]
     numbers = {name: float(row[name]) for name in ("prediction", "low", "high")}
     return {"law": law, **numbers, "formula": row["formula"], "models": int(row["n"])}
 

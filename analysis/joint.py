@@ -33,6 +33,7 @@ STARTS = 8
 SKIPPED = 0.1
 UNREACHED = 1e9  # a Huber scale that no residual reaches
 Flags = NDArray[np.bool_]
+Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Points:
 
     x: Array  # [3, points]
     y: Array
-    run: NDArray[np.int64]
+    run: Whole
     centre: Array
     rows: pd.DataFrame
 
@@ -107,7 +108,7 @@ def points_from(rows: pd.DataFrame) -> Points:
     by = [name for name in RUN if name in rows]
     run = rows.groupby(by, dropna=False, sort=False).ngroup().to_numpy()
     y = np.log(rows["value"].to_numpy(float))
-    return Points(logs - centre[:, None], y, run, centre, rows)
+    return Points(logs - centre[:, None], y, run.astype(np.int64), centre, rows)
 
 
 def freedom(x: Array) -> Flags:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -43,7 +45,7 @@ def joint_rows(table: pd.DataFrame, draws: int = PAGE_DRAWS) -> list[Row]:
     """
     rows, reasons = list[Row](), list[str]()
     for metric in ("fid", *(name for name in LOSSES if table["metric"].eq(name).any())):
-        rows += attempt(metric, lambda m=metric: rows_of_metric(table, m, draws), reasons) or []
+        rows += attempt(metric, partial(rows_of_metric, table, metric, draws), reasons) or []
     if not rows:
         raise TableError("; ".join(reasons).rstrip("."))
     return rows
@@ -53,7 +55,7 @@ def rows_of_metric(table: pd.DataFrame, metric: str, draws: int) -> list[Row]:
     rows, reasons, label = list[Row](), list[str](), axis_label(grid(table, metric))
     for points in points_of(table, metric):
         family = str(points.rows["family"].iloc[0])
-        joint = attempt(family, lambda p=points: fit(p), reasons)
+        joint = attempt(family, partial(fit, points), reasons)
         if joint:
             drawn = bootstrap(joint, draws)
             found = [*law_rows(drawn, label), *params_row(table, metric, family, label, draws)]
@@ -124,7 +126,7 @@ def params_row(table: pd.DataFrame, metric: str, family: str, label: str, draws:
 def optimum_rows(drawn: Draws, label: str) -> list[Row]:
     """States N*(C), D*(C) and the score there: exponents, and values at the largest budget."""
     reasons, runs = list[str](), drawn.joint.points.runs
-    if attempt("", lambda: require_trade(drawn) or True, reasons) is None:
+    if not attempt("", partial(has_trade, drawn), reasons):
         absent = row_of(f"{label}: best size for a budget", np.nan, None, "g", "", runs)
         return [{**absent, "estimate": "not known", "note": reasons[0].removeprefix(": ")}]
     tokens = np.unique(drawn.joint.points.rows["T"])
@@ -132,6 +134,11 @@ def optimum_rows(drawn: Draws, label: str) -> list[Row]:
         *exponent_rows(drawn, label),
         *(r for t in tokens for r in budget_rows(drawn, t, label)),
     ]
+
+
+def has_trade(drawn: Draws) -> bool:
+    require_trade(drawn)
+    return True
 
 
 def exponent_rows(drawn: Draws, label: str) -> list[Row]:
@@ -205,7 +212,7 @@ def loss_rows(table: pd.DataFrame) -> list[Row]:
     """
     rows = pairs(table)
     law, runs = fit_loss(rows), rows["run"].nunique()
-    bounds = attempt("", lambda: exponent_interval(rows), [])
+    bounds = attempt("", partial(exponent_interval, rows), [])
     note = f"FID = {law.k:.3g} (L \N{MINUS SIGN} {law.floor:.4g})^{law.p:.3g}"
     note += "" if law.identified else "; L0 is not identified: these scores fit any that is lower"
     found = [row_of("p", law.p, bounds, ".3g", "jackknife-t over runs", runs, note)]
@@ -216,7 +223,7 @@ def error_row(rows: pd.DataFrame, by: str) -> Row:
     """States the error on groups left out, or what would make it possible."""
     reasons, groups = list[str](), rows[by].nunique()
     name = f"typical error on a {by} left out"
-    out = attempt("", lambda: left_out(rows, by), reasons)
+    out = attempt("", partial(left_out, rows, by), reasons)
     if out is None:
         row = row_of(name, np.nan, None, "g", "", groups)
         return {**row, "estimate": "not known", "note": reasons[0].removeprefix(": ")}

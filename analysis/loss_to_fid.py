@@ -73,7 +73,7 @@ def fit(rows: pd.DataFrame) -> LossLaw:
     def squares(log_gap: float) -> float:
         return float(line(loss, y, loss.min() - spread * np.exp(log_gap))[1])
 
-    nodes = np.linspace(*np.log(GAPS), NODES)
+    nodes = np.linspace(np.log(GAPS[0]), np.log(GAPS[1]), NODES)
     values = [squares(node) for node in nodes]
     place = int(np.argmin(values))
     around = (nodes[max(place - 1, 0)], nodes[min(place + 1, NODES - 1)])
@@ -133,5 +133,5 @@ def left_out(rows: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def typical_error(rows: pd.DataFrame) -> float:
     """Returns exp(mean |log(prediction / truth)|) − 1 of the rows that have a prediction."""
-    logs = np.abs(np.log(rows["prediction"] / rows["value"])).dropna()
-    return float(np.expm1(logs.mean()))
+    known = rows.dropna(subset=["prediction"])
+    return float(np.expm1(np.abs(np.log(known["prediction"] / known["value"])).mean()))

@@ -11,7 +11,7 @@ from analysis.correlation import Array
 from analysis.fits import PRODUCT, complete, design, is_fitted, one_study, positive
 from analysis.forecast import points_like
 from analysis.grid import final
-from analysis.joint import Joint, Points, fit, jacobian, terms_of
+from analysis.joint import Joint, Points, Whole, fit, jacobian, terms_of
 from analysis.joint_bootstrap import bootstrap
 from analysis.optimum import require_trade
 from analysis.table import TableError, listed, with_family
@@ -28,11 +28,11 @@ class Knowledge:
     """
 
     slopes: Array  # [points, parameters]
-    run: Array  # [points]
+    run: Whole  # [points]
     of_run: float
     of_score: float
 
-    def information(self, slopes: Array, run: Array) -> Array:
+    def information(self, slopes: Array, run: Whole) -> Array:
         """Returns the information matrix of points in runs."""
         total = np.zeros((slopes.shape[1],) * 2)
         for name in np.unique(run):
@@ -154,7 +154,7 @@ def by_product(
         )
     fitted = complete(models, PRODUCT)
     seen = np.repeat(design(fitted, PRODUCT), fitted["seeds"].to_numpy(int), axis=0)
-    known = Knowledge(seen, np.arange(len(seen)), 0.0, 1.0)
+    known = Knowledge(seen, np.arange(len(seen), dtype=np.int64), 0.0, 1.0)
     target, more = design(aim, PRODUCT)[0], design(rows, PRODUCT)
     before = known.variance(target)
     longer = rows["kind"].eq("longer").to_numpy()

@@ -90,12 +90,10 @@ def quantities(
     logs = [
         (found.log_n + found.a * log_c, found.log_d + found.b * log_c) for found in (best, spread)
     ]
+    thetas = (joint.theta[None], draws.theta)
     scores = [
-        np.log(at_optimum(theta, points, *np.exp(pair), best.tokens))
-        for theta, pair in (
-            (joint.theta[None], [logs[0][0][None], logs[0][1][None]]),
-            (draws.theta, logs[1]),
-        )
+        np.log(at_optimum(theta, points, np.exp(n), np.exp(d), best.tokens))
+        for theta, (n, d) in zip(thetas, logs, strict=True)
     ]
     return [
         ("size", float(logs[0][0]), logs[1][0]),

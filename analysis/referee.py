@@ -115,10 +115,11 @@ def code(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
 
 
 def checkpoints(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    steps = rows.groupby(RUN, dropna=False)["step"].agg(lambda own: tuple(sorted(own)))
-    same = steps.nunique() == 1
+    runs = rows.groupby(RUN, dropna=False)["step"]
+    steps = [tuple(sorted(own)) for _, own in runs]
+    same = len(set(steps)) == 1
     text = f"{len(rows)} scores of {len(steps)} runs at steps {listed(rows['step'].sort_values())}."
-    if same and len(steps.iloc[0]) > 1:
+    if same and len(steps[0]) > 1:
         return True, f"{text} Every run is scored at all of them."
     lacks = "All at one step: score earlier checkpoints too." if same else "Runs differ in steps."
     return False, f"{text} {lacks}"

@@ -163,7 +163,7 @@ def specification_terms(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> A
         TableError: too few models, several studies, or values without a logarithm.
     """
     found, _ = forms_of_the_largest(table, metric)
-    terms = [name for name in found if name not in ("prediction", "error", "good")]
+    terms = [str(name) for name in found if name not in ("prediction", "error", "good")]
     for place, term in enumerate(terms):
         draw_forms(ax, found[found[term]], f"_{term}", place)
     ax.set_yticks(range(len(terms)), terms)

@@ -13,8 +13,7 @@ from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
-from harness.spec import Run, Sweep
-from harness.spec.identity import Identity
+from harness.spec import Protocol, Run, Sweep
 from harness.study import compute, cost
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
@@ -90,7 +89,7 @@ def score_hours(run: Run, sweep: Sweep, speed: Speed) -> float:
     return sum(cost.evaluation(run, protocol, speed).hours for protocol in sweep.protocols)
 
 
-def source(value: Identity) -> str:
+def source(value: Run | Protocol) -> str:
     """Python that makes the value again, without the fields at their defaults."""
     fields = [
         f"{field.name}={getattr(value, field.name)!r}"

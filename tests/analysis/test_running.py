@@ -116,7 +116,9 @@ def test_what_a_next_run_is_worth_is_the_variance_that_least_squares_gives() -> 
 def test_the_joint_law_ranks_longer_runs_too() -> None:
     rows = next_candidates(STUDY)
     rows["images"] = [tuple(np.unique(STUDY["images"]))] * len(rows)
-    longer = rows.assign(kind="longer", images=[(2 * STUDY["images"].max(),)] * len(rows))
+    longer = rows.assign(
+        kind="longer", images=pd.Series([(2 * STUDY["images"].max(),)] * len(rows))
+    )
     target = rows.tail(1).assign(images=2 * STUDY["images"].max())
     found = next_run.rank(STUDY, pd.concat([rows, longer], ignore_index=True), target)
     assert set(found["law"]) == {"joint"}
