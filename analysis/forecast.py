@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from analysis.joint import Points, fit, points_of
 from analysis.joint_bootstrap import bootstrap, hull
 from analysis.joint_bootstrap import predict as predict_joint
 from analysis.joint_rows import formula
+from analysis.rows import attempt
 from analysis.table import TableError, digest, listed
 
 JOINT = "size, tokens and images"
@@ -90,7 +92,19 @@ def by_laws(
     law = PRODUCT if PRODUCT in by_law.index else str(by_law.index[0])
     row = by_law.loc[[law]].iloc[0]
     numbers = {name: float(row[name]) for name in ("prediction", "low", "high")}
-    return {"law": law, **numbers, "formula": row["formula"], "models": int(row["n"])}
+    beyond = [] if scale is None else beyond_of(table, model, metric, protocol, scale)
+    same = {"formula": row["formula"], "models": int(row["n"]), "beyond": beyond}
+    return {"law": law, **numbers, **same}
+
+
+def beyond_of(
+    table: pd.DataFrame, model: str, metric: str, protocol: str | None, scale: dict[str, float]
+) -> list[str]:
+    """Returns what of the model no fitted one reaches, as a sentence; empty where all is inside."""
+    reasons = list[str]()
+    inside = partial(prediction.predict, table, model, metric, protocol, scale, beyond=False)
+    attempt("", inside, reasons)
+    return [reason.removeprefix(": ").partition(", where")[0] for reason in reasons]
 
 
 def by_joint(

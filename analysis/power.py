@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from analysis.grid import SCORED
-from analysis.noise import UNKNOWN, noise
+from analysis.noise import PRIORS, UNKNOWN, noise, published_noise
 from analysis.table import RUN, TableError
 
-PRIORS = Path(__file__).parents[1] / "results" / "published" / "noise.csv"
 MOST_SEEDS = 1000
 NODES = 1000  # of the deviation's distribution
 
@@ -54,7 +52,7 @@ def variances(
     share of a score, not its size, is taken.
     """
     own = noise(table, metric, protocol) if table is not None else None
-    if own is None or own.origin == UNKNOWN:
+    if own is None or own.origin in (UNKNOWN, published_noise().origin):
         return prior()
     sampling, count = (np.nan, 0) if table is None else sampling_spread(table, metric)
     origin = own.origin + (f"; sampling from {count} checkpoints sampled again" if count else "")
@@ -63,14 +61,9 @@ def variances(
 
 def prior() -> Variances:
     """Returns the published noise."""
-    row = pd.read_csv(PRIORS).iloc[0]
-    df, sd = float(row["training_seeds"] - 1), float(row["sd_run"])
-    low, high = sd * np.sqrt(df / stats.chi2.ppf([0.975, 0.025], df))
-    origin = (
-        f"a published prior, {row['source']}: {row['model']} on {row['data']}, FID through"
-        f" {row['features']} ({row['setting']}); no seeds of this study, train one model with three"
-    )
-    return Variances(sd, float(low), float(high), df, float(row["sd_sampling"]), origin, True)
+    found = published_noise()
+    sampling = float(pd.read_csv(PRIORS)["sd_sampling"].iloc[0])
+    return Variances(found.sd, *found.interval(), found.df, sampling, found.origin, True)
 
 
 def sampling_spread(table: pd.DataFrame, metric: str) -> tuple[float, int]:

@@ -86,7 +86,7 @@ def text(path: Path, found: dict[str, Any]) -> str:
         f" {found['protocol']}: {found['prediction']:.4g}"
         f" [{found['low']:.4g}, {found['high']:.4g}] at 95 %",
         f"by the law in {found['law']}, from {found['models']} models: {found['formula']}",
-        *([f"beyond what was fitted in {', '.join(beyond)}"] if beyond else []),
+        *([f"beyond what was fitted: {'; '.join(beyond)}"] if beyond else []),
         f"written to {path}, digest {found['digest']}: harness report says hit or miss when the"
         " score is there; commit it now to show when it was made",
     ]
