@@ -20,6 +20,7 @@ NEEDS = {
     "figure_prediction": [],
     "figure_residuals": [],
     "figure_joint": ["tokens", "batch_size"],
+    "figure_running": [],
     "figure_specification": ["params", "tokens"],
 }
 # Models that are named one by one; more are counted.

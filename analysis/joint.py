@@ -18,9 +18,6 @@ from analysis.table import RUN, TableError, listed
 # score = E + A (N / N0)^-α (T / T0)^-γ + B (D / D0)^-β, about the geometric means N0, T0, D0.
 PARAMETERS = ("E", "A", "B", "α", "γ", "β")
 E, A, B, ALPHA, GAMMA, BETA = range(6)
-# How a model's size is counted. Multiply-adds per token leave out adaLN's linears, a third of a
-# DiT's parameters: they run once per image, not once per token. They add attention's products.
-COUNTS = {"per token": "multiply-adds per token", "params": "parameters"}
 EXPONENTS = (0.0, 3.0)
 # Fewer tokens may be better in no study known; a little below 0 lets noise say so.
 GAMMA_LIMITS = (-1.0, 3.0)
@@ -79,24 +76,27 @@ class Joint:
 
 
 def points_of(
-    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, count: str = "per token"
+    table: pd.DataFrame, metric: str = "fid", protocol: str | None = None
 ) -> list[Points]:
     """Returns the points of every family: all its checkpoints after each run's first tenth.
+
+    The size N is multiply-adds per token: they leave out adaLN's linears, a third of a DiT's
+    parameters, which run once per image; and they have attention's products, which are no
+    parameters.
 
     Raises:
         TableError: no such score, several studies, no batch size, or a score without a logarithm.
     """
     rows = positive(one_study(grid(table, metric, protocol)))
     images = rows["images"].fillna(rows["batch_size"] * rows["step"])
-    size = rows["params"] if count == "params" else 1e9 * rows["gflops"] / rows["tokens"]
+    size = 1e9 * rows["gflops"] / rows["tokens"]
     rows = rows.assign(N=size, T=rows["tokens"], D=images)
     reached = rows.groupby(RUN, dropna=False)["step"].transform("max")
     rows = rows[rows["step"] > SKIPPED * reached]
     usable = rows[rows[["N", "T", "D"]].gt(0).all(axis=1)]
     if usable.empty:
         raise TableError(
-            f"no {metric} has its {'parameters' if count == 'params' else 'tokens'} and the images"
-            " seen: collect the table again"
+            f"no {metric} has the tokens of its model and the images seen: collect the table again"
         )
     return [points_from(part) for _, part in usable.groupby("family", sort=False)]
 

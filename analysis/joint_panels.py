@@ -1,4 +1,4 @@
-"""Panels of the joint law: its curves through all checkpoints, and what they leave over."""
+"""Panels over training: the joint law through all checkpoints, its residuals, running curves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from analysis.figures import COMPUTE
 from analysis.grid import grid
 from analysis.joint import Joint, evaluate, fit, points_of
 from analysis.rows import attempt
+from analysis.running import running
+from analysis.statistics_panels import HELD, MISSED
 from analysis.table import TableError
 
 KNOTS = 40  # of a curve
@@ -88,4 +90,33 @@ def joint_residuals(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     refuted = len(worst) and worst["p"].iloc[0] < 0.05
     text = f"refuted: {worst['term'].iloc[0]}" if refuted else "no bend found"
     ax.set_title(text, loc="left")
+    return ax
+
+
+def running_curves(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
+    """Draws each run's last score against what its first checkpoint and the other runs predicted.
+
+    Raises:
+        TableError: one step alone, or too few finished runs.
+    """
+    found = running(table, metric)
+    found = found[found["truth"].notna() & found["step"].eq(found["step"].min())]
+    held = found["truth"].between(found["low"], found["high"])
+    low, high = found[["low", "truth"]].min().min(), found[["high", "truth"]].max().max()
+    for inside, colour, text in ((True, HELD, "holds"), (False, MISSED, "misses")):
+        part, shown = found[held == inside], f"interval {text} the score"
+        if len(part):
+            ends = part["truth"], part["low"], part["high"]
+            ax.vlines(*ends, color=colour, alpha=0.35, label=shown)
+    ax.plot(found["truth"], found["prediction"], "o", color=style.INK, ms=3, label="predicted")
+    ax.plot([low, high], [low, high], color=style.SOFT, lw=0.8, zorder=0, label="as it came")
+    log_axis(ax.yaxis, low / 1.15, high * 1.15)
+    log_axis(ax.xaxis, found["truth"].min() / 1.15, found["truth"].max() * 1.15)
+    label_score(ax, grid(table, metric))
+    ax.set(xlabel=f"{ax.get_ylabel()}, as it came", ylabel=f"{ax.get_ylabel()}, predicted")
+    first, last = found["step"].iloc[0], found["last"].iloc[0]
+    ax.set_title(
+        f"step {last:,.0f} from {first:,.0f}\n{held.sum()} of {len(held)} held", loc="left"
+    )
+    ax.legend(loc="upper left")
     return ax

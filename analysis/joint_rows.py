@@ -9,7 +9,16 @@ import pandas as pd
 
 from analysis.diagnostics import diagnosis
 from analysis.grid import axis_label, grid
-from analysis.joint import COUNTS, PARAMETERS, A, Joint, fit, points_of
+from analysis.joint import (
+    ALPHA,
+    PARAMETERS,
+    A,
+    Joint,
+    Points,
+    fit,
+    points_from,
+    points_of,
+)
 from analysis.joint_bootstrap import Draws, bootstrap, intervals
 from analysis.loss_to_fid import (
     exponent_interval,
@@ -37,28 +46,35 @@ METHOD = "wild bootstrap over runs, widened to t"
 OPEN = "not identified: these scores fit all of it and what is beyond"
 
 
-def joint_rows(table: pd.DataFrame, draws: int = PAGE_DRAWS) -> list[Row]:
+def joint_rows(
+    table: pd.DataFrame, draws: int = PAGE_DRAWS, protocol: str | None = None
+) -> list[Row]:
     """States the joint law of FID and of each loss, per family, with the optimum it gives.
+
+    `protocol` is that of FID, where several scored every model.
 
     Raises:
         TableError: no family of no score can be fitted.
     """
     rows, reasons = list[Row](), list[str]()
     for metric in ("fid", *(name for name in LOSSES if table["metric"].eq(name).any())):
-        rows += attempt(metric, partial(rows_of_metric, table, metric, draws), reasons) or []
+        chosen = protocol if metric == "fid" else None
+        make = partial(rows_of_metric, table, metric, draws, chosen)
+        rows += attempt(metric, make, reasons) or []
     if not rows:
         raise TableError("; ".join(reasons).rstrip("."))
     return rows
 
 
-def rows_of_metric(table: pd.DataFrame, metric: str, draws: int) -> list[Row]:
-    rows, reasons, label = list[Row](), list[str](), axis_label(grid(table, metric))
-    for points in points_of(table, metric):
+def rows_of_metric(table: pd.DataFrame, metric: str, draws: int, protocol: str | None) -> list[Row]:
+    rows, reasons = list[Row](), list[str]()
+    label = axis_label(grid(table, metric, protocol))
+    for points in points_of(table, metric, protocol):
         family = str(points.rows["family"].iloc[0])
         joint = attempt(family, partial(fit, points), reasons)
         if joint:
             drawn = bootstrap(joint, draws)
-            found = [*law_rows(drawn, label), *params_row(table, metric, family, label, draws)]
+            found = [*law_rows(drawn, label), *params_row(points, label, draws)]
             found += optimum_rows(drawn, label)
             rows += [{**row, "family": family} for row in found]
     if not rows:
@@ -95,7 +111,7 @@ def formula(joint: Joint) -> str:
     absent = [text for text, axis in constant_axes(joint)]
     alone = f"; E holds what does not vary ({', '.join(absent)})" if absent else ""
     return (
-        f"score = {' + '.join(terms)}, N {COUNTS['per token']}, T tokens of an image (of"
+        f"score = {' + '.join(terms)}, N multiply-adds per token, T tokens of an image (of"
         f" 32 × 32 latents where the table gives none), D images"
         f" seen{alone}; {len(rows)} scores of {joint.points.runs} runs, {listed(rows['protocol'])}"
     )
@@ -106,19 +122,18 @@ def constant_axes(joint: Joint) -> list[tuple[str, int]]:
     return [(name, i) for i, name in enumerate(names) if np.ptp(joint.points.x[i]) <= 1e-6]
 
 
-def params_row(table: pd.DataFrame, metric: str, family: str, label: str, draws: int) -> list[Row]:
+def params_row(points: Points, label: str, draws: int) -> list[Row]:
     """States α where N counts all parameters, adaLN's among them; nothing where it is not known."""
 
     def made() -> list[Row]:
-        by_params = points_of(table, metric, count="params")
-        points = [p for p in by_params if p.rows["family"].iloc[0] == family]
-        if not points:
-            raise TableError(f"no parameters of {family}")
-        drawn = bootstrap(fit(points[0]), draws)
+        rows = points.rows
+        if not rows["params"].gt(0).all():
+            raise TableError("a model has no parameters in the table")
+        drawn = bootstrap(fit(points_from(rows.assign(N=rows["params"]))), draws)
         low, high, identified = intervals(drawn)["α"]
-        value, note = float(drawn.joint.theta[3]), "" if identified else OPEN
+        value, note = float(drawn.joint.theta[ALPHA]), "" if identified else OPEN
         name = f"{label}: α where N is all parameters, adaLN's included"
-        return [row_of(name, value, (low, high), ".3f", METHOD, drawn.joint.points.runs, note)]
+        return [row_of(name, value, (low, high), ".3f", METHOD, points.runs, note)]
 
     return attempt("", made, []) or []
 
@@ -204,13 +219,13 @@ def parabola_text(parabola: pd.Series) -> dict[str, str]:
     }
 
 
-def loss_rows(table: pd.DataFrame) -> list[Row]:
+def loss_rows(table: pd.DataFrame, protocol: str | None = None) -> list[Row]:
     """States FID = k (L − L0)^p, and its typical error on families and on runs left out.
 
     Raises:
         TableError: no loss at the checkpoints of FID, or too few.
     """
-    rows = pairs(table)
+    rows = pairs(table, protocol=protocol)
     law, runs = fit_loss(rows), rows["run"].nunique()
     bounds = attempt("", partial(exponent_interval, rows), [])
     note = f"FID = {law.k:.3g} (L \N{MINUS SIGN} {law.floor:.4g})^{law.p:.3g}"

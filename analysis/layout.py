@@ -19,7 +19,7 @@ from analysis.figures import (
     figure_09,
     figure_10,
 )
-from analysis.joint_panels import joint_law, joint_residuals
+from analysis.joint_panels import joint_law, joint_residuals, running_curves
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
@@ -211,6 +211,20 @@ FIGURES = {
             ),
         ),
         height=27,
+    ),
+    "figure_running": Layout(
+        (
+            (
+                Panel(
+                    running_curves,
+                    "The last score of every finished run, and what its first checkpoint and the"
+                    " gains of all other runs predicted, with the 95 % interval.",
+                    top=3.5,
+                ),
+            ),
+        ),
+        height=27,
+        sized=False,
     ),
     "figure_specification": Layout(
         (

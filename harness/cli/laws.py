@@ -55,23 +55,21 @@ def sections(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]
     from analysis.rows import attempt
 
     scores, missing = table(args.sweep, args.results), list[str]()
-    if args.protocol:
-        scores = scores[scores["protocol"].eq(args.protocol)]
-    rows = joint_rows(scores, DRAWS)
-    rows += covered(scores, args.coverage) if args.coverage > 0 else []
-    rows += attempt("FID by loss", lambda: loss_rows(scores), missing) or []
+    rows = joint_rows(scores, DRAWS, args.protocol)
+    rows += covered(scores, args.protocol, args.coverage) if args.coverage > 0 else []
+    rows += attempt("FID by loss", lambda: loss_rows(scores, args.protocol), missing) or []
     clean = [
         {name: None if value != value else value for name, value in row.items()} for row in rows
     ]
     return clean, missing
 
 
-def covered(scores: pd.DataFrame, draws: int) -> list[dict[str, Any]]:
+def covered(scores: pd.DataFrame, protocol: str | None, draws: int) -> list[dict[str, Any]]:
     """Returns the coverage of the intervals of FID's law, by family."""
     from analysis.joint import fit, points_of
     from analysis.joint_coverage import coverage_rows
 
-    laws = {str(p.rows["family"].iloc[0]): fit(p) for p in points_of(scores)}
+    laws = {str(p.rows["family"].iloc[0]): fit(p) for p in points_of(scores, protocol=protocol)}
     return coverage_rows(laws, draws)
 
 
