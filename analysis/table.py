@@ -50,6 +50,10 @@ METRICS = {
     "precision_fp16": "Precision (fp16)",
     "recall_fp16": "Recall (fp16)",
     "label_accuracy": "Label accuracy",
+    "density": "Density",
+    "coverage": "Coverage",
+    "cmmd": "CMMD",
+    "mind": "MIND",
 }
 # Scores that are a loss, the best first: held out, then as trained.
 LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
@@ -60,6 +64,8 @@ HIGHER_IS_BETTER = {
     "precision_fp16",
     "recall_fp16",
     "label_accuracy",
+    "density",
+    "coverage",
 }
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 

@@ -15,7 +15,7 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
 from harness.data.origin import read_origin
-from harness.metrics import default_names
+from harness.metrics import default_names, row_names
 from harness.metrics.values import values, warnings
 from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.sample import labels
@@ -51,6 +51,7 @@ def write_record(
     gathered["labels"] = labels(protocol, classes, 0, n)[:, None]
     extractor, reference = inputs.extractor, inputs.reference
     decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
+    names = default_names(extractor.name, gathered)
     record = {
         "schema": SCHEMA,
         "run": run.id,
@@ -58,7 +59,7 @@ def write_record(
         "protocol": protocol.id,
         "protocol_fields": protocol.canonical(),
         "n": n,
-        "values": values(gathered, reference, default_names(extractor.name, gathered)),
+        "values": values(gathered, reference, names),
         "extractor": {"name": extractor.name, "digest": extractor.digest},
         "reference": {"name": reference.name, "digest": reference.digest, "n": reference.n},
         "checkpoint": inputs.checkpoint,
@@ -71,7 +72,7 @@ def write_record(
         ],
         "seconds": round(seconds, 3),
         "world": rank.world,
-        **provenance(rank.device, digests(run, protocol)),
+        **provenance(rank.device, digests(run, protocol, metrics=row_names(names))),
     }
     write_preview(store.preview(run, task.step, protocol), task, shards[0])
     write_json(store.record(run, task.step, protocol), record, checksum=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.spec.identity import Fields
 from harness.spec.protocol import ENCODERS, Protocol
 from harness.spec.run import Run
 
+NO_EXTRACTOR = "no extractor reads such images: add a row of your own"
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
 
@@ -101,14 +102,18 @@ class Sweep(Fields):
             if protocol.decoder not in decoders:
                 yield (
                     f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
-                    f" set it to {' or '.join(map(repr, decoders))}"
+                    f" set it to {one_of_these(decoders)}"
                 )
-            extractors = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
-            if protocol.features not in extractors:
+            if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
+                seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
                 yield (
                     f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-                    f" set it to {' or '.join(map(repr, extractors))}"
+                    f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
                 )
+
+
+def one_of_these(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:
