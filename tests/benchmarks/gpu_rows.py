@@ -42,8 +42,9 @@ def file_of(device: torch.device, folder: Path = MEASURED_SPEEDS, what: str = "s
 
 
 def sweep_of(models: Sequence[str], precisions: Sequence[str]) -> Sweep:
-    """Every model trained in each precision, and sampled as in Table 4 of the paper."""
-    protocols = tuple(Protocol(name=f"fid50k_{p}", precision=p) for p in precisions)
+    """Every model trained in each precision, and sampled in those and in fp32, the default."""
+    sampled = dict.fromkeys(("fp32", *precisions))
+    protocols = tuple(Protocol(name=f"fid50k_{p}", precision=p) for p in sampled)
     runs = grid(Run, model=list(models), precision=list(precisions))
     return Sweep(name="speed", runs=runs, steps=(400_000,), protocols=protocols)
 
