@@ -74,7 +74,9 @@ def write(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str], ke
 def measured_rows(sweep: Sweep, compiled: bool, device: torch.device, seconds: float) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(compile=compiled)
-        return bench(sweep, Store(Path(folder)), cluster, device, seconds, partial(print, flush=True))
+        return bench(
+            sweep, Store(Path(folder)), cluster, device, seconds, partial(print, flush=True)
+        )
 
 
 def markdown(rows: Iterable[dict[str, str]]) -> str:

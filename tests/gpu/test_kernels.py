@@ -50,8 +50,10 @@ def named(found: dict[str, int], *words: str) -> dict[str, int]:
     return {key: n for key, n in found.items() if any(word in key.lower() for word in words)}
 
 
-@everywhere
-@pytest.mark.parametrize("precision", ["fp32", "tf32", pytest.param("bf16", marks=only_gpu)])
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("fp32", marks=everywhere), "tf32", pytest.param("bf16", marks=only_gpu)],
+)
 def test_attention_is_one_fused_kernel_in_every_block(precision: str) -> None:
     """In bf16 a CPU multiplies step by step, since its fused kernel is slower there."""
     run = tiny_run(**NETWORK, precision=precision)
@@ -134,11 +136,10 @@ def test_the_loop_waits_for_the_device_only_at_a_look(
     assert steps == []
 
 
-@everywhere
 @pytest.mark.parametrize(
     ("model", "data"),
     [
-        ("mini-DiT-S/4", "digits"),
+        pytest.param("mini-DiT-S/4", "digits", marks=everywhere),
         *((f"digit-{family}-S/2", "digits8") for family in ("U-ViT", "DiffiT", "MDTv2")),
     ],
 )

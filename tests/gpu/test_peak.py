@@ -8,8 +8,8 @@ import pytest
 import torch
 from place import DEVICE, HERE, SIZES, batches, only_gpu
 
-from harness.models.autoencoder import decoder_of
 from harness.bench.workloads import autoencoder
+from harness.models.autoencoder import decoder_of
 from harness.spec import Protocol, Run
 from harness.study import memory
 from harness.study.cluster import Cluster
@@ -42,7 +42,10 @@ def test_training_takes_what_the_plan_says(size: str, precision: str) -> None:
     cluster = Cluster(microbatch=images)
 
     def train() -> None:
-        optimise, drawn = stepper(run, new_state(run, DEVICE), cluster, HERE), batches(run, cluster, 2)
+        optimise, drawn = (
+            stepper(run, new_state(run, DEVICE), cluster, HERE),
+            batches(run, cluster, 2),
+        )
         for step in (1, 2):
             optimise(step, drawn)
 

@@ -38,8 +38,7 @@ def same(store: Store, other: Store, run: Run, step: int) -> None:
     assert store.ema(run, step).read_bytes() == other.ema(run, step).read_bytes()
 
 
-@everywhere
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=everywhere), "tf32", "bf16"])
 def test_stopped_and_run_again_on_the_device_it_ends_bit_identical(
     precision: str, tmp_path: Path
 ) -> None:
@@ -100,8 +99,7 @@ def test_a_signal_saves_and_exits_also_during_a_compiled_step(
 NETWORK = {"model": "DiT-S/2", "data": "imagenet256", "batch_size": 32} if GPU else {}
 
 
-@everywhere
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=everywhere), "tf32", "bf16"])
 def test_steps_of_the_papers_networks_repeat_to_the_bit(precision: str) -> None:
     """What resuming rests on: no kernel of the step adds in an order of its own."""
     run = tiny_run(**NETWORK, precision=precision)
