@@ -69,7 +69,7 @@ gpu:  ## the laws of one device, with GPU_PYTHON and its torch: minutes on a GPU
 
 gpu-bench:  ## how fast this GPU is, into results/measured; DIT, FAST_DIT, SIT = checkouts to compare with
 	$(GPU_PYTHON) tests/benchmarks/gpu_rows.py
-	$(GPU_PYTHON) tests/benchmarks/gpu_peers.py $(if $(DIT),--dit $(DIT)) $(if $(FAST_DIT),--fast-dit $(FAST_DIT)) $(if $(SIT),--sit $(SIT))
+	$(GPU_PYTHON) tests/benchmarks/gpu_peers.py --compile $(if $(DIT),--dit $(DIT)) $(if $(FAST_DIT),--fast-dit $(FAST_DIT)) $(if $(SIT),--sit $(SIT))
 
 wheels:  ## gathers in WHEELS what make gpu needs beside torch and numpy, for a machine without a network
 	$(PYTHON) -m pip wheel --quiet --no-deps -c constraints.txt -w $(WHEELS) -r tests/gpu/wheels.txt

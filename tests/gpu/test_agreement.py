@@ -1,4 +1,4 @@
-"""The same run on the CPU and on the device, in parts, on several ranks, and compiled: one curve."""
+"""A run on the CPU and on the device, in parts, on several ranks, and compiled: one curve."""
 
 from __future__ import annotations
 
@@ -48,10 +48,8 @@ def test_order_and_weights_are_one_everywhere_and_noise_is_the_kind_of_devices()
     So a run begun on a GPU and ended on a CPU is no run of either: its curve is one of the recipe.
     """
     run = tiny_run(batch_size=256, label_dropout=0.0)
-    for mine, its in zip(
-        new_state(run, DEVICE).net.parameters(), new_network(run).parameters(), strict=True
-    ):
-        assert torch.equal(mine.detach().cpu(), its.detach())
+    pairs = zip(new_state(run, DEVICE).net.parameters(), new_network(run).parameters(), strict=True)
+    assert all(torch.equal(mine.cpu(), its) for mine, its in pairs)
     mine, its = (make_batch(run, Digits(), at, 3, 0, 256) for at in (DEVICE, CPU))
     x, t, y, noise = (torch.equal(a.cpu(), b) for a, b in zip(mine, its, strict=True))
     assert x and y

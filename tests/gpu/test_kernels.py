@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import do, only_training, tiny_run
-from place import CPU, DEVICE, GPU, HERE, batches, everywhere, only_gpu, state_of
+from place import CPU, GPU, HERE, batches, everywhere, only_gpu, state_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -101,7 +101,7 @@ def test_a_step_reads_no_value_back(microbatch: int) -> None:
 
 @only_gpu
 def test_a_step_waits_for_nothing() -> None:
-    """No call of CUDA's runtime in 20 steps that synchronises, but the profiler's own at the end."""
+    """No call of CUDA's runtime in 20 steps that synchronises, but our own after the last."""
     found = launched(step_of(tiny_run(**NETWORK), 20), 20)
     waits = named(found, "streamsynchronize", "eventsynchronize", "memcpy dtoh")
     assert waits == {}, waits

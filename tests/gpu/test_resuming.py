@@ -59,10 +59,15 @@ def logged(process: subprocess.Popen[str], log: Path, lines: int) -> bool:
     return False
 
 
-def begun(sweep: Sweep, folder: Path, store: Store, **fields: object) -> subprocess.Popen[str]:
+def begun(
+    sweep: Sweep, folder: Path, store: Store, compiled: bool = False
+) -> subprocess.Popen[str]:
     """`harness run` on the device."""
-    given = {"store": str(store.root), "device": DEVICE.type, "checkpoint_minutes": OFTEN, **fields}
-    return started("run", written(sweep, folder), "--cluster", cluster_file(folder, **given))
+    given = {"store": str(store.root), "device": DEVICE.type, "checkpoint_minutes": OFTEN}
+    cluster = cluster_file(folder, **given)
+    with cluster.open("a") as file:
+        file.write(f"compile = {str(compiled).lower()}\n")
+    return started("run", written(sweep, folder), "--cluster", cluster)
 
 
 def test_killed_on_the_device_and_run_again_it_ends_bit_identical(tmp_path: Path) -> None:
@@ -86,7 +91,7 @@ def test_a_signal_saves_and_exits_also_during_a_compiled_step(
     """Compiled, it arrives while the first step compiles: the log has its head alone."""
     endless, store = only_training((10_000_000,)), Store(tmp_path / "store")
     (run,) = endless.runs
-    process = begun(endless, tmp_path, store, compile=compiled)
+    process = begun(endless, tmp_path, store, compiled)
     assert logged(process, store.run(run) / "log.000.jsonl", 1)
     process.send_signal(signal.SIGTERM)
     status, _, err = finished(process, seconds=240)
