@@ -51,7 +51,8 @@ def trainings(args: argparse.Namespace, run: Run, device: torch.device) -> Itera
         released = partial(bench_training.released, run=run, device=device)
         found: Makers = {"facebookresearch/DiT": partial(released, args.dit)}
         if args.fast_dit:
-            found["fast-DiT fp16"] = partial(released, args.fast_dit, half=device.type == "cuda")
+            half = device.type == "cuda"
+            found["fast-DiT" + " fp16" * half] = partial(released, args.fast_dit, half=half)
         yield found | ours(args, run, device)
     if args.sit:
         flow = Run(**run.canonical() | {"objective": "flow"})

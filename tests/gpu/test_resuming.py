@@ -128,13 +128,14 @@ def norm(x: Tensor) -> Tensor:
 
 
 @only_gpu
+@pytest.mark.parametrize("tokens", [256, 1024])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kernel", [attention, embedding, norm])
 def test_each_backward_kernel_repeats_to_the_bit(
-    kernel: Callable[[Tensor], Tensor], dtype: torch.dtype
+    kernel: Callable[[Tensor], Tensor], dtype: torch.dtype, tokens: int
 ) -> None:
-    """Names the kernel where the law above fails; 16 heads, 256 tokens, as in L/2."""
-    x = torch.randn(32, 16, 256, 64, device=DEVICE, dtype=dtype, requires_grad=True)
+    """Names the kernel where the law above fails; 16 heads as in L/2, at 256 and 512 pixels."""
+    x = torch.randn(16, 16, tokens, 64, device=DEVICE, dtype=dtype, requires_grad=True)
     weight = torch.randn_like(kernel(x.detach()))
     first, second = (torch.autograd.grad(kernel(x), x, weight)[0] for _ in range(2))
     assert torch.equal(first, second)
