@@ -32,9 +32,10 @@ STEPS = 10  # of a sampler in one call
 
 
 def ours(args: argparse.Namespace, run: Run, device: torch.device) -> Makers:
-    """Our step in each precision, plain and compiled."""
+    """Our step in each precision, plain and compiled; SiT's objective has a name of its own."""
+    name = "harness flow" if run.objective == "flow" else "harness"
     return {
-        f"harness {precision}{' compiled' * compiled}": partial(
+        f"{name} {precision}{' compiled' * compiled}": partial(
             bench_training.ours,
             Run(**run.canonical() | {"precision": precision}),
             device,
