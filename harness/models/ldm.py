@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 import harness.base.torchvision_ops  # noqa: F401  # diffusers imports torchvision
@@ -20,7 +22,7 @@ class LatentUNet(nn.Module):
         attends = [setting.size >> level in model.attention for level in levels]
         channels = [model.channels(level) for level in levels]
         self.embedding = nn.Embedding(setting.classes + 1, CONTEXT)
-        self.unet = UNet2DConditionModel(
+        unet: Any = UNet2DConditionModel(
             sample_size=setting.size,
             in_channels=setting.channels,
             out_channels=setting.outputs * setting.channels,
@@ -33,6 +35,7 @@ class LatentUNet(nn.Module):
             # diffusers reads this as the number of heads.
             attention_head_dim=[model.heads or c // model.head_width for c in channels],
         )
+        self.unet = unet
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """x [N, C, H, W], t [N], y [N] → [N, outputs · C, H, W]."""
