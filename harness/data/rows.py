@@ -69,6 +69,11 @@ def imagenet(pixels: int) -> Data:
     return Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
 
 
+def imagenet_pixels(pixels: int) -> Data:
+    """ImageNet as it is seen by networks without a VAE, such as ADM's."""
+    return Data(3, pixels, 1000, images=1_281_167)
+
+
 def digits(size: int) -> Data:
     return Data(1, size, 10, images=1_797, mirrored=False, open=embedded_digits)
 
@@ -77,6 +82,7 @@ def digits(size: int) -> Data:
 DATASETS = {
     "imagenet256": imagenet(256),
     "imagenet512": imagenet(512),
+    **{f"imagenet{side}-pixels": imagenet_pixels(side) for side in (64, 128, 256, 512)},
     "digits": digits(16),
     "digits8": digits(8),
 }
