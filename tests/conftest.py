@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
+from helpers import forget_rows
 from torch import Tensor, nn
 
 from harness.data import digits
+from harness.spec import own_rows
 
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
 
@@ -32,6 +34,16 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("inception") / "random.pth"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture
+def no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tables as the package has them, before and afterwards, and a cache of counts of its own."""
+    before = {field: set(table) for field, table in own_rows.TABLES.items()}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield
+    forget_rows()
+    assert {field: set(table) for field, table in own_rows.TABLES.items()} == before
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from harness.cli import main as cli
 from harness.launch.perform import perform
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import Protocol, Run, Sweep, own_rows
+from harness.study import counts
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -190,3 +191,15 @@ def ranks(world: int, script: str, *words: object) -> list[str]:
     ends = [finished(process) for process in processes]
     assert all(status == 0 for status, _, _ in ends), ends
     return [out for _, out, _ in ends]
+
+
+def forget_rows() -> None:
+    """As a new process: no file of rows is loaded, and nothing is known of a network."""
+    for file in own_rows.LOADED.values():
+        for field, names in file.rows.items():
+            for name in names:
+                del own_rows.TABLES[field][name]
+    own_rows.LOADED.clear()
+    for cached in (counts.counts, counts.kept_bytes, counts.live_bytes, counts.measured):
+        cached.cache_clear()
+    counts.code_of.cache_clear()

@@ -14,5 +14,5 @@ class Late:
     module: str
     name: str
 
-    def __call__(self, *args: Any) -> Any:
-        return getattr(import_module(self.module), self.name)(*args)
+    def __call__(self, *args: Any, **fields: Any) -> Any:
+        return getattr(import_module(self.module), self.name)(*args, **fields)

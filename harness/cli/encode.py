@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.base.validation import one_of, refuse, within
-from harness.cli.verb import Verb, add_cluster, add_device, add_dirty, cluster_from
+from harness.cli.verb import Verb, add_cluster, add_device, add_dirty, add_rows, cluster_from
 from harness.data import DATASETS
 from harness.data.index import PIXELS, SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
 from harness.spec import ENCODERS, use_rows
@@ -85,9 +85,7 @@ def encode_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="the folder of latents")
     parser.add_argument("--data", help="imagenet256 (default), imagenet512", default="imagenet256")
-    parser.add_argument(
-        "--rows", type=Path, metavar="FILE", help="the file of rows that adds --data"
-    )
+    add_rows(parser)
     parser.add_argument(
         "--vae",
         help="whose encoder: ft-mse (default), ft-ema and original share one; none of pixels",

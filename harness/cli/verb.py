@@ -113,6 +113,12 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE", help="your own file of rows, which adds to the tables"
+    )
+
+
 def add_changed_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-rows",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from harness.base.errors import UserError
 from harness.base.images import Unreadable, decode, refuse_pixels
-from harness.encoding.sources import Source
+from harness.encoding.sources import Source, open_source
 
 IN_FLIGHT = 4  # images decoded or waiting, a thread
 
@@ -34,6 +40,28 @@ def center_crop(image: Image.Image, side: int) -> Pixels:
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - side) // 2, (height - side) // 2
     return np.asarray(image)[top : top + side, left : left + side]
+
+
+def squares(path: Path, side: int, channels: int, batch: int) -> tuple[int, Iterator[Tensor]]:
+    """Number of the images at `path`, and their squares, uint8 [N, channels, side, side].
+
+    Raises:
+        UserError: no images there; while they are read, one is unreadable.
+    """
+    source, mode = open_source(path), "RGB" if channels == 3 else "L"
+    count = len(source.names)
+    images = decoded(source, range(count), side, len(os.sched_getaffinity(0)), mode)
+
+    def batches() -> Iterator[Tensor]:
+        for low in range(0, count, batch):
+            rows = list(islice(images, batch))
+            for name, image in zip(source.names[low:], rows, strict=False):
+                if isinstance(image, str):
+                    raise UserError(f"{path}: {name}: {image}: remove it, or fix it")
+            stacked = np.stack([np.atleast_3d(image) for image in rows])
+            yield torch.from_numpy(stacked).permute(0, 3, 1, 2).contiguous()
+
+    return count, batches()
 
 
 def decoded(

@@ -12,6 +12,11 @@ __all__ = ["EXTRACTORS", "Extractor", "Weights"]
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 
+# ADM's statistics and images of ImageNet.
+ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
+OPENAI = "https://openaipublic.azureedge.net/clip/models"
+CLIP = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
+
 # A table: another extractor is its network and its row.
 EXTRACTORS: dict[str, Extractor] = {
     "inception": Extractor(
@@ -21,6 +26,10 @@ EXTRACTORS: dict[str, Extractor] = {
         build=Late("harness.extractors.inception", "build"),
         weights=Weights(INCEPTION, "6726825d", f"{RELEASES}/{INCEPTION}"),
         preprocess="TensorFlow's bilinear resize to 299",
+        references={
+            "imagenet256": f"{ADM}/256/VIRTUAL_imagenet256_labeled.npz",
+            "imagenet512": f"{ADM}/512/VIRTUAL_imagenet512.npz",
+        },
     ),
     "digits-cnn-1": Extractor(
         layers={"pool": 64, "spatial": 4 * 8 * 8, "logits": 10},
@@ -34,5 +43,25 @@ EXTRACTORS: dict[str, Extractor] = {
         ),
         sides=(8, 16),
         preprocess="8 × 8 enlarged bilinearly to 16 × 16",
+    ),
+    "dinov2-vitl14": Extractor(
+        layers={"pool": 1024},
+        channels=3,
+        gmacs=81.0120,
+        build=Late("harness.extractors.dinov2", "build"),
+        weights=Weights(
+            "dinov2_vitl14_pretrain.pth",
+            "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+            "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+        ),
+        preprocess="Pillow's bicubic resize to 224, as dgm-eval",
+    ),
+    "clip-vitl14-336": Extractor(
+        layers={"pool": 768},
+        channels=3,
+        gmacs=190.960,
+        build=Late("harness.extractors.clip", "build"),
+        weights=Weights("ViT-L-14-336px.pt", CLIP, f"{OPENAI}/{CLIP}/ViT-L-14-336px.pt"),
+        preprocess="Pillow's bicubic resize to 336, as CMMD",
     ),
 }

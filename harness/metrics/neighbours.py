@@ -1,4 +1,4 @@
-"""Precision and recall: how much of one set lies within reach of the other's nearest neighbours."""
+"""Precision, recall, density, coverage: how far one set lies within reach of another's points."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from harness.metrics.rows import Values
 
 Distances = Callable[[Tensor, Tensor], Tensor]
 NEIGHBOURS = 3  # k of Kynkäänniemi et al. 2019, as ADM sets it
+DENSITY_NEIGHBOURS = 5  # k of Naeem et al. 2020 and of dgm-eval
+BLOCK = 4000  # rows of a block of distances in fp32
 
 
 def neighbours(features: Features, reference: Reference) -> Values:
     """Precision and recall of the pooled layer by the reference's images."""
     precision, recall = precision_recall(features["pool"], reference.features["pool"])
     return {"precision": precision, "recall": recall}
+
+
+def density_and_coverage(features: Features, reference: Reference) -> Values:
+    """Density and coverage of the pooled layer by the reference's images."""
+    density, coverage = density_coverage(features["pool"], reference.features["pool"])
+    return {"density": density, "coverage": coverage}
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -33,7 +41,34 @@ def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
     |a|² - 2ab + |b|².
     """
     centre = real.mean(0)
-    return by_blocks(generated - centre, real - centre, squared_distances, 4000)
+    return by_blocks(generated - centre, real - centre, squared_distances, BLOCK)
+
+
+def density_coverage(
+    generated: Tensor, real: Tensor, k: int = DENSITY_NEIGHBOURS
+) -> tuple[float, float]:
+    """Density and coverage of features [N, D] by [M, D] in fp32 (Naeem et al. 2020).
+
+    Density: real balls that a sample lies in, over k; 1 is expected of equal distributions, and it
+    may be larger. Coverage: the share of real images whose ball holds a sample. A ball reaches
+    to the k-th nearest real neighbour, and its surface is outside.
+
+    Raises:
+        UserError: there are not more real images than neighbours.
+    """
+    if len(real) <= k:
+        raise UserError(f"density and coverage by {len(real)} images: give {k + 1} or more")
+    centre = real.mean(0)
+    generated, real = generated - centre, real - centre
+    radius = radii(real, squared_distances, BLOCK, k)
+    held, covered = 0, torch.zeros(len(real), dtype=torch.bool)
+    for i in range(0, len(real), BLOCK):
+        for columns in torch.split(generated, BLOCK):
+            rows = slice(i, i + BLOCK)
+            inside = squared_distances(real[rows], columns) < radius[rows, None]
+            held += int(inside.sum())
+            covered[rows] |= inside.any(1)
+    return held / (k * len(generated)), float(covered.double().mean())
 
 
 def by_blocks(
@@ -63,14 +98,11 @@ def by_blocks(
     return float(inside.double().mean()), float(covered.double().mean())
 
 
-def radii(features: Tensor, distances: Distances, block: int) -> Tensor:
-    """Squared distance of every row to its third nearest neighbour, after itself."""
+def radii(features: Tensor, distances: Distances, block: int, k: int = NEIGHBOURS) -> Tensor:
+    """Squared distance of every row to its k-th nearest neighbour, after itself."""
     found = []
     for rows in torch.split(features, block):
         blocks = (distances(rows, columns) for columns in torch.split(features, block))
-        nearest = [
-            apart.topk(min(NEIGHBOURS + 1, apart.shape[1]), largest=False).values
-            for apart in blocks
-        ]
-        found.append(torch.cat(nearest, 1).kthvalue(NEIGHBOURS + 1).values)
+        nearest = [apart.topk(min(k + 1, apart.shape[1]), largest=False).values for apart in blocks]
+        found.append(torch.cat(nearest, 1).kthvalue(k + 1).values)
     return torch.cat(found)

@@ -22,7 +22,7 @@ class LatentUNet(nn.Module):
         attends = [setting.size >> level in model.attention for level in levels]
         channels = [model.channels(level) for level in levels]
         self.embedding = nn.Embedding(setting.classes + 1, CONTEXT)
-        unet: Any = UNet2DConditionModel(
+        self.unet: Any = UNet2DConditionModel(
             sample_size=setting.size,
             in_channels=setting.channels,
             out_channels=setting.outputs * setting.channels,
@@ -35,7 +35,6 @@ class LatentUNet(nn.Module):
             # diffusers reads this as the number of heads.
             attention_head_dim=[model.heads or c // model.head_width for c in channels],
         )
-        self.unet = unet
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """x [N, C, H, W], t [N], y [N] → [N, outputs · C, H, W]."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.base.late import Late
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,12 @@ class Process(Protocol):
     def times(self, low: int, high: int, device: torch.device, *key: object) -> Tensor:
         """Draws the times [high - low] of the slots low … high of a batch."""
 
+    def quantiles(self, u: Tensor) -> Tensor:
+        """The times [N] below which the shares u [N], in float64, of times() lie."""
+
+    def noise(self, t: Tensor) -> Tensor:
+        """How far to noise, from 0 to 1, the times [N] are that a network is given."""
+
     def losses(self, device: torch.device) -> Losses:
         """Prepares the losses for a device."""
 
@@ -38,22 +45,18 @@ class Objective:
     """One row.
 
     outputs: channels that the network gives for each channel of the data; terms: the parts of the
-    loss, columns of the log; samplers: those it can be sampled by; of: module and class of its
-    Process, whose arguments are `settings`.
+    loss, columns of the log; samplers: those it can be sampled by; build: makes its Process, given
+    `settings`.
     """
 
     outputs: int
     terms: tuple[str, ...]
     samplers: tuple[str, ...]
-    of: tuple[str, str]
+    build: Callable[..., Process]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def process(self) -> Process:
-        module, name = self.of
-        made: Process = getattr(import_module(f"harness.objectives.{module}"), name)(
-            **self.settings
-        )
-        return made
+        return self.build(**self.settings)
 
 
 # Calls of the network in one step of a sampler.
@@ -74,11 +77,13 @@ FLOW_SAMPLERS = tuple(name for name in SAMPLERS if name not in DDPM_SAMPLERS)
 
 
 def ddpm(outputs: int, terms: tuple[str, ...], **settings: Any) -> Objective:
-    return Objective(outputs, terms, DDPM_SAMPLERS, ("ddpm", "DDPM"), settings)
+    return Objective(
+        outputs, terms, DDPM_SAMPLERS, Late("harness.objectives.ddpm", "DDPM"), settings
+    )
 
 
 def flow(**settings: Any) -> Objective:
-    return Objective(1, ("mse",), FLOW_SAMPLERS, ("flow", "Flow"), settings)
+    return Objective(1, ("mse",), FLOW_SAMPLERS, Late("harness.objectives.flow", "Flow"), settings)
 
 
 OBJECTIVES = {

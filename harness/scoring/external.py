@@ -21,7 +21,7 @@ from harness.base.images import JPEG, SUFFIXES, Unreadable, decode, inspect, rea
 from harness.base.npz import Array, image_shape, image_side
 from harness.base.text import aligned
 from harness.metrics import default_names
-from harness.metrics.values import values, warnings
+from harness.metrics.values import rows_of, values, warnings
 from harness.scoring import features, reference
 from harness.scoring.arrays import read_array
 
@@ -34,7 +34,7 @@ PARITY = Path(__file__).with_name("adm_parity.json")
 def score(
     samples: Path,
     against: Path,
-    inception: Path | None = None,
+    weights: Path | None = None,
     extractor: str = "inception",
     names: Iterable[str] = (),
     batch: int = 16,  # on a CPU as fast as 64, with a quarter of the memory
@@ -44,16 +44,20 @@ def score(
 
     Returns JSON-ready values, warnings and origins.
 
-    Weights named by `inception` are used whatever their digest, with a warning. A folder is read in
-    the order of its file names, which matters to
-    the Inception score alone: see `harness.metrics.logits`. Without `names` all defaults of the
-    extractor are computed, but those that take minutes.
+    Weights that are named are used whatever their digest, with a warning. A folder is read in the
+    order of its file names, which matters to the Inception score alone: see
+    `harness.metrics.logits`. Without `names` all defaults of the extractor are computed, but those
+    that take minutes.
 
     Raises:
         UserError: bad samples, reference or weights, before the first image goes through the
             network where that can be seen.
     """
-    network = features.load(extractor, inception, device, allow_other_digest=inception is not None)
+    network = features.load(extractor, weights, device, allow_other_digest=weights is not None)
+    wanted = tuple(names) or tuple(
+        name for name in default_names(extractor, network.layers) if name not in SLOW
+    )
+    rows_of(wanted, network.layers)
     n, side, images = open_images(samples, network.channels, batch)
     if side != image_side(against) != 0:
         raise UserError(
@@ -64,9 +68,6 @@ def score(
     measured = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
     few = [f"reference: {text}" for text in warnings(target.n, network.layers) if target.n]
     notes = [*network.warnings, *warnings(n, network.layers), *few, *lossy(samples)]
-    wanted = tuple(names) or tuple(
-        name for name in default_names(extractor, measured) if name not in SLOW
-    )
     origin = {
         "extractor": network.name,
         "extractor_digest": network.digest,
@@ -94,19 +95,19 @@ def open_images(path: Path, channels: int, batch: int = BATCH) -> tuple[int, int
     return n, side, read_array(path, batch)
 
 
-def make_reference(images: Path, out: Path, network: features.Loaded, rank: Rank) -> int:
-    """Writes the statistics of a folder or an npz; the number of images.
+def make_reference(
+    count: int, batches: Iterable[Tensor], out: Path, network: features.Loaded, rank: Rank
+) -> None:
+    """Writes the statistics of `count` images, uint8 [N, channels, side, side] in batches.
 
     Ranks take batches in turn.
     """
-    count, _, batches = open_images(images, network.channels)
     mine = islice(batches, rank.index, None, rank.world)
     total = -(-count // BATCH) // rank.world
     shown = tqdm(mine, total=total, unit="batch", disable=not rank.is_main)
     parts = rank.gather(reference.collect(shown, network, keep=reference.KEPT // rank.world))
     if rank.is_main:
         reference.write(out, reduce(add, parts), network)
-    return count
 
 
 def files_of(folder: Path) -> list[Path]:

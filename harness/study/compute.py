@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Run
 from harness.study.counts import counts
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def training_flop(run: Run, steps: int) -> float:
     return 2e9 * training_gflops(run) * run.batch_size * steps
 
 
-def sampling_flop(run: Run, protocol: Protocol) -> float:
+def sampling_flop(run: Run, protocol: AnyProtocol) -> float:
     """Operations of the network alone; guidance runs it twice, and so do some samplers."""
-    return 2e9 * gflops(run) * protocol.images * protocol.sampling_steps * protocol.forwards
+    return 2e9 * gflops(run) * protocol.passes
 
 
 def network(run: Run) -> nn.Module:

@@ -18,6 +18,7 @@ from harness.models.rows import Counts, Model, loss_bytes
 from harness.models.unet_rows import LatentUNetModel, UNetModel
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
+from harness.study import compute
 from harness.study.store import Store
 
 # Parameters and Gflops at 256 px, counted from the authors' modules by fvcore and a handler of
@@ -288,3 +289,10 @@ def test_the_memory_of_u_vit_is_what_autograd_saves(model: str, images: int) -> 
     saved = saved_bytes(net, *inputs(setting, images))
     kept = row.kept_bytes(setting, "fp32")
     assert kept and saved / images == pytest.approx(kept - loss_bytes(setting), rel=0.03)
+
+
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
+def test_adm_is_planned_at_the_published_gflops(side: int) -> None:
+    run = Run(model=f"ADM-{side}", data=f"imagenet{side}-pixels")
+    assert compute.gflops(run) == pytest.approx(U_NETS[run.model][2], rel=1e-4)
+    assert compute.parameters(run) == U_NETS[run.model][1]

@@ -30,7 +30,7 @@ def first_loss(name: str) -> float:
     """The mean loss of a network that gives 0, as all do at the start, from the data's variance."""
     data = float((Digits().images ** 2).mean())
     flow = OBJECTIVES[name].settings
-    if "prediction" in flow or OBJECTIVES[name].of[1] == "DDPM":
+    if "prediction" in flow or name.startswith("ddpm"):
         return 1.0  # the noise's, whatever the path
     if flow.get("path") == "gvp":
         return (math.pi / 2) ** 2 * (data + 1) / 2

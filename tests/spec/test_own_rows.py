@@ -6,17 +6,18 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, cluster_file, refused, run_verb
+from helpers import ROOT, cluster_file, forget_rows, refused, run_verb
 
 from harness.base.errors import UserError
+from harness.launch.job import Job
+from harness.models import MODELS
 from harness.spec import Run, own_rows, use_rows
-from harness.study import counts
 from harness.study.store import Store
 
+pytestmark = pytest.mark.usefixtures("no_rows")
 SWEEP = """
 from pathlib import Path
 from harness.spec import Protocol, Run, Sweep, use_rows
@@ -29,27 +30,6 @@ score = Protocol(
 )
 SWEEP = Sweep(name="mine", runs=run, steps=STEPS, protocols=score)
 """
-
-
-@pytest.fixture(autouse=True)
-def tables_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = {field: dict(table) for field, table in own_rows.TABLES.items()}
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    yield
-    forget(before)
-
-
-def forget(before: dict[str, dict[str, object]] | None = None) -> None:
-    """As a new process: no file of rows is loaded."""
-    for file in own_rows.LOADED.values():
-        for field, names in file.rows.items():
-            for name in names:
-                del own_rows.TABLES[field][name]
-    own_rows.LOADED.clear()
-    for cached in (counts.counts, counts.kept_bytes, counts.live_bytes, counts.measured):
-        cached.cache_clear()
-    counts.code_of.cache_clear()
-    assert before is None or {f: dict(t) for f, t in own_rows.TABLES.items()} == before
 
 
 def write(folder: Path, steps: str = "(2,)") -> Path:
@@ -85,7 +65,7 @@ def test_a_run_does_not_go_on_under_changed_rows_unless_asked_to(
 ) -> None:
     sweep, cluster = write(tmp_path), cluster_file(tmp_path, store=str(tmp_path / "store"))
     assert run_verb(capsys, "run", sweep, "--cluster", cluster)[0] == 0
-    forget()
+    forget_rows()
     write(tmp_path, "(2, 4)")
     with (tmp_path / "my_rows.py").open("a") as file:
         file.write("# another text\n")
@@ -98,18 +78,23 @@ def test_a_run_does_not_go_on_under_changed_rows_unless_asked_to(
     assert all("several versions: my_rows.py" in row["warning"] for row in last)
 
 
-def test_queued_jobs_carry_a_copy_of_the_rows(
+def test_queued_jobs_carry_a_copy_of_the_rows_and_refuse_a_changed_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = write(tmp_path)
-    cluster = cluster_file(
-        tmp_path, store=str(tmp_path / "store"), workers=1, poll_seconds=1, latency_seconds=0
-    )
-    options = ("--cluster", cluster, "--follow")
-    assert run_verb(capsys, "launch", sweep, *options)[0] == 0
-    copies = list((tmp_path / "store" / "jobs").glob("*/rows/my_rows.py"))
-    assert copies and all(c.read_bytes() == (tmp_path / "my_rows.py").read_bytes() for c in copies)
-    assert list((tmp_path / "store").glob("runs/ConvNet-S_*/evals/*/*.json"))
+    cluster = cluster_file(tmp_path, store=str(tmp_path / "store"), executor="debug")
+    assert run_verb(capsys, "launch", sweep, "--cluster", cluster)[0] == 0
+    forget_rows()
+    (copy,) = (tmp_path / "store" / "jobs").glob("*/rows/my_rows.py")
+    (tmp_path / "my_rows.py").unlink()
+    folder = copy.parents[1]
+    (task,) = json.loads((folder / "launch.json").read_text())["tasks"]
+    Job(str(folder), task).load()
+    assert "ConvNet-S" in MODELS
+    forget_rows()
+    copy.write_text(copy.read_text() + "# changed")
+    with pytest.raises(SystemExit, match="changed after the launch: run harness launch again"):
+        Job(str(folder), task).load()
 
 
 @pytest.mark.parametrize(
