@@ -12,7 +12,7 @@ from helpers import apart, tiny_run
 from torch import Tensor
 
 from harness.base import rng
-from harness.models import CONDITIONINGS, MODELS, Setting
+from harness.models import CONDITIONINGS, Setting
 from harness.models.dit import DiT
 from harness.models.dit_rows import DITS, DiTModel
 from harness.models.layers import sincos_2d, unpatchify
@@ -239,8 +239,8 @@ def test_the_table_of_models_is_the_papers() -> None:
         ("XL", 28, 1152, 16),
     }
     for family in ("mini-DiT", "digit-DiT"):
-        assert {name.split("-", 1)[1] for name in MODELS if name.startswith(family + "-")} == {
-            name for name in MODELS if name.startswith("DiT")
+        assert {name.split("-", 1)[1] for name in DITS if name.startswith(family + "-")} == {
+            name for name in DITS if name.startswith("DiT")
         }
 
 
