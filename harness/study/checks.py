@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from harness.base.errors import UserError
-from harness.data import DATASETS
+from harness.data import DATASETS, held_out_path, open_held_out
 from harness.data.index import checked, index_path, read_index
-from harness.spec import ENCODERS, Protocol, Run, Sweep
+from harness.spec import ENCODERS, Protocol, Run, Sweep, Validation
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import parameters
@@ -29,10 +29,12 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
     if found := network_problems([*trained, *scored]):
         return found  # their memory is not known either
     return [
-        *latent_problems(trained, sweep.protocols, cluster.path),
+        *import_problems(trainings, store),
+        *latent_problems(trained, sweep.sampling, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
         *scoring_problems(protocols, cluster, store, pixels),
+        *held_out_problems(scores, cluster),
         *logger_problems(cluster.loggers),
         *rows_problems([*trained, *scored], store),
     ]
@@ -60,6 +62,32 @@ def rows_problems(runs: Iterable[Run], store: Store) -> list[str]:
         " that text back, give the rows other names, or go on under the changed code with"
         " --changed-rows"
         for name, ids in begun.items()
+    ]
+
+
+def held_out_problems(scores: Iterable[Evaluate], cluster: Cluster) -> list[str]:
+    """Datasets whose held-out latents are absent or not whole."""
+    validated = {task.run.data for task in scores if isinstance(task.protocol, Validation)}
+    found = []
+    for name in sorted(name for name in validated if DATASETS[name].encoded):
+        path = cluster.path(held_out_path(name))
+        try:
+            checked(name, path) if path else open_held_out(name)
+        except UserError as error:
+            found.append(str(error))
+    return found
+
+
+def import_problems(trainings: Iterable[Train], store: Store) -> list[str]:
+    """Trainings of runs whose weights were imported: without a state they would start over."""
+    known = store.run_ids()
+    there = [task for task in trainings if task.run.id in known]
+    imported = [(task, steps) for task in there if (steps := store.imported_steps(task.run))]
+    return [
+        f"{task.run.id} was imported at step {', '.join(map(str, steps))} without the optimizer's"
+        f" state, so what it lacks at {', '.join(map(str, task.steps))} cannot be trained: ask for"
+        " what was imported alone, or train it in another store or under another seed"
+        for task, steps in imported
     ]
 
 
