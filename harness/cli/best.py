@@ -63,7 +63,7 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
     if not args.serve >= 0:
         raise UserError(f"--serve {args.serve:g}: give a count of images")
     sweep = sweep_of(args)
-    if args.serve and not sweep.protocols:
+    if args.serve and not sweep.sampling:
         raise UserError(f"--serve: {sweep.name} has no protocol that says how images are sampled")
     speed = speed_of(args, sweep)
     scores = table(args.sweep, args.results)
@@ -85,7 +85,7 @@ def priced(run: Run, sweep: Sweep, speed: Speed, served: float) -> dict[str, Any
     base = {**scale(run), "hours_per_image": hours(1, cost.training(run), speed)}
     if not served:
         return {**base, "hours_to_serve": 0.0}
-    protocol = sweep.protocols[0]
+    protocol = sweep.sampling[0]
     forwards = served * protocol.sampling_steps * protocol.forwards
     decoded = 0.0
     if protocol.decoder != "identity":
