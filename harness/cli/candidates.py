@@ -13,12 +13,7 @@ from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
-<<<<<<< HEAD
 from harness.spec import AnyProtocol, Run, Sweep
-=======
-from harness.spec import Run, Sweep
-from harness.spec.validation import AnyProtocol
->>>>>>> main
 from harness.study import compute, cost
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
@@ -108,7 +103,6 @@ def source(value: Run | AnyProtocol) -> str:
 def sweep_source(
     name: str, about: str, runs: Sequence[Run], steps: Sequence[int], sweep: Sweep
 ) -> str:
-<<<<<<< HEAD
     """A sweep's file with these runs and steps, under the protocols of another.
 
     Where those have steps of their own, these steps are scored under those that the last step has.
@@ -119,11 +113,6 @@ def sweep_source(
         scored = {p: s for p, s in scored.items() if sweep.steps[-1] in sweep.steps_of(p)}
     kinds = sorted({"Run", "Sweep", *(type(protocol).__name__ for protocol in scored)})
     lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(kinds)}", ""]
-=======
-    """A sweep's file with these runs and steps, under the protocols of another."""
-    names = sorted({"Run", "Sweep", *(type(p).__name__ for p in sweep.protocols)})
-    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(names)}", ""]
->>>>>>> main
     lines += ["SWEEP = Sweep(", f"    name={name!r},", "    runs=("]
     lines += [f"        {source(run)}," for run in runs]
     lines += ["    ),", f"    steps={tuple(steps)!r},", "    protocols={"]
