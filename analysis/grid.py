@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.table import (
+    LOSSES,
     RECIPE,
     RUN,
     TableError,
@@ -227,6 +228,8 @@ def axis_label(rows: pd.DataFrame) -> str:
     fields = ["metric", "features", "n"]
     metric, features, n = one_axis(rows, fields)[fields].iloc[0]
     name = metric_name(metric, features)
+    if features == "" and metric in LOSSES:  # of the network alone: nothing was extracted
+        return name
     if features == "inception":
         return f"{name}-{n / 1000:g}K" if name.endswith("FID") else name
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"

@@ -57,6 +57,8 @@ METRICS = {
     "cmmd": "CMMD",
     "mind": "MIND",
 }
+# Scores that are a loss, the best first: held out, then as trained.
+LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
 HIGHER_IS_BETTER = {
     "inception_score",
     "precision",
@@ -274,7 +276,7 @@ def digest(table: pd.DataFrame) -> str:
 
 def metric_name(metric: str, features: str) -> str:
     """Names a metric, with its extractor unless that is Inception: only then is it plain FID."""
-    name = METRICS.get(metric, metric)
+    name = (METRICS | LOSSES).get(metric, metric)
     return name if features in ("inception", "") else f"{name} ({features})"
 
 

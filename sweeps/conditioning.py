@@ -4,7 +4,7 @@ Timestep and label enter the blocks in four ways, in-context, by cross-attention
 adaLN-Zero, all else alike, for 400,000 steps (paper, Figure 5). The four differ in parameters and
 Gflops, which the tables give beside each score.
 
-On one A100 at its published pace: 1,100 hours of training, 180 of scoring, 160 GB of disk.
+On one A100 at its published pace: 1,100 hours of training, 180 of scoring, 170 GB of disk.
 """
 
 from harness.spec import Protocol, Run, Sweep, grid

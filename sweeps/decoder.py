@@ -4,7 +4,7 @@ DiT-XL/2 at 7 million steps and guidance 1.5 is decoded by the original VAE and 
 fine-tuned decoders, ft-MSE and ft-EMA (paper, Table 5). The latents are the same, so whatever
 differs is the decoder's.
 
-On one A100 at its published pace: 4,600 hours of training, 65 of scoring; of a trained model only
+On one A100 at its published pace: 4,600 hours of training, 22 of scoring; of a trained model only
 the scoring.
 """
 
@@ -18,4 +18,5 @@ SWEEP = Sweep(
         Protocol(name=f"fid50k-{decoder}", guidance=1.5, decoder=decoder)
         for decoder in ("original", "ft-mse", "ft-ema")
     ),
+    keep=("features", "latents"),  # sampled once, decoded three times
 )

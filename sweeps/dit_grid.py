@@ -4,7 +4,7 @@ Twelve diffusion transformers, sizes S, B, L and XL by patches of 8, 4 and 2, ar
 recipe for 400,000 steps and scored every 50,000 (paper, Table 4, Figures 2 to 9). If quality
 depends on Gflops rather than on parameters, the twelve lie on one curve over Gflops.
 
-On one A100 at its published pace: 670 hours of training, 230 of scoring, 300 GB of disk.
+On one A100 at its published pace: 670 hours of training, 230 of scoring, 390 GB of disk.
 """
 
 from harness.spec import Protocol, Run, Sweep, grid

@@ -63,6 +63,7 @@ def test_every_id_is_what_the_code_gives() -> None:
     sweeps = [load_sweep(path.stem) for path in SWEEPS.glob("[a-z]*.py")]
     known = {run.id for sweep in sweeps for run in sweep.runs}
     known |= {protocol.id for sweep in sweeps for protocol in sweep.protocols}
+    known |= {protocol.sampled for sweep in sweeps for protocol in sweep.sampling}
     shown = {
         name: page.name
         for page in PAGES
@@ -83,7 +84,9 @@ def test_the_readme_is_one_screen() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/tutorial.md", "docs/scores.md", "CONTRIBUTING.md"]
+)
 def test_sweeps_in_the_docs_plan(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from helpers import PATCHES, SIZES, tiny_protocol, tiny_run, tiny_sweep
 
 from harness.base.errors import UserError
 from harness.objectives import OBJECTIVES
-from harness.spec import Protocol, Run, grid
+from harness.spec import Protocol, Run, Sweep, grid
 
 # Pinned: a line that changes here gives every result of that run in every store a new address.
 PAPER_GRID = [
@@ -60,11 +60,13 @@ OTHER: dict[str, Any] = {
     "reference_digest": "ab12",
 }
 ONE_VALUE = ("recipe", "variant")  # there is one recipe, and DiT has no variants
+# Of no id (scoring/test_kept.py), and nothing without guidance (objectives/test_guidance.py).
+ELSEWHERE = ("metrics", "guidance_schedule")
 FIELDS = [
     (cls, field.name)
     for cls in (Run, Protocol)
     for field in dataclasses.fields(cls)
-    if field.name not in ONE_VALUE
+    if field.name not in (*ONE_VALUE, *ELSEWHERE)
 ]
 
 
@@ -218,7 +220,7 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(monkeypatch: pytest.M
     from harness.models import MODELS, Model
 
     monkeypatch.setitem(MODELS, "odd/3", Model("odd", "S", patch=3))
-    with pytest.raises(ValueError, match="its patch does not divide the 16 of digits"):
+    with pytest.raises(ValueError, match="on digits: its patch of 3 does not divide the side"):
         tiny_run(model="odd/3")
 
 
@@ -311,3 +313,38 @@ def test_protocols_at_the_edge_are_taken() -> None:
     base(Protocol, images=4)
     base(Protocol, sampler="dpm-solver++", sampling_steps=999)
     base(Protocol, sampler="ddim", sampling_steps=1000)
+
+
+CHEAP, DEAR = tiny_protocol(name="cheap"), tiny_protocol(name="dear", images=128)
+
+
+def test_a_protocol_may_have_steps_of_its_own() -> None:
+    sweep = tiny_sweep(steps=(), protocols={CHEAP: range(10, 31, 10), DEAR: 30})
+    assert sweep.steps == (10, 20, 30) and list(sweep.protocols) == [CHEAP, DEAR]
+    assert (sweep.steps_of(CHEAP), sweep.steps_of(DEAR)) == ((10, 20, 30), (30,))
+    assert sweep.scores == [(10, CHEAP), (20, CHEAP), (30, CHEAP), (30, DEAR)]
+    assert pickle.loads(pickle.dumps(sweep)) == copy.deepcopy(sweep) == sweep
+    names = {"Protocol": Protocol, "Run": Run, "Sweep": Sweep}
+    assert eval(repr(sweep), names) == sweep, "what a sweep shows is what writes it"
+
+
+def test_the_same_steps_for_all_protocols_are_one_sweep_in_both_spellings() -> None:
+    both = tiny_sweep(steps=(10, 20), protocols=(CHEAP, DEAR))
+    assert tiny_sweep(steps=(), protocols={CHEAP: (10, 20), DEAR: [10, 20]}) == both
+    assert both.scores == [(10, CHEAP), (10, DEAR), (20, CHEAP), (20, DEAR)]
+
+
+@pytest.mark.parametrize(
+    ("protocols", "fault"),
+    [
+        ({CHEAP: ()}, "steps of cheap is empty"),
+        ({CHEAP: (20, 10), DEAR: 0.5}, r"steps of cheap = \(20, 10\) must rise.*of dear: 0.5 must"),
+        ({CHEAP: (10, 30), DEAR: 20}, r"steps of cheap: 30 are none of steps = \(10, 20\): add"),
+        ({"cheap": 10}, "protocols must be Protocol or Validation, not str"),
+    ],
+)
+def test_steps_of_a_protocol_that_cannot_be_scored_are_refused(
+    protocols: dict[Any, Any], fault: str
+) -> None:
+    with pytest.raises(ValueError, match=fault):
+        tiny_sweep(steps=(10, 20), protocols=protocols)

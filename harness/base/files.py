@@ -140,7 +140,20 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a safetensors file is as long as its header says: seen without reading the tensors.
+    """Whether a safetensors file is as long as its header says; the tensors are not read."""
+    return whole_header(path) is not None
+
+
+def rows_in(path: Path, name: str) -> int:
+    """Rows of a tensor in a safetensors file; 0 where the file is not whole or has none."""
+    try:
+        return int((whole_header(path) or {})[name]["shape"][0])
+    except (ValueError, *CRAFTED):
+        return 0
+
+
+def whole_header(path: Path) -> dict[str, Any] | None:
+    """What a safetensors file says of its tensors; None where it is not as long as that.
 
     safetensors' own safe_open is no faster, and imports numpy.
     """
@@ -149,14 +162,13 @@ def is_whole(path: Path) -> bool:
             size = os.fstat(file.fileno()).st_size
             (length,) = struct.unpack("<Q", file.read(8))
             if length > size:
-                return False
+                return None
             header = json.loads(file.read(length))
-        ends = [
-            entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"
-        ]
-        return bool(size == 8 + length + max(ends, default=0))
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        ends = [entry["data_offsets"][1] for entry in tensors.values()]
+        return tensors if size == 8 + length + max(ends, default=0) else None
     except (OSError, struct.error, ValueError, *CRAFTED):
-        return False
+        return None
 
 
 @contextlib.contextmanager

@@ -194,7 +194,7 @@ def evaluations_text(sweep: Sweep, store: Store, device: torch.device) -> str:
     speed = Speed(device_name(device), f"in {path}, for harness plan", rows=measured(path)["rows"])
     head = ("evaluation", "images", "steps", "images/s sampled", "sampling", "decoding", "features")
     lines = []
-    for run, protocol in itertools.product(sweep.runs, sweep.protocols):
+    for run, protocol in itertools.product(sweep.runs, sweep.sampling):
         spent = cost.evaluation(run, protocol, speed)
         lines.append(
             (

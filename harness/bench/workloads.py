@@ -56,7 +56,7 @@ def workloads(sweep: Sweep, cluster: Cluster, device: torch.device) -> list[Work
     """Every work of the sweep once, in its order."""
     by_key: dict[str, Workload] = {}
     for run in sweep.runs:
-        for workload in workloads_of(run, sweep.protocols, cluster, device):
+        for workload in workloads_of(run, sweep.sampling, cluster, device):
             by_key.setdefault(workload.work.key, workload)
     return list(by_key.values())
 
@@ -131,7 +131,9 @@ def sampling_workload(
 ) -> Workload:
     """A few steps of the real sampler, on a network with random weights."""
     short = dataclasses.replace(
-        protocol, sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps)
+        protocol,
+        sampling_steps=min(SAMPLER_STEPS, protocol.sampling_steps),
+        guidance_schedule=None,  # of which a few steps are no fair share
     )
 
     def make(batch: int, part: int) -> Call:

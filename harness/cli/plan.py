@@ -73,9 +73,7 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
     whole = whole_costs(sweep, speed)
     runs = [
         plan_row(cell, sweep, peaks[cost.kind(cell.run)])
-        | spending(
-            cost.cost(cell, len(sweep.steps), speed) if cell.known else whole[cost.kind(cell.run)]
-        )
+        | spending(cost.cost(cell, sweep, speed) if cell.known else whole[cost.kind(cell.run)])
         for cell in cells
     ]
     encode = [
@@ -89,6 +87,7 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
         "varies": varying(sweep.runs),
         "protocols": [{"protocol": p.id, **p.canonical()} for p in sweep.protocols],
         "protocol_text": protocol_text(sweep.protocols),
+        "keep": sweep.keep or ("features in progress",),
         "orphaned": orphans(sweep, store),
         "encode": encode,
         "tasks": [{"task": t.id, "kind": type(t).__name__, "reason": t.reason} for t in tasks],
@@ -121,10 +120,7 @@ def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
 def whole_costs(sweep: Sweep, speed: Speed) -> dict[tuple[object, ...], cost.Cost]:
     """What each kind of run takes from its beginning to its last score."""
     kinds = {cost.kind(run): run for run in sweep.runs}
-    return {
-        kind: cost.cost(untouched(run, sweep), len(sweep.steps), speed)
-        for kind, run in kinds.items()
-    }
+    return {kind: cost.cost(untouched(run, sweep), sweep, speed) for kind, run in kinds.items()}
 
 
 def spending(spent: cost.Cost) -> dict[str, float]:
@@ -143,7 +139,7 @@ def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
         "checkpoints": len(cell.checkpoints),
         "checkpoints_wanted": len(sweep.steps),
         "scores": cell.scores,
-        "scores_wanted": len(sweep.steps) * len(sweep.protocols),
+        "scores_wanted": len(sweep.scores),
         "reason": cell.tasks[0].reason if cell.tasks else "",
         "train_peak_bytes": peak.training,
         "sample_peak_bytes": peak.sampling,
@@ -198,6 +194,7 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
         ("sampling", "sample_hours"),
         ("decoding", "decode_hours"),
         ("features", "feature_hours"),
+        ("validation", "validate_hours"),
     ]
     scoring = ", ".join(f"{name} {duration(totals[key])}" for name, key in parts if totals[key])
     encoding = [
@@ -208,6 +205,8 @@ def plan_summary(plan: dict[str, Any]) -> list[str]:
     ]
     missing = f"{count} task{'s' * (count != 1)} missing"
     disk = f"{in_units(totals['disk_bytes'])}B of disk in all"
+    if totals["kept_bytes"]:
+        disk += f", {in_units(totals['kept_bytes'])}B of it {' and '.join(plan['keep'])} of samples"
     time = [
         f"{missing}, on one {plan['speed']['device']}:"
         f" {duration(totals['train_hours'])} of training,"

@@ -10,9 +10,14 @@ from pathlib import Path
 from harness.base.text import in_units
 from harness.cli.verb import Verb, add_sweep, cluster_from, confirmed
 from harness.launch.jobs import query_jobs
-from harness.launch.prune import STATES, Item, prunable, prune
+from harness.launch.prune import KEPT, STATES, Item, prunable, prune
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
+
+MORE = {
+    STATES: ("--states", "the optimizer states of finished runs"),
+    KEPT: ("--samples", "kept features and latents, from which new metrics are computed"),
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -22,19 +27,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also the states of finished runs: a longer sweep then trains them again",
     )
+    parser.add_argument(
+        "--samples",
+        action="store_true",
+        help="also kept features and latents: a metric added later then samples again",
+    )
     parser.add_argument("--yes", action="store_true", help="does not ask")
 
 
 def run(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     store = Store(Path(cluster.store))
-    found = prunable(sweep, store, query_jobs(store, cluster.executor), states=True)
-    items = [item for item in found if args.states or item.kind != STATES]
+    options = {STATES: args.states, KEPT: args.samples}
+    also = [kind for kind, asked in options.items() if asked]
+    found = prunable(sweep, store, query_jobs(store, cluster.executor), [*options])
+    items = [item for item in found if item.kind in also or item.kind not in options]
     print(prune_text(items, store))
-    if kept := sum(item.bytes for item in found if item not in items):
-        print(f"--states would free {in_units(kept)}B more: the optimizer states of finished runs")
+    for kind, (option, what) in MORE.items():
+        if kind not in also and (kept := sum(item.bytes for item in found if item.kind == kind)):
+            print(f"{option} would free {in_units(kept)}B more: {what}")
     if items and (args.yes or confirmed("remove them?")):
-        gone = prune(sweep, store, cluster.executor, args.states)
+        gone = prune(sweep, store, cluster.executor, also)
         print(f"{in_units(sum(item.bytes for item in gone))}B freed")
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from harness.base.text import duration
@@ -37,7 +37,7 @@ def sweep_context(sweep: Sweep, store: Store, cluster: Cluster, table: pd.DataFr
         cost=cost_table(rows, timed),
         cost_caption=cost_caption(rows, store),
         missing=[*missing_lines(rows)],
-        deviations=deviations(sweep.runs, Run) + deviations(sweep.protocols, Protocol),
+        deviations=deviations(sweep.runs, Run) + deviations(sweep.sampling, Protocol),
         provenance={"protocols": ", ".join(protocol.id for protocol in sweep.protocols)},
     )
 
@@ -63,7 +63,7 @@ class Row:
 
 def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Speed) -> Row:
     run = cell.run
-    wanted = {(run.id, s, p.id) for s in sweep.steps for p in sweep.protocols}
+    wanted = {(run.id, s, p.id) for s, p in sweep.scores}
     lacking = wanted - scored
     tasks = tuple(task for task in cell.tasks if is_lacking(task, lacking, sweep))
     reasons = dict.fromkeys(task.reason for task in tasks)
@@ -81,7 +81,7 @@ def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Sp
         len(wanted),
         cost.used_hours(attempts, []),
         cost.used_hours([], records),
-        cost.cost(to_go, len(sweep.steps), speed).hours if tasks else 0.0,
+        cost.cost(to_go, sweep, speed).hours if tasks else 0.0,
         tuple(reasons),
     )
 
@@ -153,7 +153,7 @@ def missing_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def deviations(
-    parts: Sequence[Run | Protocol], cls: type[Run | Protocol]
+    parts: Collection[Run | Protocol], cls: type[Run | Protocol]
 ) -> list[tuple[str, str, str]]:
     """Returns (field, default, value) where a sweep departs from the defaults, the paper's."""
     found = []

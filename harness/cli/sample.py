@@ -25,7 +25,7 @@ def sample(args: argparse.Namespace) -> int:
     from harness.scoring.picture import write_picture
 
     task, cluster = sampled(args), cluster_from(args)
-    store, count = Store(Path(cluster.store)), min(PICTURED, task.protocol.images)
+    store, count = Store(Path(cluster.store)), min(PICTURED, task.sampling.images)
     with (
         process_group(cluster.device) as rank,
         tqdm(total=1.0, file=sys.stderr, delay=1, bar_format="{percentage:3.0f}% {desc}") as bar,
@@ -39,7 +39,7 @@ def sample(args: argparse.Namespace) -> int:
             images = torch.cat([*image_batches(task, store, cluster, rank, count, progress)])
             write_picture(args.png, images)
         else:
-            count = task.protocol.images
+            count = task.sampling.images
             write_samples(task, store, cluster, rank, args.out, progress)
     print(f"{args.png or args.out}: {count} images of {task.run.id} at step {task.step}")
     return 0
@@ -54,13 +54,13 @@ def sampled(args: argparse.Namespace) -> Evaluate:
     if args.out and args.out.suffix == ".png":
         raise UserError(f"--out {args.out} is an npz: --png {args.out} writes a picture")
     sweep = load_sweep(args.sweep)
-    protocols = [p for p in sweep.protocols if args.protocol in (None, p.name, p.id)]
+    protocols = [p for p in sweep.sampling if args.protocol in (None, p.name, p.id)]
     found = []
     if len(sweep.runs) != 1:
         ids = ", ".join(run.id for run in sweep.runs)
         found.append(f"--run must name one of the {len(sweep.runs)} runs {ids}")
     if len(protocols) != 1:
-        ids = ", ".join(p.id for p in sweep.protocols) or "none: the sweep has no protocol"
+        ids = ", ".join(p.id for p in sweep.sampling) or "none: the sweep has no protocol"
         found.append(f"--protocol {args.protocol or 'ID'} must name one of {ids}")
     refuse("sample", found)
     step = sweep.steps[-1] if args.step is None else args.step

@@ -136,7 +136,8 @@ def checkpoints_text(rows: list[dict[str, Any]]) -> str:
 
 def scores_text(rows: list[dict[str, Any]]) -> str:
     there = {name for row in rows for name in row.get("values", {})}
-    names = [name for name in value_names() if name in there][:MOST_METRICS]
+    known = [name for name in ("val_loss", *value_names()) if name in there]
+    names = known[:MOST_METRICS]
     lines = [
         [
             row["protocol"],

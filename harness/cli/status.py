@@ -174,7 +174,7 @@ def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str
         "checkpoints": len(cell.checkpoints),
         "checkpoints_wanted": len(sweep.steps),
         "scores": cell.scores,
-        "scores_wanted": len(sweep.steps) * len(sweep.protocols),
+        "scores_wanted": len(sweep.scores),
         "images_per_second": speed,
         "eta_seconds": eta,
         "silent_seconds": silent(held, known.last),
@@ -231,7 +231,7 @@ def silent(held: Mapping[str, Ticket], last: Mapping[str, Line]) -> float | None
 
 def user_of(cell: Cell, sweep: Sweep, last: Mapping[str, Line]) -> str:
     """Who submitted the run's latest training, else one of its evaluations."""
-    scores = (f"{cell.run.id}@{step}:{p.id}" for step in sweep.steps for p in sweep.protocols)
+    scores = (f"{cell.run.id}@{step}:{p.id}" for step, p in sweep.scores)
     lines = [last[task] for task in (cell.run.id, *scores) if task in last]
     return str(lines[0].get("user", "unknown")) if lines else "unknown"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +22,9 @@ class Data:
     where any number will do; pixels: the side of an image, `size` where it is not given;
     autoencoder: the family of VAEs that makes latents of images, None of data that are pixels;
     mirrored: whether a mirrored image is as good as the image; open: opens the dataset by name and
-    path, None where it is a folder that `harness encode` writes.
+    path, None where it is a folder that `harness encode` writes; held_out: how many images beside
+    these the name stands for, that nothing is trained on; open_held_out: opens these, None where
+    they are another folder.
     """
 
     channels: int
@@ -33,6 +35,8 @@ class Data:
     autoencoder: str | None = None
     mirrored: bool = True
     open: Callable[[str, Path | None], Dataset] | None = None
+    held_out: int | None = None
+    open_held_out: Callable[[str, Path | None], Dataset] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", self.pixels or self.size)
@@ -53,6 +57,11 @@ class Data:
         return 3 if self.latent else self.channels
 
     @property
+    def validates(self) -> bool:
+        """Whether it may have held-out images."""
+        return self.encoded or self.open_held_out is not None
+
+    @property
     def encoded(self) -> bool:
         """Whether it is a folder that `harness encode` writes."""
         return self.open is None
@@ -64,13 +73,24 @@ def embedded_digits(name: str, path: Path | None) -> Dataset:
     return Digits(name)
 
 
+def held_out_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.digits import Digits
+
+    return Digits(name, held_out=True)
+
+
 def imagenet(pixels: int) -> Data:
     """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
-    return Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
+    row = Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
+    return replace(row, held_out=50_000)
 
 
 def digits(size: int) -> Data:
     return Data(1, size, 10, images=1_797, mirrored=False, open=embedded_digits)
+
+
+def split_digits(size: int) -> Data:
+    return replace(digits(size), images=1_437, held_out=360, open_held_out=held_out_digits)
 
 
 # A table: another dataset is another row.
@@ -79,6 +99,9 @@ DATASETS = {
     "imagenet512": imagenet(512),
     "digits": digits(16),
     "digits8": digits(8),
+    # Rows of their own: what a run was trained on is its `data`, and the two above are all digits.
+    "digits-split": split_digits(16),
+    "digits8-split": split_digits(8),
 }
 
 

@@ -21,7 +21,7 @@ from harness.base.errors import UserError
 from harness.base.files import read_json
 from harness.base.tensors import load_tensors, read_metadata
 from harness.exchange.diffusers_names import POSITIONS
-from harness.models.dit import sincos_2d
+from harness.models.layers import sincos_2d
 from harness.objectives import OBJECTIVES
 
 WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put in front

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.base.errors import UserError
 from harness.exchange.diffusers_names import released_names
 from harness.exchange.measure import frequency_shift, percent
-from harness.models.dit import sincos_2d
+from harness.models.layers import sincos_2d
 from harness.spec import Run
 
 NESTED = "attn.rel_pos_bias.relative_position_bias_table"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from harness.base import rng
 from harness.data import DATASETS
-from harness.models.dit import TimestepEmbedder
 from harness.models.dit_rows import TIME_FEATURES
+from harness.models.layers import TimestepEmbedder
 from harness.objectives.ddpm import with_scheduler
 from harness.spec import Run
 from harness.study.compute import network

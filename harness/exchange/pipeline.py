@@ -16,8 +16,8 @@ from harness.base.tensors import save_tensors
 from harness.exchange.diffusers_names import diffusers_names
 from harness.exchange.measure import forward_difference, loaded, sampling_difference
 from harness.exchange.outgoing import Checkpoint
-from harness.models.dit import sincos_2d
 from harness.models.dit_rows import DiTModel
+from harness.models.layers import sincos_2d
 from harness.objectives.rows import DDPM_SAMPLERS, TIMESTEPS
 from harness.spec import Run
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.launch.outcomes import Tries
+from harness.spec import Protocol
 from harness.study.cluster import Cluster
 from harness.study.cost import evaluation
 from harness.study.speed import Speed
@@ -43,22 +44,27 @@ def order(task: Task, store: Store, cluster: Cluster, tried: Tries, retry: bool)
 def pack(tasks: Sequence[Task], orders: Sequence[Submission]) -> list[list[Submission]]:
     """What each job performs: one task, or small evaluations of one checkpoint together.
 
-    To start a job and load its network takes minutes on a cluster. Only jobs of one process share:
-    after an error in one rank the others cannot go on with the next task.
+    To start a job and load its network takes minutes on a cluster. Evaluations of the same samples
+    share a job whatever they take: the first of them makes what the others need. Only jobs of one
+    process share: after an error in one rank the others cannot go on with the next task.
     """
     packs: list[list[Submission]] = []
     begun: dict[str, tuple[list[Submission], float]] = {}
     for task, one in zip(tasks, orders, strict=True):
-        hours, key = math.inf, one.task
+        hours, keys, alike = math.inf, [one.task], False
         if isinstance(task, Evaluate) and one.resources.ranks == 1:
-            hours = evaluation(task.run, task.protocol, NOMINAL).hours
-            key = repr((task.run.id, task.step, one.resources))
-        mates, spent = begun.get(key, ([], math.inf))
-        if spent + hours > SMALL_HOURS:
+            hours = evaluation(task.run, task.protocol, NOMINAL, source=task.source).hours
+            cell = (task.run.id, task.step, one.resources)
+            keys = [repr(cell)]
+            if isinstance(task.protocol, Protocol):
+                keys = [repr((*cell, task.protocol.sampled)), *keys]
+                alike = keys[0] in begun
+        mates, spent = next((begun[key] for key in keys if key in begun), ([], math.inf))
+        if spent + hours > SMALL_HOURS and not alike:
             mates, spent = [], 0.0
             packs.append(mates)
         mates.append(one)
-        begun[key] = mates, spent + hours
+        begun |= dict.fromkeys(keys, (mates, spent + hours))
     return packs
 
 

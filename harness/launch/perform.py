@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import Locked
 from harness.base.files import claim, read_json
 from harness.base.validation import refuse
+from harness.spec import Validation
 from harness.study.checks import rows_problems
 from harness.study.cluster import Cluster
 from harness.study.store import Store
@@ -52,9 +53,14 @@ def perform(
                 with logged(task, store, cluster, rank) as log:
                     train(remaining(task, store), store, cluster, rank, stop, progress, log)
             case Evaluate():
-                from harness.scoring.evaluate import evaluate
+                if isinstance(task.protocol, Validation):
+                    from harness.scoring.validate import validate
 
-                evaluate(task, store, cluster, rank, stop, progress)
+                    validate(task, task.protocol, store, cluster, rank, stop, progress)
+                else:
+                    from harness.scoring.evaluate import evaluate
+
+                    evaluate(task, store, cluster, rank, stop, progress)
                 with logged(task, store, cluster, rank) as log:
                     log([score_line(task, store)])
             case Encode():

@@ -11,11 +11,12 @@ from harness.base.errors import UserError
 from harness.base.files import claim, is_claimed, is_intact, read_json
 from harness.launch.jobs import Jobs, launch_lock, query_jobs
 from harness.launch.ledger import given, ledger
-from harness.spec import Run, Sweep
+from harness.spec import Protocol, Run, Sweep
 from harness.study.plan import Cell, survey
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
 
-STATES = "states"  # the kind that goes only where it is asked for
+STATES, KEPT = "states", "folders of kept samples"  # kinds that go only where they are asked for
 
 
 class Item(NamedTuple):
@@ -26,8 +27,11 @@ class Item(NamedTuple):
     bytes: int
 
 
-def prunable(sweep: Sweep, store: Store, seen: Jobs, states: bool) -> list[Item]:
-    """What no pending or running job needs, and neither plan nor status of this sweep."""
+def prunable(sweep: Sweep, store: Store, seen: Jobs, also: Collection[str]) -> list[Item]:
+    """What no pending or running job needs, and neither plan nor status of this sweep.
+
+    also: which of STATES and KEPT may go.
+    """
     cells = survey(sweep, store)
     launches = list(old_launches(sweep, store, cells, seen))
     found = [
@@ -36,7 +40,9 @@ def prunable(sweep: Sweep, store: Store, seen: Jobs, states: bool) -> list[Item]
         *(("temporary files", path) for path in leftovers(sweep.runs, store)),
         *(("features of finished scores", path) for path in old_features(cells, store)),
     ]
-    if states:
+    if KEPT in also:
+        found += [(KEPT, path) for cell in cells for path in kept_samples(cell, store)]
+    if STATES in also:
         found += [(STATES, path) for cell in cells for path in needless_states(cell, store)]
     return [Item(kind, path, size(path)) for kind, path in found]
 
@@ -93,6 +99,21 @@ def old_features(cells: Iterable[Cell], store: Store) -> Iterator[Path]:
             )
 
 
+def kept_samples(cell: Cell, store: Store) -> Iterator[Path]:
+    """What is kept of images that no missing score of the sweep is computed from."""
+    if not cell.known or at_work(cell.run, store):
+        return
+    tasks = [task for task in cell.tasks if isinstance(task, Evaluate)]
+    needed = {
+        store.samples(cell.run, task.step, task.protocol)
+        for task in tasks
+        if isinstance(task.protocol, Protocol)
+    }
+    for path in sorted(store.run(cell.run).glob("samples/*/[0-9]*")):
+        if path.is_dir() and path not in needed:
+            yield path
+
+
 def at_work(run: Run, store: Store) -> bool:
     return any(map(is_claimed, [store.train_claim(run), *store.run(run).rglob("*.lock")]))
 
@@ -117,14 +138,14 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def prune(sweep: Sweep, store: Store, executor: str, states: bool) -> list[Item]:
+def prune(sweep: Sweep, store: Store, executor: str, also: Collection[str]) -> list[Item]:
     """Removes what is prunable when it is asked for, with nobody submitting meanwhile.
 
     Raises:
         SchedulerUnavailable: which jobs live is not known: nothing is removed.
     """
     with launch_lock(store):
-        items = prunable(sweep, store, query_jobs(store, executor), states)
+        items = prunable(sweep, store, query_jobs(store, executor), also)
         for item in items:
             if item.kind in ("launches", "snapshots"):
                 remove(item.path)

@@ -14,10 +14,7 @@ from harness.study.store import Store
 def removed(sweep: Sweep, store: Store, jobs: Mapping[str, Ticket]) -> list[dict[str, str]]:
     """The pending and running jobs of this sweep that belong to no task of it now."""
     asked = {run.id for run in sweep.runs} | {
-        f"{run.id}@{step}:{protocol.id}"
-        for run in sweep.runs
-        for step in sweep.steps
-        for protocol in sweep.protocols
+        f"{run.id}@{step}:{protocol.id}" for run in sweep.runs for step, protocol in sweep.scores
     }
     last = given(store)
     return [

@@ -78,7 +78,14 @@ def submit(
         if asked and withdrawn:
             set_cancelled(withdrawn, store, False)
         off = set() if asked else withdrawn
-        tasks = [t for t in ready if t.id not in worn | off and not is_claimed(t.claim(store))]
+        busy = {t.claim(store) for t in wanted if t.id in held}  # also of those that share samples
+        tasks = [
+            t
+            for t in ready
+            if t.id not in worn | off
+            and t.claim(store) not in busy
+            and not is_claimed(t.claim(store))
+        ]
         backs_off = executor(cluster).DETACHED and not asked
         early = too_early(tasks, tried, cluster) if backs_off else set()
         free = room(name, seen, store, cluster)
@@ -86,7 +93,7 @@ def submit(
         orders = [
             order(task, store, cluster, tried.get(task.id, Tries()), retry) for task in chosen
         ]
-        packs = pack(chosen, orders)[:free]
+        packs = one_a_claim(pack(chosen, orders), {t.id: t.claim(store) for t in chosen})[:free]
         jobs = submit_jobs(packs, Job, name, store, cluster, retry, code) if packs else {}
         taken = [task for task in tasks if task.id in jobs]
         later = {task.id for task in tasks} - set(jobs)
@@ -95,6 +102,20 @@ def submit(
 
 def size(task: Task) -> float:
     return task.size
+
+
+def one_a_claim(
+    packs: Sequence[list[Submission]], claims: Mapping[str, Path]
+) -> list[list[Submission]]:
+    """The jobs whose samples no job before them makes: the others wait for what that one keeps."""
+    taken: set[Path] = set()
+    kept = []
+    for one in packs:
+        wanted = {claims[order.task] for order in one}
+        if not wanted & taken:
+            kept.append(one)
+            taken |= wanted
+    return kept
 
 
 def exhausted(

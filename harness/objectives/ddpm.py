@@ -223,6 +223,12 @@ class DDPM:
     def times(self, low: int, high: int, device: torch.device, *key: object) -> Tensor:
         return rng.integers(low, high, TIMESTEPS, device, "timesteps", *key)
 
+    def quantiles(self, u: Tensor) -> Tensor:
+        return (u * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return t / TIMESTEPS
+
     def losses(self, device: torch.device) -> Losses:
         table = linear_schedule().table(device)
 

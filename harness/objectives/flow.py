@@ -93,6 +93,16 @@ class Flow:
             t = torch.sigmoid(rng.normal(low, high, (), device, "times", *key))
         else:
             t = rng.uniform(low, high, device, "times", *key)
+        return self.between_ends(t)
+
+    def quantiles(self, u: Tensor) -> Tensor:
+        t = torch.sigmoid(torch.special.ndtri(u)) if self.logit_normal else u
+        return self.between_ends(t.float())
+
+    def noise(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def between_ends(self, t: Tensor) -> Tensor:
         first, last = self.ends
         return first + (last - first) * t
 

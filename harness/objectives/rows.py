@@ -25,6 +25,12 @@ class Process(Protocol):
     def times(self, low: int, high: int, device: torch.device, *key: object) -> Tensor:
         """Draws the times [high - low] of the slots low … high of a batch."""
 
+    def quantiles(self, u: Tensor) -> Tensor:
+        """The times [N] below which the shares u [N], in float64, of times() lie."""
+
+    def noise(self, t: Tensor) -> Tensor:
+        """How far to noise, from 0 to 1, the times [N] are that a network is given."""
+
     def losses(self, device: torch.device) -> Losses:
         """Prepares the losses for a device."""
 

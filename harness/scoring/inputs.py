@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from harness.base.errors import UserError
-from harness.base.files import read_json
+from harness.base.files import is_intact, read_json, sha256
 from harness.base.npz import image_side
 from harness.data import DATASETS
 from harness.data.index import read_index
@@ -31,6 +31,7 @@ from harness.models.decoders import PUBLISHED_DECODERS, Published
 from harness.scoring import features, reference
 from harness.scoring.features import Loaded
 from harness.scoring.sample import load_network
+from harness.scoring.shards import kept_checkpoint
 from harness.spec import Protocol, Run
 from harness.study.cluster import Cluster
 from harness.study.requirements import absent_reference, reference_path, wrong_side
@@ -42,9 +43,12 @@ BATCH = 512  # images of the embedded digits in one forward of the extractor
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the score of a checkpoint is made from; the digests say which files these were."""
+    """What the score of a checkpoint is made from; the digests say which files these were.
 
-    net: nn.Module
+    Without a `net`, what was kept may be enough.
+    """
+
+    net: nn.Module | None
     checkpoint: str  # SHA-256 of the file of weights
     decode: Decoder
     decoder_digest: str  # "" for the identity
@@ -55,17 +59,51 @@ class Inputs:
 def load_inputs(task: Evaluate, store: Store, cluster: Cluster, device: torch.device) -> Inputs:
     """Everything that scoring needs, before anything is sampled.
 
+    The network only where nothing of this checkpoint's images is kept.
+
     Raises:
         UserError: reference, extractor, decoder or weights are absent or do not fit.
     """
-    run, protocol = task.run, task.protocol
+    run, protocol = task.run, task.sampling
     extractor = load_extractor(protocol, cluster, device)
     pixels = DATASETS[run.data].pixels
     reference = load_reference(protocol, cluster, store, extractor, pixels)
     decode, decoder = load_decoder(run, protocol, cluster, device)
     refuse_mixed_decoders(protocol.decoder, decoder, store)
-    net, checkpoint = load_network(store, run, task.step, protocol.weights, device, cluster.compile)
-    return Inputs(net, checkpoint, decode, decoder, extractor, reference)
+    given = Inputs(None, known_checkpoint(task, store), decode, decoder, extractor, reference)
+    return given if given.checkpoint else with_network(given, task, store, cluster, device)
+
+
+def known_checkpoint(task: Evaluate, store: Store) -> str:
+    """The digest of the weights whose images are kept, "" where none are.
+
+    A record that gains values says which these must be, and so does the file that is there now.
+    """
+    cell = (task.run, task.step, task.sampling)
+    kept = kept_checkpoint([store.shards(*cell), store.latents(*cell)])
+    record, weights = store.record(*cell), store.weights(*cell[:2], task.sampling.weights)
+    if not kept:
+        return ""
+    if is_intact(record):
+        return str(read_json(record).get("checkpoint"))
+    return sha256(weights) if weights.exists() else kept
+
+
+def with_network(
+    inputs: Inputs, task: Evaluate, store: Store, cluster: Cluster, device: torch.device
+) -> Inputs:
+    """
+    Raises:
+        UserError: no such weights, or others than what was kept or recorded is of.
+    """
+    kind, record = task.sampling.weights, store.record(task.run, task.step, task.sampling)
+    net, digest = load_network(store, task.run, task.step, kind, device, cluster.compile)
+    if is_intact(record) and digest != (of := read_json(record).get("checkpoint")):
+        raise UserError(
+            f"{record} is of weights {str(of)[:12]}, {digest[:12]} are there now: move it away, and"
+            " harness run scores these"
+        )
+    return replace(inputs, net=net, checkpoint=digest)
 
 
 @functools.lru_cache(maxsize=2)

@@ -15,6 +15,7 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import Decoder, to_uint8
 from harness.objectives.guidance import guided
+from harness.objectives.guidance_schedules import read_guidance
 from harness.spec import Protocol, Run
 from harness.study.compute import network
 from harness.study.store import Store
@@ -50,11 +51,17 @@ def sample(
 
     start = rng.normal(low, high, shape, device, "start", protocol.seed)
     y = labels(protocol, data.classes, low, high, device)
-    denoiser = guided(net, protocol.guidance, protocol.guidance_channels, data.classes)
+    process, text = run.objective_row.process(), protocol.guidance_schedule
+    denoiser = guided(
+        net,
+        protocol.guidance,
+        protocol.guidance_channels,
+        data.classes,
+        read_guidance(text) if text else None,
+        process.noise,
+    )
     with matmul_precision(protocol.precision), autocast(protocol.precision, device):
-        return run.objective_row.process().sample(
-            protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise
-        )
+        return process.sample(protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise)
 
 
 def sample_images(
@@ -65,8 +72,28 @@ def sample_images(
     Raises:
         UserError: latents or pixels are not finite; as bytes they would be black, and score.
     """
-    latents = sample(net, task.run, task.protocol, low, high, device)
+    return decoded_images(decode, task, sample_latents(net, task, low, high, device))
+
+
+def sample_latents(
+    net: nn.Module, task: Evaluate, low: int, high: int, device: torch.device
+) -> Tensor:
+    """Latents low … high of an evaluation, fp32 [N, C, h, w] on the device.
+
+    Raises:
+        UserError: some are not finite.
+    """
+    latents = sample(net, task.run, task.sampling, low, high, device)
     refuse_not_finite(latents, f"latents of {task.id}")
+    return latents
+
+
+def decoded_images(decode: Decoder, task: Evaluate, latents: Tensor) -> Tensor:
+    """Images of latents [N, C, h, w], uint8 [N, 1 or 3, H, W].
+
+    Raises:
+        UserError: pixels are not finite.
+    """
     images = []
     with matmul_precision(task.protocol.precision):
         for part in latents.split(DECODED):

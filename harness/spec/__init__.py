@@ -1,4 +1,4 @@
-"""What is wanted: Run, Protocol and Sweep, their ids, and grid(). No torch."""
+"""What is wanted: Run, Protocol, Validation and Sweep, their ids, and grid(). No torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from harness.spec.own_rows import use_rows
 from harness.spec.protocol import DECODERS, ENCODERS, LABELS, WEIGHTS, Protocol
 from harness.spec.run import Run
 from harness.spec.sweep import Sweep, grid
+from harness.spec.validation import BINS, AnyProtocol, Validation, read_protocol
 
 __all__ = [
+    "BINS",
     "DECODERS",
     "ENCODERS",
     "LABELS",
     "WEIGHTS",
+    "AnyProtocol",
     "Protocol",
     "Run",
     "Sweep",
+    "Validation",
     "grid",
+    "read_protocol",
     "use_rows",
 ]

@@ -37,7 +37,11 @@ class Identity(Fields):
     def field_problems(self) -> list[str]:
         """Every field that is of another type or out of range, once exact numbers are plain."""
         fields = rules(typing.cast(Any, type(self)))
-        several = [name for name in fields if len(parts(getattr(self, name))) > 1]
+        several = [
+            name
+            for name, rule in fields.items()
+            if tuple not in rule.types and len(parts(getattr(self, name))) > 1
+        ]
         if several:
             return [
                 f"{name} = {getattr(self, name)!r} are several values:"
@@ -56,5 +60,9 @@ class Identity(Fields):
         return {name: value for name, value in fields.items() if value is not None}
 
     def digest(self) -> str:
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return digest_of(self.canonical())
+
+
+def digest_of(fields: dict[str, Any]) -> str:
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

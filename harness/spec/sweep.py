@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.base.spelling import parts, plain, remedy
-from harness.base.validation import Mistakes, refuse, safe_name
+from harness.base.validation import Mistakes, one_of, refuse, safe_name
 from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
 from harness.objectives import OBJECTIVES
 from harness.spec.identity import Fields
 from harness.spec.protocol import ENCODERS, Protocol
 from harness.spec.run import Run
+from harness.spec.validation import AnyProtocol, Validation
 
 NO_EXTRACTOR = "no extractor reads such images: add a row of your own"
+KEPT = ("features", "latents")  # that may stay of sampled images
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
 
@@ -25,7 +27,12 @@ ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 class Sweep(Fields):
     """What is wanted: these runs, each scored at these steps under each of these protocols.
 
-    A list, a range, an array or a single one are as good as a tuple.
+    A list, a range, an array or a single one are as good as a tuple. A dict gives each protocol
+    steps of its own, `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`: `steps`
+    are then all of these, and may name more, which are trained and not scored. `keep` says what
+    stays of the sampled images: "features", from which a metric that is added later and another
+    reference are computed, and "latents", from which another decoder and another extractor are.
+    It changes no value, and is of no id.
 
     Raises:
         UserError: naming every mistake, also those that only show when a run and a protocol meet.
@@ -33,17 +40,51 @@ class Sweep(Fields):
 
     name: str
     runs: tuple[Run, ...]
-    steps: tuple[int, ...]
-    protocols: tuple[Protocol, ...]
+    steps: tuple[int, ...] = ()
+    protocols: tuple[AnyProtocol, ...] | dict[AnyProtocol, tuple[int, ...]]
+    keep: tuple[str, ...] = ("features",)
 
     def __post_init__(self) -> None:
-        for field in ("runs", "steps", "protocols"):
-            values = tuple(plain(value, (int,)) for value in parts(getattr(self, field)))
-            object.__setattr__(self, field, values)
+        object.__setattr__(self, "keep", parts(self.keep))
+        for field in ("runs", "steps"):
+            object.__setattr__(self, field, numbers(getattr(self, field)))
+        self.normalise()
         refuse(
             f"Sweep({self.name})",
-            self.name_problems() + self.step_problems() + self.part_problems(),
+            self.name_problems()
+            + self.step_problems()
+            + self.part_problems()
+            + [f"keep: {kind!r} {fault}" for kind in self.keep if (fault := one_of(KEPT)(kind))],
         )
+
+    def normalise(self) -> None:
+        """Gives protocols one spelling: a dict of the same steps for all is a tuple."""
+        if not isinstance(self.protocols, Mapping):
+            object.__setattr__(self, "protocols", parts(self.protocols))
+            return
+        own = {protocol: numbers(steps) for protocol, steps in self.protocols.items()}
+        every = {step for steps in own.values() for step in steps}
+        if not self.steps and all(type(step) is int for step in every):
+            object.__setattr__(self, "steps", tuple(sorted(every)))
+        same = all(steps == self.steps for steps in own.values())
+        object.__setattr__(self, "protocols", tuple(own) if same else own)
+
+    def steps_of(self, protocol: AnyProtocol) -> tuple[int, ...]:
+        """The steps that are scored under a protocol of this sweep."""
+        if isinstance(self.protocols, dict):
+            return self.protocols[protocol]
+        return self.steps
+
+    @property
+    def sampling(self) -> tuple[Protocol, ...]:
+        """The protocols that sample images."""
+        return tuple(p for p in self.protocols if isinstance(p, Protocol))
+
+    @property
+    def scores(self) -> list[tuple[int, AnyProtocol]]:
+        """What is scored of every run: a step under a protocol, the steps rising."""
+        pairs = {protocol: set(self.steps_of(protocol)) for protocol in self.protocols}
+        return [(step, p) for step in self.steps for p, steps in pairs.items() if step in steps]
 
     def name_problems(self) -> list[str]:
         """The problems of the name, which becomes that of <name>.csv and <name>_log.csv."""
@@ -58,21 +99,27 @@ class Sweep(Fields):
         ]
 
     def step_problems(self) -> list[str]:
-        if not self.steps:
-            return ["steps is empty: name at least one step to score"]
-        if bad := [step for step in self.steps if type(step) is not int]:
-            return [f"steps: {step!r} must be int{remedy(step, (int,))}" for step in bad]
-        found = [f"steps: {step} must be at least 1" for step in self.steps if step < 1]
-        if self.steps != (rising := tuple(sorted(set(self.steps)))):
-            found.append(f"steps = {self.steps} must rise without repeats: {rising}")
-        return found
+        own = self.protocols.items() if isinstance(self.protocols, dict) else ()
+        found = [fault for key, steps in own for fault in rising(f"steps of {label(key)}", steps)]
+        if found or (found := rising("steps", self.steps)):
+            return found
+        strange = {label(key): sorted(set(steps) - set(self.steps)) for key, steps in own}
+        return [
+            f"steps of {name}: {', '.join(map(str, steps))} are none of steps = {self.steps}: add"
+            " them there, or leave steps out"
+            for name, steps in strange.items()
+            if steps
+        ]
 
     def part_problems(self) -> list[str]:
         found = []
-        for name, cls in (("runs", Run), ("protocols", Protocol)):
-            parts = getattr(self, name)
+        for name, cls, wanted in (
+            ("runs", Run, "Run"),
+            ("protocols", AnyProtocol, "Protocol or Validation"),
+        ):
+            parts = tuple(getattr(self, name))
             if others := {type(part).__name__ for part in parts if not isinstance(part, cls)}:
-                return [f"{name} must be {cls.__name__}, not {', '.join(sorted(others))}"]
+                return [f"{name} must be {wanted}, not {', '.join(sorted(others))}"]
             if twice := sorted(i for i, n in Counter(part.id for part in parts).items() if n > 1):
                 found.append(f"{name} names {', '.join(twice)} twice")
         if not self.runs:
@@ -81,35 +128,83 @@ class Sweep(Fields):
 
     def pair_problems(self) -> Iterator[str]:
         """The problems that only show when a dataset or an objective and a protocol meet."""
-        for name, protocol in itertools.product(
-            dict.fromkeys(run.objective or "ddpm" for run in self.runs), self.protocols
-        ):
-            if protocol.sampler not in (fit := OBJECTIVES[name].samplers):
-                yield (
-                    f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
-                    f" {name!r}: take one of {', '.join(fit)}"
-                )
+        objectives = dict.fromkeys(run.objective or "ddpm" for run in self.runs)
         datasets = sorted({run.data for run in self.runs})
-        for data, protocol in itertools.product(datasets, self.protocols):
-            row = DATASETS[data]
-            if protocol.copies > 1 and protocol.guidance_channels > row.channels:
-                yield (
-                    f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
-                    f" {data}'s {row.channels}: set it to {row.channels}"
-                )
-            decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder]
-            decoders = decoders or ["identity"]
-            if protocol.decoder not in decoders:
-                yield (
-                    f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
-                    f" set it to {one_of_these(decoders)}"
-                )
-            if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
-                seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
-                yield (
-                    f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-                    f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
-                )
+        validations = [p for p in self.protocols if isinstance(p, Validation)]
+        for name, protocol in itertools.product(objectives, self.sampling):
+            yield from sampler_problems(name, protocol)
+        for data, validation in itertools.product(datasets, validations):
+            yield from held_out_problems(data, validation)
+        for data, protocol in itertools.product(datasets, self.sampling):
+            yield from guidance_problems(data, protocol)
+            yield from sight_problems(data, protocol)
+
+
+def sampler_problems(objective: str, protocol: Protocol) -> Iterator[str]:
+    if protocol.sampler not in (fit := OBJECTIVES[objective].samplers):
+        yield (
+            f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
+            f" {objective!r}: take one of {', '.join(fit)}"
+        )
+
+
+def held_out_problems(data: str, validation: Validation) -> Iterator[str]:
+    if not DATASETS[data].validates:
+        names = [name for name, row in DATASETS.items() if row.validates]
+        yield (
+            f"{validation.name}: {data} has no held-out images: train on one of {', '.join(names)}"
+        )
+
+
+def guidance_problems(data: str, protocol: Protocol) -> Iterator[str]:
+    row = DATASETS[data]
+    if protocol.copies > 1 and not row.classes:
+        yield (
+            f"{protocol.name}: guidance = {protocol.guidance} of {data}, which has no labels: set"
+            " it to 1.0"
+        )
+    if protocol.copies > 1 and protocol.guidance_channels > row.channels:
+        yield (
+            f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
+            f" {data}'s {row.channels}: set it to {row.channels}"
+        )
+
+
+def sight_problems(data: str, protocol: Protocol) -> Iterator[str]:
+    """A decoder that does not decode the dataset, an extractor that does not see its images."""
+    row = DATASETS[data]
+    decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder] or ["identity"]
+    if protocol.decoder not in decoders:
+        yield (
+            f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
+            f" set it to {one_of_these(decoders)}"
+        )
+    if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
+        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
+        yield (
+            f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
+            f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
+        )
+
+
+def numbers(value: Any) -> tuple[Any, ...]:
+    return tuple(plain(part, (int,)) for part in parts(value))
+
+
+def label(protocol: object) -> str:
+    return protocol.name if isinstance(protocol, AnyProtocol) else repr(protocol)
+
+
+def rising(name: str, steps: tuple[Any, ...]) -> list[str]:
+    """The problems of steps to be scored."""
+    if not steps:
+        return [f"{name} is empty: name at least one step to score"]
+    if bad := [step for step in steps if type(step) is not int]:
+        return [f"{name}: {step!r} must be int{remedy(step, (int,))}" for step in bad]
+    found = [f"{name}: {step} must be at least 1" for step in steps if step < 1]
+    if steps != (sorted_ := tuple(sorted(set(steps)))):
+        found.append(f"{name} = {steps} must rise without repeats: {sorted_}")
+    return found
 
 
 def one_of_these(names: Iterable[str]) -> str:

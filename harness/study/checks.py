@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from harness.base.errors import UserError
-from harness.data import DATASETS
+from harness.data import DATASETS, held_out_path, open_held_out
 from harness.data.index import checked, index_path, read_index
-from harness.spec import ENCODERS, Protocol, Run, Sweep
+from harness.spec import ENCODERS, Protocol, Run, Sweep, Validation
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import parameters
@@ -30,10 +30,11 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
         return found  # their memory is not known either
     return [
         *import_problems(trainings, store),
-        *latent_problems(trained, sweep.protocols, cluster.path),
+        *latent_problems(trained, sweep.sampling, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
         *scoring_problems(protocols, cluster, store, pixels),
+        *held_out_problems(scores, cluster),
         *logger_problems(cluster.loggers),
         *rows_problems([*trained, *scored], store),
     ]
@@ -62,6 +63,19 @@ def rows_problems(runs: Iterable[Run], store: Store) -> list[str]:
         " --changed-rows"
         for name, ids in begun.items()
     ]
+
+
+def held_out_problems(scores: Iterable[Evaluate], cluster: Cluster) -> list[str]:
+    """Datasets whose held-out latents are absent or not whole."""
+    validated = {task.run.data for task in scores if isinstance(task.protocol, Validation)}
+    found = []
+    for name in sorted(name for name in validated if DATASETS[name].encoded):
+        path = cluster.path(held_out_path(name))
+        try:
+            checked(name, path) if path else open_held_out(name)
+        except UserError as error:
+            found.append(str(error))
+    return found
 
 
 def import_problems(trainings: Iterable[Train], store: Store) -> list[str]:

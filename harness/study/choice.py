@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.base.spelling import remedy, suggestion
 from harness.base.validation import LONGEST_NAME, Mistakes, refuse, rules
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import AnyProtocol, Protocol, Run, Sweep
 
 WORD = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=(.*)")
 PROTOCOL = "protocol."  # before a field that runs have too: protocol.seed
@@ -20,7 +20,8 @@ Axes = Mapping[str, tuple[Any, ...]]
 
 def targets() -> dict[str, tuple[Any, str]]:
     """What a word may name: whose field, and which."""
-    runs, protocols = rules(Run), [field for field in rules(Protocol) if field != "name"]
+    runs, of_protocol = rules(Run), rules(Protocol)
+    protocols = [f for f, rule in of_protocol.items() if f != "name" and tuple not in rule.types]
     found: dict[str, tuple[Any, str]] = {field: (Run, field) for field in runs}
     found["steps"] = Sweep, "steps"
     return found | {PROTOCOL * (f in runs) + f: (Protocol, f) for f in protocols}
@@ -29,7 +30,7 @@ def targets() -> dict[str, tuple[Any, str]]:
 def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     """The sweep that these words make of it, under a name of its own; itself without words.
 
-    `lr=1e-3,3e-3` gives every run each of these values, `steps=10,20` replaces the steps,
+    `lr=1e-3,3e-3` gives every run each of these values, `steps=10,20` replaces all steps,
     `guidance=1.5` is of the protocols, and so is `protocol.seed=1`, as runs have a seed too.
     `models=` and `runs=` then keep runs: by model, or by id or its beginning.
 
@@ -45,13 +46,18 @@ def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     kept = [given.pop(key, []) for key in ("models", "runs")]
     axes = parsed(given)
     runs = [again for run in sweep.runs for again in variants(run, axes[Run])]
-    protocols = [again for p in sweep.protocols for again in variants(p, axes[Protocol])]
+    protocols = {
+        again: sweep.steps_of(p)
+        for p in sweep.protocols
+        for again in variants(p, axes_of(p, axes[Protocol]))
+    }
+    steps = axes[Sweep].get("steps")
     changed = dataclasses.replace(
         sweep,
         name=derived_name(sweep.name, axes, kept),
         runs=tuple(dict.fromkeys(runs)),
-        protocols=tuple(dict.fromkeys(protocols)),
-        steps=axes[Sweep].get("steps", sweep.steps),
+        protocols=tuple(protocols) if steps else protocols,
+        steps=steps or sweep.steps,
     )
     return dataclasses.replace(changed, runs=selected(changed.runs, *kept))
 
@@ -90,6 +96,11 @@ def value_of(text: str, kinds: Iterable[type]) -> Any:
             except ValueError:
                 continue
     return None
+
+
+def axes_of(protocol: AnyProtocol, axes: Axes) -> Axes:
+    """Those that the protocol has: a validation has no guidance."""
+    return {name: values for name, values in axes.items() if hasattr(protocol, name)}
 
 
 def variants(part: Any, axes: Axes) -> list[Any]:

@@ -13,10 +13,10 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.files import atomic_write, read_json
 from harness.models import MODELS
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import AnyProtocol, Protocol, Run, Sweep
 from harness.study import compute
 from harness.study.logs import Attempt, changed_versions, gaps, merged
-from harness.study.records import read_record
+from harness.study.records import Record, read_record
 from harness.study.samples import write_samples
 from harness.study.store import SCHEMA, Store
 from harness.study.varying import varying
@@ -91,6 +91,8 @@ OF_PROTOCOL = [
     "features",
 ]
 
+OPTIONAL = ("guidance_schedule",)  # columns of a sweep that has them
+
 Row = Mapping[str, Any]
 Add = Callable[[Row], object]
 
@@ -105,8 +107,9 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
     count, warnings, varied = 0, list[str](), varying(sweep.runs)
+    scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
     with (
-        csv_file(table, with_varied(COLUMNS, varied)) as add_score,
+        csv_file(table, with_varied(COLUMNS, [*varied, *scheduled])) as add_score,
         csv_file(out / f"{sweep.name}_log.csv", with_varied(LOG_COLUMNS, varied)) as add_line,
     ):
         for run in sweep.runs:
@@ -144,7 +147,7 @@ def collect_run(
     count, scored, damaged = 0, 0, []
     for protocol in sweep.protocols:
         records = store.recorded(run, protocol)
-        for step in (step for step in sweep.steps if step in records):
+        for step in (step for step in sweep.steps_of(protocol) if step in records):
             if not records[step]:
                 damaged.append(store.record(run, step, protocol))
                 continue
@@ -200,7 +203,7 @@ def score_rows(
     shared: Row,
     run: Run,
     step: int,
-    protocol: Protocol,
+    protocol: AnyProtocol,
     store: Store,
     attempts: Sequence[Attempt],
 ) -> Iterator[Row]:
@@ -209,13 +212,13 @@ def score_rows(
     versions = changed_versions(attempts, step)
     common = {
         **shared,
-        **{field: getattr(protocol, field) for field in OF_PROTOCOL},
+        **{field: getattr(protocol, field, None) for field in (*OF_PROTOCOL, *OPTIONAL)},
         "source": "measured",
         "step": step,
         "images": step * run.batch_size,
         "protocol": protocol.id,
         "n": record.n,
-        "reference": f"{protocol.reference}-{record.reference['digest'][:8]}",
+        "reference": f"{reference_name(protocol, record)}-{record.reference['digest'][:8]}",
         "checkpoint": record.checkpoint[:12],
         "warning": "; ".join(record.warnings + ([versions] if versions else [])),
         "commit": record.commit,
@@ -225,3 +228,10 @@ def score_rows(
     }
     for metric, value in record.values.items():
         yield {**common, "metric": metric, "value": value}
+
+
+def reference_name(protocol: AnyProtocol, record: Record) -> str:
+    """The protocol's; of a validation that of the held-out images."""
+    if isinstance(protocol, Protocol):
+        return protocol.reference
+    return str(record.reference.get("name"))

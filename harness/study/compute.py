@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Run
 from harness.study.counts import counts
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def parameters(run: Run) -> int:
 
 def training_gflops(run: Run) -> float:
     """Multiply-adds of a training step's share of one image / 1e9: the backward as two forwards."""
-    return 3 * gflops(run) * run.model_row.passes
+    return 3 * gflops(run) * run.model_row.passes(run.setting)
 
 
 def training_flop(run: Run, steps: int) -> float:
@@ -31,9 +31,9 @@ def training_flop(run: Run, steps: int) -> float:
     return 2e9 * training_gflops(run) * run.batch_size * steps
 
 
-def sampling_flop(run: Run, protocol: Protocol) -> float:
+def sampling_flop(run: Run, protocol: AnyProtocol) -> float:
     """Operations of the network alone; guidance runs it twice, and so do some samplers."""
-    return 2e9 * gflops(run) * protocol.images * protocol.sampling_steps * protocol.forwards
+    return 2e9 * gflops(run) * protocol.passes
 
 
 def network(run: Run) -> nn.Module:

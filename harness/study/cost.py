@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from typing import Any
 
 from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Protocol, Run, Sweep, Validation
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, parameters, training_gflops
 from harness.study.logs import is_finite
 from harness.study.plan import Cell
 from harness.study.speed import Speed, Work, hours
 from harness.study.store import STATES_KEPT
-from harness.study.tasks import Evaluate, Train
+from harness.study.tasks import NETWORK, Evaluate, Train
 
 BYTES = 4  # checkpoints are fp32
 # Forward multiply-adds of one image / 1e9, as torch's own counter has them (tests/test_cost.py):
@@ -44,6 +45,11 @@ def sampling(run: Run, protocol: Protocol) -> Work:
     return Work("sampling", what, protocol.precision, gflops(run))
 
 
+def validation(run: Run, protocol: Validation) -> Work:
+    """One forward of one held-out image."""
+    return Work("validation", subject(run), protocol.precision, gflops(run))
+
+
 def autoencoder(what: str, data: str) -> Work:
     """diffusers' AutoencoderKL in fp32, one image; attention grows as the square of its pixels."""
     area = (DATASETS[data].pixels / 256) ** 2
@@ -55,12 +61,15 @@ def features(protocol: Protocol) -> Work:
     return Work("features", protocol.features, "fp32", EXTRACTORS[protocol.features].gmacs)
 
 
-def works(run: Run, protocols: Iterable[Protocol]) -> Iterator[Work]:
+def works(run: Run, protocols: Iterable[AnyProtocol]) -> Iterator[Work]:
     """Everything that is done for a run."""
     yield training(run)
     if run.data_row.latent:
         yield autoencoder("encoding", run.data)
     for protocol in protocols:
+        if isinstance(protocol, Validation):
+            yield validation(run, protocol)
+            continue
         yield sampling(run, protocol)
         yield features(protocol)
         if protocol.decoder != "identity":
@@ -81,54 +90,103 @@ class Cost:
     sample_hours: float = 0.0
     decode_hours: float = 0.0
     feature_hours: float = 0.0
+    validate_hours: float = 0.0
     encode_hours: float = 0.0
     disk_bytes: int = 0
+    kept_bytes: int = 0  # of the disk, what is kept of sampled images
 
     @property
     def evaluate_hours(self) -> float:
-        return self.sample_hours + self.decode_hours + self.feature_hours
+        sampled = self.sample_hours + self.decode_hours + self.feature_hours
+        return sampled + self.validate_hours
 
     @property
     def hours(self) -> float:
         return self.train_hours + self.evaluate_hours
 
 
-def evaluation(run: Run, protocol: Protocol, speed: Speed, count: int = 1) -> Cost:
-    """The device-hours of `count` evaluations, without the metrics, which take minutes."""
+def evaluation(
+    run: Run, protocol: AnyProtocol, speed: Speed, count: int = 1, source: str = NETWORK
+) -> Cost:
+    """The device-hours of `count` evaluations, without the metrics, which take minutes.
+
+    source: what they are computed from, as Evaluate.source.
+    """
+    forwards = count * protocol.passes
+    if isinstance(protocol, Validation):
+        return Cost(validate_hours=hours(forwards, validation(run, protocol), speed))
+    if source == "features":
+        return Cost()
     images = count * protocol.images
-    forwards = images * protocol.sampling_steps * protocol.forwards
+    sampled = hours(forwards, sampling(run, protocol), speed) if source == NETWORK else 0.0
     decode = (
         0.0
         if protocol.decoder == "identity"
         else hours(images, autoencoder("decoding", run.data), speed)
     )
     seen = hours(images, features(protocol), speed)
-    return Cost(0.0, hours(forwards, sampling(run, protocol), speed), decode, seen)
+    return Cost(0.0, sampled, decode, seen)
 
 
-def cost(cell: Cell, scored_steps: int, speed: Speed) -> Cost:
-    """The cost of a cell's missing tasks at that speed."""
+def cost(cell: Cell, sweep: Sweep, speed: Speed) -> Cost:
+    """The cost of a cell's missing tasks at that speed, and its disk when all is there.
+
+    Protocols that sample alike are sampled once.
+    """
     run = cell.run
     images = sum(
         run.batch_size * (t.steps[-1] - t.start) for t in cell.tasks if isinstance(t, Train)
     )
-    scored = [t.protocol for t in cell.tasks if isinstance(t, Evaluate)]
-    counts = Counter(p.id for p in scored)
-    wanted = {p.id: p for p in scored}
-    parts = [evaluation(run, protocol, speed, counts[name]) for name, protocol in wanted.items()]
-    shards = max(
-        (EXTRACTORS[p.features].bytes * p.images for p in wanted.values()), default=0
-    )  # of one in progress
+    counts = Counter(shared_work(t for t in cell.tasks if isinstance(t, Evaluate)))
+    parts = [evaluation(run, p, speed, n, source) for (p, source), n in counts.items()]
+    kept = kept_bytes(run, sweep)
     states = (2 + run.optimizer_row.copies) * STATES_KEPT  # weights, EMA, the optimizer's
-    copies = scored_steps * len(cell.weights) + states
-    disk = BYTES * parameters(run) * copies + shards
+    copies = len(sweep.steps) * len(cell.weights) + states
     return Cost(
         hours(images, training(run), speed) if images else 0.0,
         sum(part.sample_hours for part in parts),
         sum(part.decode_hours for part in parts),
         sum(part.feature_hours for part in parts),
-        disk_bytes=disk,
+        sum(part.validate_hours for part in parts),
+        disk_bytes=BYTES * parameters(run) * copies + kept,
+        kept_bytes=kept,
     )
+
+
+def shared_work(tasks: Iterable[Evaluate]) -> Iterator[tuple[AnyProtocol, str]]:
+    """The protocol of each task, and what it is computed from once those before it are done.
+
+    Features are shared by protocols that sample, decode and extract alike, whatever their
+    reference; latents by those that sample alike, where they are kept. The most images come first.
+    """
+    there: dict[object, int] = {}
+    for task in sorted(tasks, key=lambda task: task.protocol.n, reverse=True):
+        p, source = task.protocol, task.source
+        if isinstance(p, Protocol) and source == NETWORK:
+            images = (task.step, p.sampled)
+            seen = (*images, p.decoder, p.features)
+            for key, kind in ((images, "latents"), (seen, "features")):
+                if there.get(key, 0) >= p.n and kind in task.keep:
+                    source = kind
+                there.setdefault(key, p.n)
+        yield p, source
+
+
+def kept_bytes(run: Run, sweep: Sweep) -> int:
+    """What stays of a run's sampled images; or else the features of one evaluation in progress."""
+    sizes: dict[object, int] = {}
+    for step, p in sweep.scores:
+        if not isinstance(p, Protocol):
+            continue
+        latent = BYTES * math.prod(run.data_row.shape)
+        for kind, key, size in (
+            ("latents", (step, p.sampled), latent),
+            ("features", (step, p.sampled, p.decoder, p.features), EXTRACTORS[p.features].bytes),
+        ):
+            if kind in sweep.keep:
+                sizes[kind, key] = max(sizes.get((kind, key), 0), size * p.n)
+    passing = [EXTRACTORS[p.features].bytes * p.n for p in sweep.sampling]
+    return sum(sizes.values()) + (0 if "features" in sweep.keep else max(passing, default=0))
 
 
 def encodings(cells: Iterable[Cell], cluster: Cluster, speed: Speed) -> dict[str, Cost]:

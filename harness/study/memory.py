@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import AnyProtocol, Protocol, Run, Sweep, Validation
 from harness.study.cluster import Cluster
 from harness.study.compute import parameters
 from harness.study.cost import BYTES, kind
@@ -55,20 +55,20 @@ def training(run: Run, cluster: Cluster) -> float:
     return copies * weights + gradients + buckets
 
 
-def sampling(run: Run, protocol: Protocol, cluster: Cluster) -> float:
-    """Peak bytes of an evaluation on one rank: sampling, then decoding."""
-    data = run.data_row
-    images = min(cluster.sampling_batch, protocol.images) * protocol.copies
+def sampling(run: Run, protocol: AnyProtocol, cluster: Cluster) -> float:
+    """Peak bytes of an evaluation on one rank: sampling, then decoding; or validation."""
+    data, copies = run.data_row, protocol.copies if isinstance(protocol, Protocol) else 1
+    images = min(cluster.sampling_batch, protocol.n) * copies
     block = images * live_bytes(run.model, run.setting, protocol.precision)
     decode = (
         0
-        if protocol.decoder == "identity"
+        if isinstance(protocol, Validation) or protocol.decoder == "identity"
         else DECODED_AT_ONCE * DECODED_VALUES * 4 * data.pixels**2
     )
     return BYTES * parameters(run) + max(block, decode)
 
 
-def estimate(run: Run, protocols: Iterable[Protocol], cluster: Cluster) -> Memory:
+def estimate(run: Run, protocols: Iterable[AnyProtocol], cluster: Cluster) -> Memory:
     """Both, as the cluster has it for this model."""
     scoring = cluster.of(run.model, True)
     scored = max((sampling(run, protocol, scoring) for protocol in protocols), default=0.0)

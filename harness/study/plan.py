@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.base.files import is_whole
-from harness.spec import Run, Sweep
-from harness.study.store import Store
-from harness.study.tasks import Evaluate, Task, Train
+from harness.base.files import is_whole, rows_in
+from harness.extractors import EXTRACTORS
+from harness.spec import AnyProtocol, Run, Sweep, Validation
+from harness.study.store import Store, shard_path, shard_spans
+from harness.study.tasks import NETWORK, Evaluate, Task, Train
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,7 @@ def weights_scored(sweep: Sweep) -> tuple[str, ...]:
 
 def untouched(run: Run, sweep: Sweep) -> Cell:
     train = Train(run, sweep.steps, 0, "never trained", weights_scored(sweep))
-    waiting = [
-        Evaluate(run, s, p, False, "no checkpoint yet")
-        for s in sweep.steps
-        for p in sweep.protocols
-    ]
+    waiting = [Evaluate(run, s, p, False, "no checkpoint yet", sweep.keep) for s, p in sweep.scores]
     return Cell(run, False, 0, (), 0, (train, *waiting), train.weights)
 
 
@@ -80,13 +77,18 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     whole = {k: {s for s in wanted if is_whole(store.weights(run, s, k))} for k in kinds}
     damaged = {s for s in wanted if store.ema(run, s).exists()} - whole["ema"]
     records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
-    unscored = [(s, p) for s in sweep.steps for p in sweep.protocols if not records[p.id].get(s)]
+    # Of a score that is there, the values it lacks; of another, None.
+    lacking = {
+        (s, p): store.lacking(run, s, p) if records[p.id].get(s) else None for s, p in sweep.scores
+    }
+    sources = {pair: source(run, *pair, store) for pair, names in lacking.items() if names != []}
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    needed: dict[int, set[str]] = {s: set() if sweep.protocols else {"ema"} for s in sweep.steps}
+    scored = {s for s, _ in sweep.scores}
+    needed: dict[int, set[str]] = {s: set() if s in scored else {"ema"} for s in sweep.steps}
     for s in damaged:
         needed[s].add("ema")
-    for s, p in unscored:
-        needed[s] |= {"ema", p.weights}
+    for (s, p), kept in sources.items():
+        needed[s] |= {"ema", p.weights} if kept == NETWORK else set()
     absent = [s for s in sweep.steps if any(s not in whole[kind] for kind in needed[s])]
     tasks: list[Task] = []
     if absent:
@@ -95,10 +97,11 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
         if imported := store.imported_steps(run):
             reason = imported_reason(reason, imported)
         tasks.append(Train(run, tuple(absent), resume, reason, kinds))
-    for s, p in unscored:
-        ready = s in whole[p.weights]
-        tasks.append(Evaluate(run, s, p, ready, evaluate_reason(ready, s in records[p.id])))
-    scores = len(sweep.steps) * len(sweep.protocols) - len(unscored)
+    for (s, p), kept in sources.items():
+        ready = kept != NETWORK or s in whole[p.weights]
+        reason = evaluate_reason(ready, s in records[p.id], lacking[s, p] or [], kept)
+        tasks.append(Evaluate(run, s, p, ready, reason, sweep.keep, kept))
+    scores = len(sweep.scores) - len(sources)
     there = tuple(sorted(whole["ema"]))
     return Cell(run, True, newest(run, store), there, scores, tuple(tasks), kinds)
 
@@ -130,8 +133,30 @@ def imported_reason(reason: str, imported: list[int]) -> str:
     return f"{reason.partition(';')[0]}; imported at {', '.join(map(str, imported))} alone"
 
 
-def evaluate_reason(ready: bool, recorded: bool) -> str:
-    """Why a checkpoint is scored."""
+def source(run: Run, step: int, protocol: AnyProtocol, store: Store) -> str:
+    """What a score can be computed from: "features" or "latents" that were kept, or the network."""
+    if isinstance(protocol, Validation):
+        return NETWORK
+    layer = next(iter(EXTRACTORS[protocol.features].layers))
+    kept = {
+        "features": (store.shards(run, step, protocol), layer),
+        "latents": (store.latents(run, step, protocol), "latents"),
+    }
+    for kind, (folder, tensor) in kept.items():
+        if folder.is_dir() and all(
+            rows_in(shard_path(folder, first), tensor) >= len(span)
+            for first, span in enumerate(shard_spans(protocol.images))
+        ):
+            return kind
+    return NETWORK
+
+
+def evaluate_reason(ready: bool, recorded: bool, lacking: list[str], kept: str) -> str:
+    """Why a checkpoint is scored, and from what where that is not its network."""
+    origin = "" if kept == NETWORK else f"; from kept {kept}"
+    if lacking:
+        again = origin or "; nothing of its images is kept: sampled again"
+        return f"no {', '.join(lacking)} in its record{again}"
     if recorded:
-        return "its record is damaged"
-    return "not scored" if ready else "no checkpoint yet"
+        return f"its record is damaged{origin}"
+    return f"not scored{origin}" if ready else "no checkpoint yet"

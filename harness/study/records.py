@@ -12,16 +12,18 @@ from harness.base.errors import UserError
 from harness.base.files import read_json
 from harness.base.validation import Mistakes, problems, refuse
 from harness.metrics import value_names
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Run
 from harness.study.logs import is_finite
 from harness.study.store import SCHEMA, Store
 
+VALIDATED = "val_"  # begins the names of a validation's values: each term of its objective
 REMEDY = "move it away, and harness run scores it again"
 
 
 def known_metrics(values: Mapping[str, Any]) -> str | None:
     """A check that every metric has a name we know and a finite value."""
-    if unknown := sorted(values.keys() - {*value_names()}):
+    known = {*value_names()}
+    if unknown := sorted(n for n in values.keys() - known if not n.startswith(VALIDATED)):
         return f"has no metric of ours in {', '.join(unknown)}"
     if bad := [name for name, value in values.items() if not is_finite(value)]:
         return f"is not finite in {', '.join(bad)}"
@@ -51,7 +53,7 @@ class Record:
     protocol_fields: dict[str, Any] | None = None
 
 
-def read_record(store: Store, run: Run, step: int, protocol: Protocol) -> Record:
+def read_record(store: Store, run: Run, step: int, protocol: AnyProtocol) -> Record:
     """Reads a record, and checks it against the cell that it is of.
 
     Raises:
@@ -90,11 +92,11 @@ def as_record(path: Path, fields: Mapping[str, Any]) -> Record:
     return record
 
 
-def protocol_problems(record: Record, protocol: Protocol) -> list[str]:
+def protocol_problems(record: Record, protocol: AnyProtocol) -> list[str]:
     """Where a record differs from the protocol whose name it has."""
     found = []
-    if record.n != protocol.images:
-        found.append(f"n = {record.n} is not the {protocol.images} images of {protocol.id}")
+    if record.n != protocol.n:
+        found.append(f"n = {record.n} is not the {protocol.n} of {protocol.id}")
     if record.protocol_fields not in (None, protocol.canonical()):
         found.append(f"protocol_fields are not those of {protocol.id}")
     return found

@@ -15,6 +15,8 @@ from harness.extractors import EXTRACTORS
 
 # ADM's keys: mean and covariance of the layers that have them.
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+FEATURES = "features_"  # our keys: that and the layer, of those that are compared image by image
+SUMMARIZED = ("spatial", "logits")  # layers that are not
 ROUNDING = 1e-4  # of the largest variance: how far fp32 sums may leave a covariance from symmetric
 
 
@@ -43,6 +45,28 @@ def read_statistics(path: Path, features: str) -> dict[str, Any]:
     return found
 
 
+def read_features(path: Path, features: str) -> dict[str, Array]:
+    """The fp32 features [images, numbers] of a file's images, by layer.
+
+    {} where some are absent, as in ADM's files: they are computed from the images.
+
+    Raises:
+        UserError: they are damaged, or of another number or width than the extractor's.
+    """
+    layers = EXTRACTORS[features].layers
+    keys = {FEATURES + layer: layer for layer in layers if layer not in SUMMARIZED}
+    if not keys or not {"arr_0", *keys} <= npz.keys(path):
+        return {}
+    images = npz.image_shape(path)[0]
+    for key, layer in keys.items():
+        check_header(path, key, npz.header(path, key), (images, layers[layer]), features)
+    stored = npz.read_arrays(path, keys)
+    for key, rows in stored.items():
+        if bad := int((~np.isfinite(rows)).sum()):
+            raise UserError(f"{key} of {path} has {bad} numbers that are not finite: make it again")
+    return {layer: stored[key].astype(np.float32) for key, layer in keys.items()}
+
+
 def refuse_other_layers(
     path: Path, present: set[str], shapes: Mapping[str, tuple[int, ...]], features: str
 ) -> None:
@@ -55,7 +79,7 @@ def refuse_other_layers(
             f"{path} has {', '.join(foreign)}, of a layer that {features} does not give:"
             f" {made_by(features)}"
         )
-    for key in present:
+    for key in sorted(present):
         check_header(path, key, npz.header(path, key), shapes[key], features)
     if absent := [key for key in shapes if key not in present]:
         raise UserError(

@@ -10,18 +10,18 @@ from harness.base.errors import UserError
 from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
 from harness.models.decoders import PUBLISHED_DECODERS
-from harness.spec import Protocol
+from harness.spec import AnyProtocol, Protocol
 from harness.study.cluster import Cluster
 from harness.study.digests import remembered_sha256
 from harness.study.store import Store
 
 
 def scoring_problems(
-    protocols: Iterable[Protocol], cluster: Cluster, store: Store, pixels: Collection[int] = ()
+    protocols: Iterable[AnyProtocol], cluster: Cluster, store: Store, pixels: Collection[int] = ()
 ) -> list[str]:
     """What keeps these protocols from scoring images `pixels` wide, each once and with a remedy."""
     found: dict[str, None] = {}
-    for protocol in protocols:
+    for protocol in (p for p in protocols if isinstance(p, Protocol)):
         for problem in (
             decoder_problem(protocol.decoder, cluster),
             extractor_problem(protocol.features, cluster),

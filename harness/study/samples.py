@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import UserError
 from harness.base.files import atomic_write
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import Protocol, Run, Sweep, Validation
 from harness.study.store import Store
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def write_samples(path: Path, sweep: Sweep, store: Store) -> list[str]:
     it would show the samples of an earlier sweep or protocol.
     """
     warnings: list[str] = []
-    for step, protocol in ((s, p) for s in reversed(sweep.steps) for p in sweep.protocols):
+    for step, protocol in sorted(sweep.scores, key=lambda pair: -pair[0]):
+        if isinstance(protocol, Validation):
+            continue
         previews, problems = read_previews(sweep.runs, step, protocol, store)
         warnings += problems
         if previews:

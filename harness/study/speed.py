@@ -18,7 +18,7 @@ from harness.study.cluster import Cluster
 from harness.study.store import Store
 
 PUBLISHED_SPEED = Path(__file__).parents[2] / "results" / "published" / "speed.csv"
-BY_MODELS = ("training", "sampling")  # the rest is done by convolutional networks
+BY_MODELS = ("training", "sampling", "validation")  # the rest is done by convolutional networks
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Work:
     `gmacs` are its multiply-adds / 1e9, of three forwards where a model is trained on it.
     """
 
-    what: str  # training, sampling (one forward), decoding, features, encoding
+    what: str  # training, sampling and validation (one forward), decoding, features, encoding
     subject: str
     precision: str
     gmacs: float

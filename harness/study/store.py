@@ -12,10 +12,11 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import is_intact, read_json, read_lines, write_json
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Protocol, Run, Validation
 from harness.spec.own_rows import digests
 from harness.study.logs import is_log_line, merged
 
+SHARD = 512  # images whose features are kept together: what a kill can cost
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
 ROWS = "rows"  # in run.json, beside the run's fields
 SCHEMA = 1  # of records; a reader refuses newer ones
@@ -27,6 +28,15 @@ def steps_in(folder: Path, suffix: str = "") -> list[int]:
         names = (name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix))
         return sorted(int(name) for name in names if name.isdecimal())
     return []
+
+
+def shard_spans(images: int) -> list[range]:
+    """The images of each shard."""
+    return [range(low, min(images, low + SHARD)) for low in range(0, images, SHARD)]
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -99,27 +109,42 @@ class Store:
         past, later = [s for s in there if s <= step], [s for s in there if s > step]
         return [self.state(run, s) for s in past[:-STATES_KEPT] + later[:-STATES_KEPT]]
 
-    def evals(self, run: Run, protocol: Protocol) -> Path:
+    def evals(self, run: Run, protocol: AnyProtocol) -> Path:
         return self.run(run) / "evals" / protocol.id
 
-    def record(self, run: Run, step: int, protocol: Protocol) -> Path:
+    def record(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
         return self.evals(run, protocol) / f"{step:07d}.json"
 
-    def preview(self, run: Run, step: int, protocol: Protocol) -> Path:
+    def preview(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
         """The first images of an evaluation: the same noise and labels for every model."""
         return self.record(run, step, protocol).with_suffix(".npz")
 
-    def shards(self, run: Run, step: int, protocol: Protocol) -> Path:
-        """The folder of feature shards, there while an evaluation is in progress."""
-        return self.record(run, step, protocol).with_suffix("")
+    def samples(self, run: Run, step: int, protocol: Protocol) -> Path:
+        """What is kept of images: of all protocols that sample alike."""
+        return self.run(run) / "samples" / protocol.sampled / f"{step:07d}"
 
-    def recorded(self, run: Run, protocol: Protocol) -> dict[int, bool]:
+    def latents(self, run: Run, step: int, protocol: Protocol) -> Path:
+        """The folder of shards of latents."""
+        return self.samples(run, step, protocol) / "latents"
+
+    def shards(self, run: Run, step: int, protocol: Protocol) -> Path:
+        """The folder of shards of features, through one decoder and one extractor."""
+        return self.samples(run, step, protocol) / f"{protocol.decoder}.{protocol.features}"
+
+    def lacking(self, run: Run, step: int, protocol: AnyProtocol) -> list[str]:
+        """Values that a protocol names and its record, which is there, does not hold."""
+        if isinstance(protocol, Validation) or not protocol.metrics:
+            return []
+        values = read_json(self.record(run, step, protocol)).get("values", {})
+        return [name for name in protocol.metrics if name not in values]
+
+    def recorded(self, run: Run, protocol: AnyProtocol) -> dict[int, bool]:
         """The steps that have a record, and whether it is as it was written."""
         folder = self.evals(run, protocol)
         steps = steps_in(folder, ".json")
         return {step: is_intact(folder / f"{step:07d}.json") for step in steps}
 
-    def read_records(self, run: Run, protocol: Protocol) -> Iterator[dict[str, Any]]:
+    def read_records(self, run: Run, protocol: AnyProtocol) -> Iterator[dict[str, Any]]:
         """Every record that can be read; collect names the others."""
         folder = self.evals(run, protocol)
         for step in steps_in(folder, ".json"):
@@ -133,8 +158,11 @@ class Store:
     def train_claim(self, run: Run) -> Path:
         return self.run(run) / "train.lock"
 
-    def evaluate_claim(self, run: Run, step: int, protocol: Protocol) -> Path:
-        return self.record(run, step, protocol).with_suffix(".lock")
+    def evaluate_claim(self, run: Run, step: int, protocol: AnyProtocol) -> Path:
+        """One lock for all protocols that sample alike: nothing is sampled twice at a time."""
+        if isinstance(protocol, Validation):
+            return self.record(run, step, protocol).with_suffix(".lock")
+        return self.samples(run, step, protocol).with_suffix(".lock")
 
     def logs(self, run: Run) -> list[Path]:
         """The logs of all attempts, the first one first."""

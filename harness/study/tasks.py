@@ -12,11 +12,12 @@ from harness.base.errors import UserError
 from harness.base.files import is_intact, is_whole
 from harness.base.validation import problems, refuse
 from harness.data import index as latents
-from harness.spec import Protocol, Run
+from harness.spec import AnyProtocol, Protocol, Run, Validation, read_protocol
 from harness.study.cluster import Cluster
 from harness.study.compute import sampling_flop, training_flop
 from harness.study.store import Store
 
+NETWORK = "network"
 Progress = Callable[[str, float], None]  # a line of news, and the share of the task that is done
 
 
@@ -63,31 +64,48 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score the checkpoint of `run` at `step` under `protocol`; `ready` once it is there."""
+    """Score the checkpoint of `run` at `step` under `protocol`; `ready` once it can be.
+
+    keep: what stays of its images, as Sweep.keep; source: what there is to compute it from, the
+    network, or "latents" or "features" that were kept.
+    """
 
     run: Run
     step: int
-    protocol: Protocol
+    protocol: AnyProtocol
     ready: bool
     reason: str
+    keep: tuple[str, ...] = ("features",)
+    source: str = NETWORK
 
     @property
     def id(self) -> str:
         return f"{self.run.id}@{self.step}:{self.protocol.id}"
 
     @property
+    def sampling(self) -> Protocol:
+        """The protocol, of a task that samples images."""
+        assert isinstance(self.protocol, Protocol), self.id
+        return self.protocol
+
+    @property
     def size(self) -> float:
-        """Operations of the sampler."""
-        return sampling_flop(self.run, self.protocol)
+        """Operations of the network; of what needs none of it, one pass of each image."""
+        whole = sampling_flop(self.run, self.protocol)
+        return whole if self.source == NETWORK else whole * self.protocol.n / self.protocol.passes
 
     def claim(self, store: Store) -> Path:
         return store.evaluate_claim(self.run, self.step, self.protocol)
 
     def is_done(self, store: Store) -> bool:
-        return is_intact(store.record(self.run, self.step, self.protocol))
+        if not is_intact(store.record(self.run, self.step, self.protocol)):
+            return False
+        return not store.lacking(self.run, self.step, self.protocol)
 
     def position(self, store: Store) -> int:
         """Where the next attempt begins: the number of feature shards that are there."""
+        if isinstance(self.protocol, Validation):
+            return 0
         return len(list(store.shards(self.run, self.step, self.protocol).glob("[0-9]*")))
 
     def resources(self, cluster: Cluster) -> Cluster:
@@ -157,10 +175,11 @@ def from_json(fields: Mapping[str, Any]) -> Task:
     given = dict(fields)
     kind = KINDS.get(given.pop("kind", ""))
     try:
-        for name, part in (("run", Run), ("protocol", Protocol)):
-            if name in given:
-                given[name] = part(**given[name])
-        for name in ("steps", "weights"):
+        if "run" in given:
+            given["run"] = Run(**given["run"])
+        if "protocol" in given:
+            given["protocol"] = read_protocol(given["protocol"])
+        for name in ("steps", "weights", "keep"):
             if isinstance(given.get(name), list):
                 given[name] = tuple(given[name])
         task = kind(**given) if kind else None

@@ -21,7 +21,7 @@ def fill(store: Store, count: int) -> Sweep:
     sweep = Sweep(
         name="many", runs=runs, steps=tuple(range(1, 11)), protocols=(Protocol(name="fid50k"),)
     )
-    for run, step, protocol in product(sweep.runs, sweep.steps, sweep.protocols):
+    for run, step, protocol in product(sweep.runs, sweep.steps, sweep.sampling):
         store.register(run)
         write_json(store.record(run, step, protocol), record(run, step, protocol))
     return sweep

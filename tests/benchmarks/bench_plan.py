@@ -59,7 +59,7 @@ def half_begun(folder: Path, sweep: Path) -> Path:
         for name in (store.ema(run, wanted.steps[0]), store.state(run, wanted.steps[0])):
             name.parent.mkdir(parents=True, exist_ok=True)
             name.write_bytes((2).to_bytes(8, "little") + b"{}")
-        write_json(store.record(run, wanted.steps[0], wanted.protocols[0]), {})
+        write_json(store.record(run, wanted.steps[0], wanted.sampling[0]), {})
     return store.root
 
 

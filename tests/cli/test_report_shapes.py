@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from analysis import layout
 from analysis.parts import parts
-from analysis.sentences import attempt
+from analysis.rows import attempt
 from analysis.table import load
 from harness.models import MODELS
 from harness.spec import Protocol, Run, Sweep, grid
@@ -65,7 +65,7 @@ def planted(sweep: Sweep) -> pd.DataFrame:
 
 def rows_of(sweep: Sweep) -> Iterator[dict[str, Any]]:
     noise = np.random.default_rng(0)
-    for run, step, protocol in itertools.product(sweep.runs, sweep.steps, sweep.protocols):
+    for run, step, protocol in itertools.product(sweep.runs, sweep.steps, sweep.sampling):
         gflops, model = compute.gflops(run), MODELS[run.model]
         worse = 1 + abs(protocol.guidance - 1.5) + 5 / protocol.sampling_steps
         score = 100 * gflops**-0.35 * (step / 4e5) ** -0.4 * worse * (1e-4 / run.lr) ** 0.2

@@ -160,10 +160,10 @@ def test_status_names_why_a_run_failed_and_who_stopped(
     lines, _ = store.read_log(first)
     (row, _) = json.loads(run_verb(capsys, "status", *at, "--json")[1])["runs"]
     assert row["loss"] == pytest.approx(sum(line["loss"] for line in lines) / len(lines))
-    lock = store.evaluate_claim(first, 10, SWEEP.protocols[0])
+    lock = store.evaluate_claim(first, 10, SWEEP.sampling[0])
     with claim(lock):
         assert states() == ["scoring", "waiting"]
-    record(f"{second.id}@10:{SWEEP.protocols[0].id}", store, "batch", "no reference: fetch it")
+    record(f"{second.id}@10:{SWEEP.sampling[0].id}", store, "batch", "no reference: fetch it")
     assert states() == ["stopped", "failed"]
     assert "@10:tiny_269b7bfb: no reference: fetch it" in run_verb(capsys, "status", *at)[1]
     assert "--watch -1 must be above 0" in refused(capsys, "status", *at, "--watch", "-1")

@@ -209,7 +209,7 @@ def test_evaluations_have_retries_of_their_own(tmp_path: Path) -> None:
     assert exhausted(tasks, tries(store), store, cluster) == {tasks[0].id}
     append_lines(store.ledger(), [{"task": tasks[1].id, "job": "2", **LINE}])
     assert exhausted(tasks, tries(store), store, cluster) == {task.id for task in tasks}
-    shard = store.shards(sweep.runs[0], 10, sweep.protocols[0]) / "00000.safetensors"
+    shard = store.shards(sweep.runs[0], 10, sweep.sampling[0]) / "00000.safetensors"
     shard.parent.mkdir(parents=True)
     shard.touch()
     assert tasks[1].position(store) == 1 and exhausted(tasks, tries(store), store, cluster) == {

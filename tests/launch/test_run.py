@@ -85,10 +85,10 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "nothing to do" in run_verb(capsys, "run", *words)[1]
     assert len(records(store)) == 4 and all(len(store.logs(run)) == 1 for run in BOTH)
 
-    lost = store.record(BOTH[0], 20, sweep.protocols[0])
+    lost = store.record(BOTH[0], 20, sweep.sampling[0])
     before = records(store)
     lost.unlink()
-    assert [task.reason for task in missing(sweep, store)] == ["not scored"]
+    assert [task.reason for task in missing(sweep, store)] == ["not scored; from kept features"]
     assert run_verb(capsys, "run", *words)[0] == 0
     after = records(store)
     assert {name for name in after if after[name] != before[name]} == {
@@ -112,7 +112,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     status, text, said = run_verb(capsys, "collect", *words, "--out", out)
     scores, log = tables(out)
-    count = len(read_json(store.record(BOTH[0], 10, sweep.protocols[0]))["values"])
+    count = len(read_json(store.record(BOTH[0], 10, sweep.sampling[0]))["values"])
     assert status == 0 and said == "" and f"{6 * count} values" in text and len(scores) == 6 * count
     assert list(scores[0]) == COLUMNS and list(log[0]) == LOG_COLUMNS and len(log) == 60
     first = next(row for row in scores if row["metric"] == "fid")
@@ -128,7 +128,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     assert (
         float(first["value"])
-        == read_json(store.record(BOTH[0], 10, sweep.protocols[0]))["values"]["fid"]
+        == read_json(store.record(BOTH[0], 10, sweep.sampling[0]))["values"]["fid"]
     )
     with np.load(out / "tiny_samples.npz", allow_pickle=False) as previews:
         assert previews["images"].shape[:2] == (2, len(previews["labels"])) and previews[
@@ -177,14 +177,14 @@ def test_a_record_that_is_not_trusted_stops_collect(
 ) -> None:
     sweep, store = tiny_sweep(steps=(10,)), Store(tmp_path / "store")
     write_json(store.run(sweep.runs[0]) / "run.json", sweep.runs[0].canonical())
-    path = store.record(sweep.runs[0], 10, sweep.protocols[0])
+    path = store.record(sweep.runs[0], 10, sweep.sampling[0])
     write_json(
         path,
         {
             "schema": 1,
             "run": sweep.runs[0].id,
             "step": 10,
-            "protocol": sweep.protocols[0].id,
+            "protocol": sweep.sampling[0].id,
             "values": {},
         },
     )
@@ -226,7 +226,7 @@ def test_workers_do_the_same_work_side_by_side(
     for run in BOTH:
         assert curve(single, run) == curve(several, run)
         values = [
-            read_json(s.record(run, 20, sweep.protocols[0]))["values"] for s in (single, several)
+            read_json(s.record(run, 20, sweep.sampling[0]))["values"] for s in (single, several)
         ]
         assert values[0] == pytest.approx(values[1], rel=1e-4)
 
@@ -286,14 +286,14 @@ def test_a_task_that_failed_three_times_is_given_up_until_retried(
 def test_a_failure_does_not_stop_the_rest_and_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    protocols = (tiny_protocol(name="bad"), tiny_protocol(name="good"))
+    protocols = (tiny_protocol(name="bad", seed=7), tiny_protocol(name="good"))
     sweep, store = tiny_sweep(protocols=protocols), Store(tmp_path / "store")
     for step in sweep.steps:
         obstruct(store, step, protocols[0])
     status, out, err = run_verb(capsys, "run", written(sweep, tmp_path), "--store", store.root)
     assert status == 1 and "3 of 5 tasks done" in out and "Traceback" not in err
     failed = [line for line in err.splitlines() if line.startswith("failed: ")]
-    assert len(failed) == 2 and all("/evals/bad_" in line for line in failed)
+    assert len(failed) == 2 and all(protocols[0].sampled in line for line in failed)
 
 
 def until(check: Callable[[], object]) -> None:

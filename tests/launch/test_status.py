@@ -186,14 +186,19 @@ def test_prune_frees_what_no_job_and_no_verb_needs(study: Study) -> None:
     assert {run["state"] for run in study.status()["runs"]} == {"done"}
 
 
-def test_prune_frees_features_of_recorded_scores_alone(study: Study) -> None:
+def test_prune_frees_samples_where_asked_that_no_missing_score_needs(study: Study) -> None:
     sweep = tiny_sweep(runs=RUNS[:1], steps=(10, 20))
-    run, (protocol,) = RUNS[0], sweep.protocols
+    run, (protocol,) = RUNS[0], sweep.sampling
     train_all(sweep, study.store)
     write_json(study.store.record(run, 10, protocol), {"n": 64}, checksum=True)
+    old = study.store.record(run, 10, protocol).with_suffix("")
+    old.mkdir()  # where earlier versions had shards in progress
     for step in (10, 20):
         study.store.shards(run, step, protocol).mkdir(parents=True)
         (study.store.shards(run, step, protocol) / "0000").write_text("features")
     assert "1 features of finished scores" in study.tell("prune", "--yes", sweep=sweep)
+    assert not old.exists() and study.store.shards(run, 10, protocol).exists()
+    assert "--samples would free 8B more: kept" in study.tell("prune", sweep=sweep)
+    assert "1 folders of kept samples" in study.tell("prune", "--samples", "--yes", sweep=sweep)
     assert not study.store.shards(run, 10, protocol).exists()
     assert study.store.shards(run, 20, protocol).exists(), "an evaluation goes on from them"

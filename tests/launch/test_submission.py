@@ -94,7 +94,7 @@ def test_small_evaluations_of_one_checkpoint_share_a_job_of_one_process(
     sweep = tiny_sweep(
         runs=(tiny_run(seed=0), tiny_run(seed=1)),
         steps=(10,),
-        protocols=tuple(tiny_protocol(name=f"p{i}", images=64 + i) for i in range(3)),
+        protocols=tuple(tiny_protocol(name=f"p{i}", seed=i) for i in range(3)),
     )
     train_all(sweep, store)
     assert len(launched(sweep, store, max_jobs=1).submitted) == 3, "max_jobs counts jobs"
@@ -102,7 +102,7 @@ def test_small_evaluations_of_one_checkpoint_share_a_job_of_one_process(
     first, *_ = sweep.runs
     lines = {task: line for task, line in given(store).items() if task.startswith(first.id)}
     assert len({(line["launch"], line["job"]) for line in lines.values()}) == 1
-    broken = store.record(first, 10, sweep.protocols[1])
+    broken = store.record(first, 10, sweep.sampling[1])
     broken.mkdir(parents=True)
     (line, *_) = lines.values()
     path = store.submissions() / line["launch"] / "launch.json"
@@ -117,14 +117,33 @@ def test_small_evaluations_of_one_checkpoint_share_a_job_of_one_process(
 
 
 def test_evaluations_that_take_long_have_jobs_of_their_own(slurm: FakeSlurm, store: Store) -> None:
-    dear = tuple(Protocol(name=f"p{i}", images=2_000 + i) for i in range(2))
-    cheap = tuple(Protocol(name=f"q{i}", images=100 + i) for i in range(2))
+    dear = tuple(Protocol(name=f"p{i}", images=2_000, seed=i) for i in range(2))
+    cheap = tuple(Protocol(name=f"q{i}", images=100, seed=2 + i) for i in range(2))
     run = Run(model="DiT-XL/2")
     tasks = [Evaluate(run, 10, p, True, "") for p in (*dear, *cheap)]
     orders = [Submission(t.id, "", {}, Cluster(), 0) for t in tasks]
     hours = [evaluation(run, p, NOMINAL).hours for p in (*dear, *cheap)]
     assert hours[0] > SMALL_HOURS > sum(hours[2:])
     assert [len(jobs) for jobs in pack(tasks, orders)] == [1, 1, 2]
+
+
+def test_evaluations_of_the_same_samples_share_a_job_or_wait_for_the_first(
+    slurm: FakeSlurm, store: Store
+) -> None:
+    alike = tuple(Protocol(name=f"p{i}", images=2_000 + i) for i in range(3))
+    tasks = [Evaluate(Run(model="DiT-XL/2"), 10, p, True, "") for p in alike]
+    orders = [Submission(t.id, "", {}, Cluster(), 0) for t in tasks]
+    assert [len(jobs) for jobs in pack(tasks, orders)] == [3], "whatever they take"
+    sweep = tiny_sweep(
+        runs=tiny_run(),
+        steps=(10,),
+        protocols=tuple(tiny_protocol(name=f"p{i}", images=64 + i) for i in range(3)),
+    )
+    train_all(sweep, store)
+    done = launched(sweep, store, nodes=2)
+    assert [task.protocol.name for task in done.submitted if isinstance(task, Evaluate)] == ["p2"]
+    assert len(done.postponed) == 2, "jobs of several processes perform one task"
+    assert launched(sweep, store, nodes=2).submitted == [], "what waits makes what they need"
 
 
 def test_a_job_that_waits_with_other_resources_than_the_file_asks_for_is_named(

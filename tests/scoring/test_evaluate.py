@@ -153,7 +153,7 @@ def test_a_killed_evaluation_goes_on_from_its_last_finished_shard(
     evaluated(store, SHARDS, Stop(), lambda *_: seen.append(first.stat().st_mtime_ns))
     assert seen == [written, written], "two shards were left to do, and the first was not touched"
     assert read_json(store.record(RUN, 10, SHARDS))["values"] == undisturbed
-    assert not first.parent.exists(), "the shards go once the record is there"
+    assert len(list(first.parent.iterdir())) == 3, "the features stay"
 
 
 def test_a_signal_within_a_shard_ends_it_after_the_batch_in_progress(store: Store) -> None:
@@ -166,10 +166,11 @@ def test_a_signal_within_a_shard_ends_it_after_the_batch_in_progress(store: Stor
         return latents
 
     inputs = replace(load_inputs(task(SHARDS), store, Cluster(), CPU), decode=decode)
-    path = store.shards(RUN, 10, SHARDS) / "00000.safetensors"
+    work, _ = scoring.find_work(task(SHARDS), store, inputs)
+    path = work.features[0]
     rank, cluster = Rank(0, 1, CPU), Cluster(sampling_batch=16)
     with stop_on_signal() as stop:
-        scoring.score_shard(task(SHARDS), range(512), inputs, cluster, rank, stop, path, {})
+        scoring.score_shard(task(SHARDS), 0, inputs, cluster, rank, stop, work)
         with pytest.raises(Interrupted, match="run the same command to go on"):
             scoring.evaluate(task(SHARDS), store, cluster, rank, stop, lambda *_: None)
     assert batches == [16, 16] and not list(path.parent.glob("*"))
@@ -206,7 +207,7 @@ def of_other_weights(shard: Path, store: Store) -> None:
         (flip, "damaged"),
         (of_other_code, "from other code"),
         (of_other_weights, "from other weights"),
-        (of_an_older_version, "from other protocol, weights, decoder, extractor, code"),
+        (of_an_older_version, "from other sampled, weights, decoder, extractor"),
     ],
 )
 def test_a_shard_that_is_damaged_or_of_another_origin_is_made_again(
@@ -229,6 +230,7 @@ def test_what_a_killed_writer_left_is_removed_and_another_steps_is_not(store: St
     shard, record = one_shard(store), store.record(RUN, 10, SHARDS)
     left = [shard.with_name(".tmpA1b2C3"), record.with_name(f".{record.name}.4711")]
     other = record.with_name(".0000020.json.4711")
+    record.parent.mkdir(parents=True)
     for path in (*left, other):
         path.write_bytes(b"half of a file")
     rest_of(store)
@@ -240,12 +242,10 @@ def test_features_that_are_not_finite_are_never_kept(store: Store) -> None:
     network = copy.deepcopy(inputs.extractor.network)
     network.get_parameter("fc.weight").data[3] = math.nan
     broken = replace(inputs, extractor=replace(inputs.extractor, network=network))
-    path = store.shards(RUN, 10, SHARDS) / "00000.safetensors"
+    work, _ = scoring.find_work(task(SHARDS), store, inputs)
     with pytest.raises(UserError, match=f"512 of 512 logits features of {RUN.id}@10:.* not finite"):
-        scoring.score_shard(
-            task(SHARDS), range(512), broken, Cluster(), Rank(0, 1, CPU), Stop(), path, {}
-        )
-    assert not path.exists()
+        scoring.score_shard(task(SHARDS), 0, broken, Cluster(), Rank(0, 1, CPU), Stop(), work)
+    assert not work.features[0].exists()
 
 
 def test_a_record_describes_itself(store: Store) -> None:
@@ -510,7 +510,7 @@ def test_the_digest_of_a_decoder_stands_in_the_record(store: Store) -> None:
     assert "decoder_digest" not in record(store, tiny_protocol()), "pixels have none"
     one, rank = task(tiny_protocol(seed=5)), Rank(0, 1, CPU)
     inputs = replace(load_inputs(one, store, Cluster(), CPU), decoder_digest="d" * 64)
-    path = store.shards(RUN, 10, one.protocol) / "00000.safetensors"
-    scoring.score_shard(one, range(64), inputs, Cluster(), rank, Stop(), path, {})
-    write_record(one, store, [path], inputs, rank, 1.0)
+    work, _ = scoring.find_work(one, store, inputs)
+    scoring.score_shard(one, 0, inputs, Cluster(), rank, Stop(), work)
+    write_record(one, store, work.features, inputs, rank, 1.0)
     assert read_json(store.record(RUN, 10, one.protocol))["decoder_digest"] == "d" * 64

@@ -88,7 +88,17 @@ def test_a_path_may_hold_spaces_and_equal_signs(tmp_path: Path) -> None:
 def test_what_varies_is_what_tells_runs_apart() -> None:
     assert varying(changed("lr=1e-3,3e-3 seed=0").runs) == ["lr"] and varying(()) == []
     assert protocol_text(SWEEP.protocols) == ""
-    several = changed("guidance=1.0,1.5").protocols
+    several = changed("guidance=1.0,1.5").sampling
     assert protocol_text(several) == "protocols: " + ", ".join(
         f"{protocol.id} (guidance {protocol.guidance})" for protocol in several
     )
+
+
+def test_words_keep_the_steps_of_each_protocol_unless_they_name_steps() -> None:
+    cheap, dear = tiny_protocol(name="cheap"), tiny_protocol(name="dear")
+    sweep = tiny_sweep(steps=(), protocols={cheap: (10, 20), dear: 20})
+    led = chosen(sweep, ["guidance=1.5"])
+    assert [step for step, _ in led.scores] == [10, 20, 20] and len(led.protocols) == 2
+    assert chosen(sweep, ["steps=5,15"]).scores == [
+        (step, protocol) for step in (5, 15) for protocol in (cheap, dear)
+    ]

@@ -79,7 +79,7 @@ def test_no_digit_of_a_record_can_change_unseen(store: Store, out: Path) -> None
         (lambda r: r.update(schema=99), "has schema 99, this harness reads up to"),
         (lambda r: r.update(schema="1"), "has schema 1, this harness reads up to"),
         (lambda r: r.update(step=10), "is the record of another cell"),
-        (lambda r: r.update(n=63), "n = 63 is not the 64 images"),
+        (lambda r: r.update(n=63), "n = 63 is not the 64 of"),
         (lambda r: r.update(values=[1.0]), r"values = \[1.0\] must be dict"),
         (lambda r: r["values"].update(fjd=1.0), "has no metric of ours in fjd"),
         (lambda r: r["values"].update(fid="1.0"), "is not finite in fid"),

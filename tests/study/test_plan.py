@@ -299,3 +299,19 @@ def test_the_first_seed_of_digits_seeds_is_the_digits_study() -> None:
     one, three = load_sweep("digits"), load_sweep("digits_seeds")
     assert [run for run in three.runs if run.seed == 0] == list(one.runs)
     assert (three.steps, three.protocols) == (one.steps, one.protocols)
+
+
+def test_a_cheap_protocol_at_every_checkpoint_and_a_dear_one_at_the_last(store: Store) -> None:
+    dear = tiny_protocol(name="dear", images=128)
+    sweep = tiny_sweep(steps=(), protocols={PROTOCOL: (10, 20, 30), dear: (30,)})
+    waiting = [f"{RUN.id}@{step}:{p.id}" for step, p in sweep.scores]
+    assert [task.id for task in missing(sweep, store)] == [RUN.id, *waiting] and len(waiting) == 4
+    (row,) = plan_json(sweep, store, Cluster())["runs"]
+    assert (row["checkpoints_wanted"], row["scores_wanted"]) == (3, 4)
+    for step in sweep.steps:
+        checkpoint(store, step)
+        write_json(store.record(RUN, step, PROTOCOL), {})
+    assert [task.id for task in missing(sweep, store)] == waiting[-1:]
+    write_json(store.record(RUN, 30, dear), {})
+    assert missing(sweep, store) == [] and survey(sweep, store)[0].scores == 4
+    assert status_json(sweep, store, Cluster())["runs"][0]["scores_wanted"] == 4

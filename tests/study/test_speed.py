@@ -117,7 +117,7 @@ def test_precision_counts_before_size_and_kind_of_work(store: Store) -> None:
 
 def test_without_a_measurement_the_published_figure_is_named(store: Store) -> None:
     speed = known_speed(store, Cluster())
-    spent = cost.cost(untouched(RUN, SWEEP), 2, speed)
+    spent = cost.cost(untouched(RUN, SWEEP), SWEEP, speed)
     assert spent.train_hours == pytest.approx(compute.training_flop(RUN, 30) / 76.5e12 / 3600)
     text = plan_text(plan_json(SWEEP, store, Cluster()))
     assert "76.5 TFLOP/s on A100, published (fast-DiT" in text and "harness bench" in text

@@ -85,13 +85,16 @@ def test_only_the_newest_two_states_are_kept_and_later_ones_push_none_out(store:
 def test_the_tree_is_the_one_the_design_names(tmp_path: Path) -> None:
     run, protocol, store = tiny_run(), tiny_protocol(), Store(tmp_path)
     here, evals = f"runs/{run.id}", f"runs/{run.id}/evals/{protocol.id}"
+    kept = f"{here}/samples/{protocol.sampled}"
     named = {
         store.model(run): f"{here}/model.json",
         store.ema(run, 50_000): f"{here}/checkpoints/0050000/ema.safetensors",
         store.state(run, 50_000): f"{here}/checkpoints/0050000/state.safetensors",
         store.record(run, 50_000, protocol): f"{evals}/0050000.json",
         store.preview(run, 50_000, protocol): f"{evals}/0050000.npz",
-        store.shards(run, 50_000, protocol): f"{evals}/0050000",
+        store.shards(run, 50_000, protocol): f"{kept}/0050000/identity.digits-cnn-1",
+        store.latents(run, 50_000, protocol): f"{kept}/0050000/latents",
+        store.evaluate_claim(run, 50_000, protocol): f"{kept}/0050000.lock",
         store.next_log(run): f"{here}/log.000.jsonl",
         store.ledger(): "jobs.jsonl",
         store.references(): "references",

@@ -74,7 +74,7 @@ def test_scores_are_logged_under_a_name_of_their_own(
     do(score, store, loggers=["wandb"])
     (recorder,) = recorders
     assert recorder.opening.name == f"{RUN.id}-scores"
-    assert f"{sweep.protocols[0].id}/fid" in recorder.taken[20]
+    assert f"{sweep.sampling[0].id}/fid" in recorder.taken[20]
 
 
 def test_weights_are_the_same_with_and_without_tensorboard(tmp_path: Path) -> None:
