@@ -26,6 +26,7 @@ from harness.scoring.sample import (
     sample_latents,
 )
 from harness.scoring.shards import RECIPE, remove_temporary, shard_paths, to_do
+from harness.spec.own_rows import digests
 from harness.study.cluster import Cluster
 from harness.study.store import Store, shard_spans
 from harness.study.tasks import NETWORK, Evaluate, Progress
@@ -128,6 +129,7 @@ def origin_of(task: Evaluate, inputs: Inputs) -> dict[str, str]:
         "decoder": inputs.decoder_digest,
         "extractor": inputs.extractor.digest,
         "code": RECIPE,
+        **digests(task.protocol),
     }
 
 

@@ -18,7 +18,7 @@ from sides import Makers, Step, head, imported, options, table
 from torch import Tensor, nn
 
 from harness.base.distributed import Rank, keep_freed_memory
-from harness.models import MODELS
+from harness.models.dit_rows import DITS
 from harness.objectives import TIMESTEPS
 from harness.spec import Run
 from harness.study.cluster import Cluster
@@ -78,7 +78,7 @@ def of_diffusers(run: Run, device: torch.device) -> Step:
     from diffusers import DiTTransformer2DModel
     from diffusers.training_utils import EMAModel
 
-    model = MODELS[run.model]
+    model = DITS[run.model]
     net: Any = DiTTransformer2DModel(
         num_attention_heads=model.heads,
         attention_head_dim=model.width // model.heads,

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import io
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,4 +168,4 @@ def compare(model: str, setting: Setting, theirs: nn.Module, args: argparse.Name
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

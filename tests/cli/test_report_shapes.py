@@ -69,7 +69,7 @@ def rows_of(sweep: Sweep) -> Iterator[dict[str, Any]]:
         gflops, model = compute.gflops(run), MODELS[run.model]
         worse = 1 + abs(protocol.guidance - 1.5) + 5 / protocol.sampling_steps
         score = 100 * gflops**-0.35 * (step / 4e5) ** -0.4 * worse * (1e-4 / run.lr) ** 0.2
-        score *= np.exp(0.03 * noise.standard_normal() + 0.1 * len(run.conditioning) / 10)
+        score *= np.exp(0.03 * noise.standard_normal() + 0.1 * len(run.conditioning or "") / 10)
         yield {
             **{name: getattr(protocol, name) for name in OF_PROTOCOL},
             **{name: getattr(run, name) for name in COLUMNS if hasattr(run, name)},

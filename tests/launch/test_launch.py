@@ -234,7 +234,7 @@ def test_logs_are_found_by_the_beginning_of_a_name(tmp_path: Path) -> None:
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     def hold() -> None:
         with claim(tmp_path / "lock") as mine:
-            held.append(mine)
+            held.append(bool(mine))
             time.sleep(0.5)
 
     held: list[bool] = []
@@ -246,7 +246,7 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
         claim(tmp_path / "lock", patience=0.1) as hasty,
         claim(tmp_path / "lock", patience=20) as patient,
     ):
-        assert (hasty, patient) == (False, True)
+        assert (bool(hasty), bool(patient)) == (False, True)
     first.join()
 
 

@@ -12,9 +12,9 @@ from helpers import apart, tiny_run
 from torch import Tensor
 
 from harness.base import rng
-from harness.models import CONDITIONINGS, MODELS, Setting
+from harness.models import CONDITIONINGS, Setting
 from harness.models.dit import DiT
-from harness.models.dit_rows import DiTModel
+from harness.models.dit_rows import DITS, DiTModel
 from harness.models.layers import sincos_2d, unpatchify
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
@@ -229,7 +229,7 @@ def test_the_loss_at_initialisation_is_that_of_the_paper(run: Run) -> None:
 def test_the_table_of_models_is_the_papers() -> None:
     sizes = {
         (row.size, row.depth, row.width, row.heads)
-        for name, row in MODELS.items()
+        for name, row in DITS.items()
         if name.startswith("DiT")
     }
     assert sizes == {
@@ -239,12 +239,12 @@ def test_the_table_of_models_is_the_papers() -> None:
         ("XL", 28, 1152, 16),
     }
     for family in ("mini-DiT", "digit-DiT"):
-        assert {name.split("-", 1)[1] for name in MODELS if name.startswith(family + "-")} == {
-            name for name in MODELS if name.startswith("DiT")
+        assert {name.split("-", 1)[1] for name in DITS if name.startswith(family + "-")} == {
+            name for name in DITS if name.startswith("DiT")
         }
 
 
 def test_a_token_of_the_digits_study_is_wider_than_its_patch_has_numbers() -> None:
-    for name, row in MODELS.items():
+    for name, row in DITS.items():
         if name.startswith("digit-DiT"):
             assert row.width > row.patch**2, name

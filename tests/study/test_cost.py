@@ -119,7 +119,7 @@ def by_depth(run: Run) -> float:
 @pytest.mark.parametrize("model", PAPER)
 def test_the_paper_rows_have_the_published_gflops_and_parameters(model: str) -> None:
     run = Run(model=model)
-    count = fvcore(run) if MODELS[model].width < 1024 or MODELS[model].patch == 8 else by_depth(run)
+    count = fvcore(run) if DITS[model].width < 1024 or DITS[model].patch == 8 else by_depth(run)
     assert count == pytest.approx(compute.gflops(run), rel=1e-9)
     assert count == pytest.approx(COUNTED[model], abs=6e-4)
     assert count == pytest.approx(published(model)[0], rel=0.005)
