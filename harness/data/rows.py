@@ -92,6 +92,11 @@ def imagenet(pixels: int) -> Data:
     return replace(row, held_out=50_000)
 
 
+def imagenet_pixels(pixels: int) -> Data:
+    """ImageNet as it is seen by networks without a VAE, such as ADM's."""
+    return Data(3, pixels, 1000, images=1_281_167)
+
+
 def digits(size: int) -> Data:
     return Data(1, size, 10, images=1_797, mirrored=False, open=embedded_digits)
 
@@ -104,6 +109,7 @@ def split_digits(size: int) -> Data:
 DATASETS = {
     "imagenet256": imagenet(256),
     "imagenet512": imagenet(512),
+    **{f"imagenet{side}-pixels": imagenet_pixels(side) for side in (64, 128, 256, 512)},
     "digits": digits(16),
     "digits8": digits(8),
     # Rows of their own: what a run was trained on is its `data`, and the two above are all digits.
