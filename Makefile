@@ -16,7 +16,7 @@ TABLES := $(wildcard results/*.csv results/*.npz results/measured/*.csv results/
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo help test test-fast test-slurm chaos lint bench notebooks docs install clean
+.PHONY: demo compare help test test-fast test-slurm chaos lint bench notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -30,6 +30,11 @@ help:  ## this list
 
 $(REPORT): results/digits.csv
 	$(BIN)/harness report digits
+
+compare: install  ## families of networks at equal Gflops on the digits, and their report: minutes
+	$(BIN)/harness run compare_digits --workers $(WORKERS)
+	$(BIN)/harness collect compare_digits
+	$(BIN)/harness report compare_digits
 
 test: install  ## the default suite
 	$(BIN)/pytest $(PARALLEL)

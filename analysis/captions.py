@@ -19,6 +19,9 @@ NEEDS = {
     "figure_12": [],
     "figure_prediction": [],
     "figure_residuals": [],
+    "figure_joint": ["tokens", "batch_size"],
+    "figure_running": [],
+    "figure_specification": ["params", "tokens"],
 }
 # Models that are named one by one; more are counted.
 FEW = 3

@@ -11,13 +11,16 @@ from scipy import stats
 from analysis.correlation import correlation, difference
 from analysis.grid import final, grid
 from analysis.noise import UNKNOWN, Noise, noise
-from analysis.table import TableError, listed
+from analysis.table import HIGHER_IS_BETTER, TableError, listed
 
 # Values are comparable between studies with these alike; otherwise ranks and correlations are.
 COMPARABLE = (
     "features n data reference sampler sampling_steps guidance guidance_channels decoder weights"
     " labels step batch_size"
 ).split()
+# Scores are called equivalent within this share of each other, and not within less.
+MARGIN = 0.05
+EQUIVALENT = f"equivalent within ±{MARGIN:.0%}".replace("%", " %")
 # A reference is named with the digest of its file where that was known.
 DIGEST = r"-[0-9a-f]{8}$"
 
@@ -26,8 +29,9 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFra
     """Returns both scores and ranks by cell; ratio, noise band, p and verdict if comparable.
 
     A cell is a size and patch, of each family where a study has several; a model without both is
-    met by its name. Low and high bound the ratio that noise alone explains, cell by cell at 95 %;
-    p is adjusted for the number of cells (Holm), and the verdict is its.
+    met by its name. Low and high bound the ratio that noise alone explains, cell by cell at 95 %.
+    The verdict is of the first study, by p adjusted for the number of cells (Holm): better, worse,
+    equivalent within ±5 % (two one-sided tests, adjusted too), or inconclusive.
 
     Raises:
         TableError: no cell in both, or rows that cannot share an axis.
@@ -48,7 +52,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFra
         return rows
     noises, seeds = (noise(a, metric), noise(b, metric)), both[["seeds_a", "seeds_b"]].to_numpy()
     errors = [error_of(noises, patch, n) for patch, n in zip(rows["patch"], seeds, strict=True)]
-    return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.array(errors)))
+    higher = metric in HIGHER_IS_BETTER
+    return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.array(errors), higher))
 
 
 def with_cells(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -81,14 +86,22 @@ def error_of(noises: tuple[Noise, Noise], patch: float, seeds: np.ndarray) -> tu
     return error, float(parts.sum() ** 2 / (parts**2 / [df, other_df]).sum())
 
 
-def verdicts(ratio: pd.Series, errors: np.ndarray) -> dict[str, Any]:
+def verdicts(
+    ratio: pd.Series, errors: np.ndarray, higher_is_better: bool = False
+) -> dict[str, Any]:
     """Returns ratio, the 95 % band that noise alone explains, p by Holm, and the verdict."""
     error, df = errors.T
-    band = stats.t.ppf(0.975, df) * error
+    band, logs = stats.t.ppf(0.975, df) * error, np.log(ratio)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = holm(2 * stats.t.sf(np.abs(np.log(ratio)) / error, df))
-    verdict = np.where(p < 0.05, "differs", "within noise")
-    verdict = np.where(np.isnan(band), "noise not known", verdict)
+        p = holm(2 * stats.t.sf(np.abs(logs) / error, df))
+        # Schuirmann's two one-sided tests: both ends of the margin are refuted.
+        near = holm(stats.t.sf((np.log1p(MARGIN) - np.abs(logs)) / error, df))
+    better = (logs > 0) == higher_is_better
+    verdict = np.select(
+        [np.isnan(band), (p < 0.05) & better, p < 0.05, near < 0.05],
+        ["noise not known", "better", "worse", EQUIVALENT],
+        "inconclusive",
+    )
     return {"ratio": ratio, "low": np.exp(-band), "high": np.exp(band), "p": p, "verdict": verdict}
 
 
@@ -179,11 +192,11 @@ def rank_text(rows: pd.DataFrame) -> str:
 def verdicts_sentence(rows: pd.DataFrame) -> str:
     counted = rows["verdict"].value_counts().items()
     counts = ", ".join(f"{count} {verdict}" for verdict, count in counted)
-    outside = rows.loc[rows["verdict"] == "differs", "model_a"]
-    named = f" ({listed(outside)})" if len(outside) else ""
+    outside = rows.loc[rows["verdict"].isin(["better", "worse"]), "model_a"]
+    named = f" (not equal: {listed(outside)})" if len(outside) else ""
     return (
-        f"Of the values: {counts}{named}; adjusted for {len(rows)} cells, equal studies have any"
-        " that differs in 1 of 20."
+        f"Of the values: {counts}{named}; adjusted for {len(rows)} cells, equal studies have one"
+        " that is better or worse in 1 of 20."
     )
 
 

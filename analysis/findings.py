@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.correlation import correlation, correlation_text
 from analysis.grid import axis_label, grid
 from analysis.parts import Part
-from analysis.sentences import attempt
+from analysis.rows import attempt
 from analysis.table import HIGHER_IS_BETTER, TableError
 
 

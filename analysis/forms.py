@@ -11,6 +11,7 @@ from scipy import stats
 
 from analysis.correlation import Array
 from analysis.fits import logs_of
+from analysis.table import TableError
 
 Form = tuple[tuple[str, ...], ...]  # terms, each a product of logs
 VARIABLES = ("gflops", "params", "tokens")
@@ -70,7 +71,66 @@ def range_of_forms(rows: pd.DataFrame, target: pd.DataFrame) -> dict[str, float]
     if not found:
         return {"forms": 0, "forms_low": float("nan"), "forms_high": float("nan")}
     best = min((errors for _, errors, _ in found), key=np.mean)
-    most = stats.t.ppf(0.975, len(best) - 1) / np.sqrt(len(best))
-    excess = ((errors - best, at) for _, errors, at in found)
-    good = [at for more, at in excess if more.mean() <= most * more.std(ddof=1)]
+    good = [at for _, errors, at in found if does_as_well(errors, best)]
     return {"forms": len(good), "forms_low": min(good), "forms_high": max(good)}
+
+
+def curve(rows: pd.DataFrame, target: pd.DataFrame) -> pd.DataFrame:
+    """Returns the specification curve: a row per form, ordered by what it predicts of the target.
+
+    Columns: prediction, error (typical leave-one-out error on the rows), good (as well as the
+    best, see `range_of_forms`), and one of each term, whether the form has it.
+    """
+    found = list(predictions(rows, target))
+    if not found:
+        raise TableError("too few models for any form: train more sizes")
+    best = min((errors for _, errors, _ in found), key=np.mean)
+    lines = [
+        {
+            "prediction": at,
+            "error": np.expm1(np.log(10) * errors.mean()),
+            "good": does_as_well(errors, best),
+        }
+        | {term_name(term): term in form for term in terms_of(found)}
+        for form, errors, at in found
+    ]
+    return pd.DataFrame(lines).sort_values("prediction", ignore_index=True)
+
+
+def terms_of(found: list[tuple[Form, Array, float]]) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(term for form, _, _ in found for term in form))
+
+
+def term_name(term: tuple[str, ...]) -> str:
+    return f"{term[0]}²" if len(term) == 2 and term[0] == term[1] else "·".join(term)
+
+
+def does_as_well(errors: Array, best: Array) -> bool:
+    """Whether left-out |log errors| are not larger than the best's at 5 % (paired t)."""
+    excess = errors - best
+    most = stats.t.ppf(0.975, len(best) - 1) / np.sqrt(len(best))
+    return bool(excess.mean() <= most * excess.std(ddof=1))
+
+
+def main_effects(forms: pd.DataFrame) -> pd.DataFrame:
+    """Returns of each term the ratio of mean predictions of forms with it to those without it.
+
+    Columns: term, ratio, error_ratio (of the leave-one-out errors), forms (with it). The means are
+    of logs; forms that have the others of its terms alike are not paired.
+    """
+    terms = [name for name in forms if name not in ("prediction", "error", "good")]
+    lines = []
+    for name in terms:
+        has = forms[name].astype(bool)
+        if has.any() and not has.all():
+            logs = {key: np.log(forms[key]) for key in ("prediction", "error")}
+            ratios = [float(np.exp(log[has].mean() - log[~has].mean())) for log in logs.values()]
+            lines.append(
+                {
+                    "term": name,
+                    "ratio": ratios[0],
+                    "error_ratio": ratios[1],
+                    "forms": int(has.sum()),
+                }
+            )
+    return pd.DataFrame(lines)

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.table import RECIPE, RUN, TableError, listed, metric_name, with_family
+from analysis.table import (
+    LOSSES,
+    RECIPE,
+    RUN,
+    TableError,
+    listed,
+    metric_name,
+    uncertain,
+    with_family,
+)
 
 # A grid holds one value of each per model; of several, the one that scored every model is taken.
 SETTLED = ["data", *RECIPE, "protocol"]
@@ -24,13 +33,13 @@ def grid(
 
     Added columns: family and tokens (derived where not given), training compute (NaN without a
     batch size), and the flags complete and last. Size is empty and patch NaN where a model has
-    none; `left_out` lists what is not among them. `unit` is the column in which the curves differ:
-    the model, or the conditioning (Figure 5).
+    none; `left_out` lists what is not among them, such as published values that are second-hand.
+    `unit` is the column in which the curves differ: the model, or the conditioning (Figure 5).
 
     Raises:
         TableError: no such score, or rows that cannot share an axis.
     """
-    placed = table["gflops"].gt(0) & table["step"].gt(0)
+    placed = table["gflops"].gt(0) & table["step"].gt(0) & ~uncertain(table)
     rows = with_family(table[(table["metric"] == metric) & placed])
     rows = rows[rows["protocol"] == protocol] if protocol else rows
     if rows.empty:
@@ -175,6 +184,8 @@ def left_out(
     for field in ["step", "gflops", *needs]:
         absent = rows[field].eq("") if rows[field].dtype == object else ~rows[field].gt(0)
         rows.loc[absent, ["reason", "instead"]] = (f"no {field}", "")
+    doubted = uncertain(rows)
+    rows.loc[doubted, ["reason", "instead"]] = ("not read in its authors' text", "")
     return counted(rows[rows["reason"].ne("")])
 
 
@@ -217,6 +228,8 @@ def axis_label(rows: pd.DataFrame) -> str:
     fields = ["metric", "features", "n"]
     metric, features, n = one_axis(rows, fields)[fields].iloc[0]
     name = metric_name(metric, features)
+    if features == "" and metric in LOSSES:  # of the network alone: nothing was extracted
+        return name
     if features == "inception":
         return f"{name}-{n / 1000:g}K" if name.endswith("FID") else name
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"

@@ -19,6 +19,7 @@ from analysis.figures import (
     figure_09,
     figure_10,
 )
+from analysis.joint_panels import joint_law, joint_residuals, running_curves
 from analysis.legend import add_legend
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
@@ -34,7 +35,14 @@ from analysis.panels import (
     place_panels,
     rows_of,
 )
-from analysis.statistics_panels import figure_12, further, predicted, residuals
+from analysis.statistics_panels import (
+    figure_12,
+    further,
+    predicted,
+    residuals,
+    specification,
+    specification_terms,
+)
 from analysis.style import em, literal
 from analysis.sweep_panels import sweep, swept
 from analysis.table import TableError
@@ -189,6 +197,50 @@ FIGURES = {
             ),
         ),
         height=24,
+    ),
+    "figure_joint": Layout(
+        (
+            (
+                Panel(
+                    joint_law,
+                    "Every checkpoint after the first tenth of its run; lines, the joint law of"
+                    " size, tokens and images at each model.",
+                    top=3.5,
+                ),
+                Panel(joint_residuals, "Right, each score by what the law says.", top=3.5),
+            ),
+        ),
+        height=27,
+    ),
+    "figure_running": Layout(
+        (
+            (
+                Panel(
+                    running_curves,
+                    "The last score of every finished run, and what its first checkpoint and the"
+                    " gains of all other runs predicted, with the 95 % interval.",
+                    top=3.5,
+                ),
+            ),
+        ),
+        height=27,
+        sized=False,
+    ),
+    "figure_specification": Layout(
+        (
+            (
+                Panel(
+                    specification,
+                    "What every form of law fitted to the other models predicts of the largest: the"
+                    " polynomials of second order in logs of one or two of Gflops, N and tokens.",
+                    left=9.5,
+                    top=3.5,
+                ),
+            ),
+            (Panel(specification_terms, "Below, the terms of each form.", left=9.5),),
+        ),
+        height=22,
+        sized=False,
     ),
 }
 

@@ -10,10 +10,11 @@ from scipy import optimize, special, stats
 
 from analysis.correlation import Array
 from analysis.grid import final, grid
-from analysis.table import published, with_family
+from analysis.table import PUBLISHED, published, with_family
 
 # A published rerun sets the noise only if its source can be looked up: a page or owner/repository.
 ADDRESS = r"https?://|^[\w.-]+/[\w.-]+"
+PRIORS = PUBLISHED.with_name("noise.csv")
 # The recorded interval of FID∞ is 2.16 standard errors to a side: t at 13 degrees of freedom.
 FID_INFINITY_T = float(stats.t.ppf(0.975, 13))
 UNKNOWN = "no seeds, so the noise is not known: train one model with three"
@@ -49,7 +50,7 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
     """Measures the noise of one run on models with several seeds, at their last step alone.
 
     Checkpoints of one run are not independent. Without seeds, FID of the paper's models through
-    Inception has their public reruns.
+    Inception has their public reruns, and that of others a published prior.
 
     Raises:
         TableError: no such score, or rows that cannot share an axis.
@@ -64,7 +65,23 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
         and set(rows["family"]) == {"DiT"}
     ):
         return pooled(replicates(reruns()), "of the paper's models, its own and public reruns")
+    if metric == "fid" and set(rows["features"]) == {"inception"}:
+        return published_noise()
     return Noise(UNKNOWN, pd.DataFrame(columns=["patch", "sd", "df"]))
+
+
+def published_noise() -> Noise:
+    """Returns the published spread of FID over seeds, of another network, which is named.
+
+    Its share of a score is taken, and its degrees of freedom from its training seeds.
+    """
+    row = pd.read_csv(PRIORS).iloc[0]
+    sd, df = float(row["sd_run"]), float(row["training_seeds"] - 1)
+    origin = (
+        f"a published prior, {row['source']}: {row['model']} on {row['data']}, FID through"
+        f" {row['features']} ({row['setting']}); no seeds of this study, train one model with three"
+    )
+    return Noise(origin, pd.DataFrame(columns=["patch", "sd", "df"]), sd, df, (sd, df))
 
 
 def reruns() -> pd.DataFrame:

@@ -14,11 +14,14 @@ from analysis.captions import left_out, provenance, situation
 from analysis.drawing import render_figures
 from analysis.files import INDEX, Files, csv_bytes, publish
 from analysis.findings import findings
+from analysis.forecast import Forecast, forecasts_table, is_intact
 from analysis.latex import latex
 from analysis.layout import FIGURES
 from analysis.paper_tables import PAPER_TABLES, caption_of, paper_table, table_numbers
 from analysis.parts import MOST, Part, parts
-from analysis.sentences import attempt, statistics
+from analysis.referee import checklist
+from analysis.rows import attempt
+from analysis.sentences import statistics
 from analysis.side_by_side import against_published, render_comparison
 from analysis.table import digest
 
@@ -50,6 +53,7 @@ class Context:
     missing: Sequence[str] = ()
     deviations: Sequence[tuple[str, str, str]] = ()  # field, the paper's value, the study's
     provenance: Mapping[str, str] = field(default_factory=dict)
+    forecasts: Sequence[Forecast] = ()  # made before their runs, scored or pending
 
 
 def write(
@@ -117,6 +121,8 @@ def render(
         html.Section("Tables", tables=tables),
         *statistics_sections(numbers),
         *against_sections(shown, reasons),
+        *referee_sections(shown, reasons),
+        forecast_section(context),
         cost_section(context),
         html.Section("Missing", items=missing(table, log, context)),
         html.Section("Not drawn", items=[*grouped(reasons), *left_out(table)]),
@@ -194,6 +200,28 @@ def against_sections(shown: Sequence[Part], reasons: list[str]) -> list[html.Sec
         for part in shown
     ]
     return [*filter(None, made)]
+
+
+def referee_sections(shown: Sequence[Part], reasons: list[str]) -> list[html.Section]:
+    """Returns each part's checklist for a referee."""
+    made = [attempt("Checklist", partial(referee_section, part), reasons) for part in shown]
+    return [*filter(None, made)]
+
+
+def referee_section(part: Part) -> html.Section:
+    frame = checklist(part.table)
+    passed = f"{frame['verdict'].eq('pass').sum()} of {len(frame)} items pass."
+    heading = f"Checklist, {part.name}" if part.name else "Checklist"
+    return html.Section(heading, tables=[html.Table(frame.rename(columns=str.capitalize), passed)])
+
+
+def forecast_section(context: Context) -> html.Section:
+    """Returns the forecasts with what came, the hits counted; empty where none was made."""
+    made = list(context.forecasts)
+    known = [one["outcome"]["hit"] for one in made if one["outcome"] and is_intact(one)]
+    counted = f"{sum(known)} of {len(known)} scored forecasts hold the score."
+    tables = [html.Table(forecasts_table(made), counted)] if made else []
+    return html.Section("Forecasts", tables=tables)
 
 
 def cost_section(context: Context) -> html.Section:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from analysis import fits, laws, prediction
+from analysis import fits, forms, laws, prediction, running
 from analysis.correlation import (
-    MINUS,
     axes_of,
     bca_interval,
     correlation,
@@ -19,11 +17,11 @@ from analysis.correlation import (
     jackknife_interval,
 )
 from analysis.grid import axis_label, final, grid
+from analysis.joint_rows import joint_rows, loss_rows
 from analysis.noise import UNKNOWN, noise, sampling_noise
+from analysis.rows import Row, attempt, row_of
 from analysis.table import METRICS, TableError
 
-T = TypeVar("T")
-Row = dict[str, Any]
 COLUMNS = "section family statistic estimate interval method n note value low high".split()
 
 
@@ -54,42 +52,6 @@ def row_text(row: pd.Series) -> str:
     note = f", {row['note']}" if row["note"] else ""
     method = f"{row['method']}, " if row["method"] else ""
     return f"{row['statistic']} {row['estimate']}{interval} ({method}n = {row['n']}){note}"
-
-
-def attempt(name: str, make: Callable[[], T], missing: list[str]) -> T | None:
-    """Returns what is made, or None after appending the name and the reason to `missing`."""
-    try:
-        return make()
-    except TableError as reason:
-        missing.append(f"{name}: {reason}.")
-        return None
-
-
-def row_of(
-    statistic: str,
-    value: float,
-    bounds: tuple[float, float] | None,
-    form: str,
-    method: str,
-    n: int,
-    note: str = "",
-    family: str = "",
-) -> Row:
-    """Returns a row whose numbers are written in one format; without bounds it has no interval."""
-    low, high = bounds or (np.nan, np.nan)
-    interval = f"[{low:{form}}, {high:{form}}]" if low <= high else ""
-    return {
-        "family": family,
-        "statistic": statistic,
-        "estimate": f"{value:{form}}".replace("-", MINUS),
-        "interval": interval.replace("-", MINUS),
-        "method": method if interval or not bounds else "",
-        "n": n,
-        "note": note,
-        "value": value,
-        "low": low,
-        "high": high,
-    }
 
 
 def correlations(table: pd.DataFrame) -> list[Row]:
@@ -249,6 +211,62 @@ def held_out(
     return rows
 
 
+def specifications(table: pd.DataFrame) -> list[Row]:
+    """States what each term of a law does to the prediction of each family's largest model.
+
+    Raises:
+        TableError: too few models, several studies, or values without a logarithm.
+    """
+    rows = list[Row]()
+    models = fits.positive(fits.one_study(final(table)))
+    for family, part in models.groupby("family", sort=False):
+        others, target = fits.complete(part.iloc[:-1], fits.PRODUCT), part.tail(1)
+        if len(others) < 4:
+            continue
+        found = forms.curve(others, target)
+        name = f"{target['model'].iloc[0]}: prediction with"
+        for _, effect in forms.main_effects(found).iterrows():
+            note = (
+                f"leave-one-out error × {effect['error_ratio']:.2g}; a law with it by one without,"
+                f" {effect['forms']} of {len(found)} forms"
+            )
+            term = f"{name} {effect['term']}"
+            row = row_of(term, effect["ratio"], None, ".3f", "ratio of means", len(others), note)
+            rows.append({**row, "family": str(family)})
+    if not rows:
+        raise TableError("a specification curve needs 5 models of a family: train more")
+    return rows
+
+
+def running_curves(table: pd.DataFrame) -> list[Row]:
+    """States how well last scores are predicted from earlier ones, and those of unfinished runs.
+
+    Raises:
+        TableError: one step alone, or too few finished runs.
+    """
+    found = running.running(table)
+    rows = []
+    for _, row in running.calibration(found).iterrows():
+        note = f"{row['held']} of {row['runs']} intervals hold the score, {row['width']:.2g} × wide"
+        name, method = (
+            f"last score from step {row['step']:,.0f}",
+            "exp(mean |log|) \N{MINUS SIGN} 1",
+        )
+        error = row_of(name, row["error"], None, ".1%", method, int(row["runs"]), note)
+        rows.append({**error, "family": row["family"]})
+    ahead = found[found["truth"].isna()].drop_duplicates("run", keep="last")
+    for _, row in ahead.iterrows():
+        bounds, note = (
+            (row["low"], row["high"]),
+            f"at step {row['step']:,.0f} it is {row['value']:.4g}",
+        )
+        name = f"{row['run']} at step {row['last']:,.0f}"
+        method = "t, gains of finished runs"
+        made = row_of(name, row["prediction"], bounds, ".3g", method, found["run"].nunique(), note)
+        rows.append({**made, "family": row["family"]})
+    return rows
+
+
 def frontier(table: pd.DataFrame) -> list[Row]:
     """States which models have been the best of what their training compute buys."""
     points = laws.frontier(table)
@@ -307,6 +325,10 @@ SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Hold-out by range": partial(
         held_out, predict=prediction.hold_out, name="error above two thirds by Gflops"
     ),
+    "Specification curve": specifications,
+    "Joint law of size, tokens and images": joint_rows,
+    "FID by loss": loss_rows,
+    "Running curves": running_curves,
     "Frontier": frontier,
     "Noise of one run": noise_of_training,
 }

@@ -15,7 +15,7 @@ from analysis.files import INDEX, Files, csv_bytes, figure_files
 from analysis.legend import add_legend
 from analysis.panels import Layout, Panel, crop, place_panels
 from analysis.parts import Part
-from analysis.sentences import attempt
+from analysis.rows import attempt
 from analysis.table import TableError, digest, listed, published
 
 AGAINST = "Measured against published"

@@ -13,6 +13,7 @@ from analysis import fits, style
 from analysis.correlation import correlation
 from analysis.curves import SERIES, compute_axis, draw_curves, label_score, log_axis
 from analysis.figures import GFLOPS
+from analysis.forms import curve
 from analysis.grid import final, grid
 from analysis.prediction import leave_one_out, mean_error
 from analysis.table import METRICS, TableError, listed
@@ -135,6 +136,57 @@ def residuals(table: pd.DataFrame, ax: Axes, law: str = fits.GFLOPS, metric: str
     ax.set(xlabel=GFLOPS, ylabel="Score / what the law says")
     ax.set_title(f"{law}\nspread {spread}", loc="left")
     return ax
+
+
+def specification(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
+    """Draws what each form of law predicts of the largest model from the others, and the truth.
+
+    Raises:
+        TableError: too few models, several studies, or values without a logarithm.
+    """
+    found, target = forms_of_the_largest(table, metric)
+    draw_forms(ax, found, "prediction", found["prediction"])
+    truth = float(target["value"].iloc[0])
+    ax.axhline(truth, color=style.INK, lw=0.8, zorder=0, label="the score")
+    log_axis(ax.yaxis, min(found["prediction"].min(), truth) / 1.1, found["prediction"].max() * 1.1)
+    ax.set(xlabel="", xlim=(0, len(found) + 1))
+    label_score(ax, grid(table, metric))
+    ax.set_title(f"{target['model'].iloc[0]} from the others", loc="left")
+    ax.legend(loc="upper left")
+    return ax
+
+
+def specification_terms(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
+    """Draws which terms each form has, in the order of `specification`.
+
+    Raises:
+        TableError: too few models, several studies, or values without a logarithm.
+    """
+    found, _ = forms_of_the_largest(table, metric)
+    terms = [str(name) for name in found if name not in ("prediction", "error", "good")]
+    for place, term in enumerate(terms):
+        draw_forms(ax, found[found[term]], f"_{term}", place)
+    ax.set_yticks(range(len(terms)), terms)
+    ax.set_ylim(len(terms) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set(xlabel=f"{len(found)} forms, by their prediction", xlim=(0, len(found) + 1))
+    return ax
+
+
+def forms_of_the_largest(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the specification curve of the largest model of the largest family, and its row."""
+    rows = fits.positive(fits.one_study(final(table, metric)))
+    family = rows[rows["family"].eq(rows["family"].value_counts().index[0])]
+    return curve(fits.complete(family.iloc[:-1], fits.PRODUCT), family.tail(1)), family.tail(1)
+
+
+def draw_forms(ax: Axes, found: pd.DataFrame, name: str, height: Any) -> None:
+    """Draws a dot per form at its rank: those that do as well as the best stand out."""
+    heights = pd.Series(height, found.index)
+    for good, colour, text in ((True, MISSED, "as well as the best"), (False, HELD, "worse")):
+        part = found.index[found["good"] == good]
+        shown = f"_{name}" if name.startswith("_") else f"{text} on the others (leave-one-out)"
+        ax.plot(part + 1, heights[part], "o", color=colour, ms=4, label=shown)
 
 
 def point_rows(rows: pd.DataFrame, every: pd.DataFrame) -> pd.DataFrame:

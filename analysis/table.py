@@ -21,7 +21,9 @@ NUMBER_COLUMNS = (
     " guidance_channels seconds schema"
 ).split()
 # Columns that a table may have: of one without them they follow from the name and the patch size.
-OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family",), ("tokens",)
+OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens",)
+# Of published values: those that nobody here has read in their authors' own text.
+UNCERTAIN = ("second-hand", "recalled")
 LOG_TEXT_COLUMNS = "study run model size conditioning".split()
 LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
 
@@ -55,6 +57,8 @@ METRICS = {
     "cmmd": "CMMD",
     "mind": "MIND",
 }
+# Scores that are a loss, the best first: held out, then as trained.
+LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
 HIGHER_IS_BETTER = {
     "inception_score",
     "precision",
@@ -116,6 +120,13 @@ def others_of(table: pd.DataFrame) -> pd.Series:
 def published() -> pd.DataFrame:
     """Reads the numbers of the paper and of its public reruns, each with its source."""
     return load(PUBLISHED)
+
+
+def uncertain(table: pd.DataFrame) -> pd.Series:
+    """Marks the published values that were not read in their authors' own text."""
+    if "evidence" not in table:
+        return pd.Series(False, table.index)
+    return table["evidence"].isin(UNCERTAIN)
 
 
 def load_log(path: str | Path) -> pd.DataFrame:
@@ -265,7 +276,7 @@ def digest(table: pd.DataFrame) -> str:
 
 def metric_name(metric: str, features: str) -> str:
     """Names a metric, with its extractor unless that is Inception: only then is it plain FID."""
-    name = METRICS.get(metric, metric)
+    name = (METRICS | LOSSES).get(metric, metric)
     return name if features in ("inception", "") else f"{name} ({features})"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (
-    "cli launch bench encoding training scoring study spec"
+    "cli launch bench encoding training scoring exchange study spec"
     " models objectives data extractors metrics base"
 ).split()
 HEAD = """# Architecture
@@ -24,7 +24,7 @@ HEAD = """# Architecture
 
 Imports only go down, which `tests/test_house.py` checks:
 
-    cli → launch, bench → encoding, training, scoring → study → spec
+    cli → launch, bench → encoding, training, scoring, exchange → study → spec
         → models, data, objectives, extractors, metrics → base
 
 This page is written by `python docs/architecture.py` from the first line of each file.

@@ -16,13 +16,13 @@ HARNESS = ROOT / "harness"
 BASE = {"base"}
 ROWS = BASE | {"models", "data", "objectives", "extractors", "metrics"}
 STUDY = ROWS | {"spec", "study"}
-WORK = STUDY | {"encoding", "training", "scoring"}
+WORK = STUDY | {"encoding", "training", "scoring", "exchange"}
 BELOW = {
     "base": set(),
     **dict.fromkeys(ROWS - BASE, BASE),
     "spec": ROWS,
     "study": ROWS | {"spec"},
-    **dict.fromkeys(("encoding", "training", "scoring"), STUDY),
+    **dict.fromkeys(("encoding", "training", "scoring", "exchange"), STUDY),
     **dict.fromkeys(("launch", "bench"), WORK),
     "cli": WORK | {"launch", "bench"},
     "__main__": {"cli"},

@@ -101,7 +101,7 @@ def test_from_a_folder_of_images_to_the_report(
     table = list(csv.DictReader((tmp_path / "results" / "photos.csv").open()))
     assert {row["metric"] for row in table} >= {"fid", "precision", "recall"}
     assert {row["data"] for row in table} == {"photos16"}
-    (report,) = (tmp_path / "results").glob("photos*.html")
+    (report,) = tmp_path.rglob("*.html")
     assert "My photographs" in report.read_text()
 
 

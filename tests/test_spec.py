@@ -220,7 +220,7 @@ def test_a_patch_that_does_not_divide_the_image_is_refused(monkeypatch: pytest.M
     from harness.models import MODELS, Model
 
     monkeypatch.setitem(MODELS, "odd/3", Model("odd", "S", patch=3))
-    with pytest.raises(ValueError, match="its patch does not divide the 16 of digits"):
+    with pytest.raises(ValueError, match="on digits: its patch of 3 does not divide the side"):
         tiny_run(model="odd/3")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
-from harness.base.files import read_json
 from harness.base.text import aligned
 from harness.cli.verb import Verb, add_cluster, add_json, cluster_from
 from harness.spec import Run, Sweep
@@ -61,7 +60,7 @@ def known_runs(store: Store) -> Iterator[tuple[str, Run | str]]:
     """The runs of a store by id; of one whose run.json is not readable, the reason."""
     for name in sorted(store.run_ids()):
         try:
-            yield name, Run(**read_json(store.root / "runs" / name / "run.json"))
+            yield name, store.read_run(name)
         except FileNotFoundError:
             yield name, "not begun: it has no run.json yet"
         except (UserError, OSError, TypeError) as error:

@@ -15,9 +15,14 @@ from collections.abc import Sequence
 from harness import __version__
 from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
+from harness.cli.best import BEST
 from harness.cli.encode import ENCODE
+from harness.cli.exchange import EXPORT, IMPORT
+from harness.cli.forecast import FORECAST
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
+from harness.cli.laws import LAWS
 from harness.cli.listing import LIST
+from harness.cli.next_run import NEXT
 from harness.cli.plan import PLAN
 from harness.cli.predict import PREDICT
 from harness.cli.prune import PRUNE
@@ -25,27 +30,34 @@ from harness.cli.results import COLLECT, REPORT
 from harness.cli.run import BENCH, RUN
 from harness.cli.sample import SAMPLE
 from harness.cli.score import PARITY, REFERENCE, SCORE
+from harness.cli.seeds import SEEDS
 from harness.cli.show import SHOW
 from harness.cli.status import STATUS
 from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
-SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT, PREDICT)
-STORE_VERBS = (LIST, SHOW, PRUNE)
+SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT)
+TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS, NEXT, BEST)
+STORE_VERBS = (LIST, SHOW, PRUNE, IMPORT, EXPORT)
 IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
-VERBS = (*SWEEP_VERBS, *STORE_VERBS, *IMAGE_VERBS)
+VERBS = (*SWEEP_VERBS, *TABLE_VERBS, *STORE_VERBS, *IMAGE_VERBS)
 # What people type for a verb of another name.
 GUESSES = {
     **dict.fromkeys(("ls", "runs", "sweeps"), "list"),
     **dict.fromkeys(("info", "describe", "inspect"), "show"),
     **dict.fromkeys(("compare", "plot", "html"), "report"),
-    **dict.fromkeys(("export", "gather", "csv"), "collect"),
+    **dict.fromkeys(("gather", "csv"), "collect"),
     **dict.fromkeys(("du", "gc", "clean", "rm", "delete"), "prune"),
     **dict.fromkeys(("resume", "train", "continue"), "run"),
     **dict.fromkeys(("submit", "sbatch"), "launch"),
     **dict.fromkeys(("stop", "kill"), "cancel"),
+    **dict.fromkeys(("load", "convert"), "import"),
+    **dict.fromkeys(("save", "push", "upload", "publish"), "export"),
     **dict.fromkeys(("doctor", "check", "dry-run"), "plan"),
     **dict.fromkeys(("eval", "evaluate", "fid"), "score"),
+    **dict.fromkeys(("fit", "exponents", "scaling"), "laws"),
+    **dict.fromkeys(("power", "replicates"), "seeds"),
+    **dict.fromkeys(("preregister", "extrapolate"), "forecast"),
     "tail": "logs",
     "help": "--help",
 }
@@ -87,9 +99,12 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         meant = f"did you mean {guess!r}?" if guess else suggestion(argv[0], names)
         top.error(f"verb {argv[0]!r} is unknown: {meant}")
     args, rest = top.parse_known_args(argv)
-    changes = [word for word in rest if hasattr(args, "words") and WORD.fullmatch(word)]
+    takes = hasattr(args, "words") or hasattr(args, "fields")
+    changes = [word for word in rest if takes and WORD.fullmatch(word)]
     if unknown := [word for word in rest if word not in changes]:
         args.verb_parser.error(unknown_text(unknown, args.verb_parser))
+    if hasattr(args, "fields"):
+        args.fields = [*args.fields, *changes]
     if hasattr(args, "words"):
         strange = fold_words(args, changes)
         if strange and not hasattr(args, "task"):

@@ -14,13 +14,18 @@ from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_sweep
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    add_sweep(parser)
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """The model that is predicted: by name, or by its scale."""
     parser.add_argument("--model", help="such as DiT-XL/2; of a model with --gflops any name")
     scale = "of a model that the study does not have"
     parser.add_argument("--gflops", type=float, help=f"forward multiply-adds / 1e9, {scale}")
     parser.add_argument("--params", type=float, help=f"trained parameters, {scale}")
     parser.add_argument("--patch", type=float, help=f"patch size, {scale}")
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    model_options(parser)
     parser.add_argument(
         "--beyond", action="store_true", help="also beyond the scale of the fitted models"
     )

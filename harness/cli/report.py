@@ -112,7 +112,10 @@ def report(
         return compare(frames, out)
     study, frame = found[0], frames[0]
     log = load_log(path) if (path := study.beside("_log.csv")) else None
+    from harness.cli.forecast import score
+
     context = context_of(study, Store(Path(cluster.store)), cluster, frame)
+    context = dataclasses.replace(context, forecasts=score(results, study.name, frame))
     return write(study.name, frame, log, study.beside("_samples.npz"), out, context, protocol)
 
 

@@ -11,6 +11,8 @@ from harness.base.text import aligned
 from harness.base.validation import one_of, refuse
 from harness.cli.verb import Verb, add_json, add_rows
 from harness.data import DATASETS, Data
+from harness.extractors import EXTRACTORS
+from harness.metrics import value_names
 from harness.spec import use_rows
 
 
@@ -26,14 +28,19 @@ def refuse_absent(*paths: Path | None) -> None:
 
 
 def score(args: argparse.Namespace) -> int:
-    refuse_absent(args.samples, args.reference, args.inception)
+    refuse_absent(args.samples, args.reference, args.weights)
+    use_own_rows(args)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
     with process_group() as rank:
-        device = str(rank.device)
         values = external.score(
-            args.samples, args.reference, args.inception, args.extractor, device=device
+            args.samples,
+            args.reference,
+            args.weights,
+            args.extractor,
+            args.metrics,
+            device=str(rank.device),
         )
     print(json.dumps(values, indent=1) if args.json else score_text(values))
     return 0
@@ -53,6 +60,14 @@ def score_text(values: dict[str, Any]) -> str:
 def score_options(parser: argparse.ArgumentParser) -> None:
     samples_options(parser)
     extractor_options(parser)
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=(),
+        metavar="METRIC",
+        help="values to compute (default: those of a record that take no minutes); of"
+        f" {', '.join(value_names())}",
+    )
     add_json(parser)
 
 
@@ -66,40 +81,50 @@ def samples_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", type=Path, required=True, help="an npz in ADM's format")
 
 
-def inception_option(parser: argparse.ArgumentParser) -> None:
+def weights_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
+        "--weights",
         "--inception",
         type=Path,
-        metavar="WEIGHTS",
-        help="Inception's weights (default: in torch's hub folder)",
+        metavar="FILE",
+        help="the extractor's weights (default: in torch's hub folder)",
     )
 
 
 def extractor_options(parser: argparse.ArgumentParser) -> None:
-    inception_option(parser)
+    weights_option(parser)
     parser.add_argument(
-        "--extractor", default="inception", help="inception (default) or digits-cnn-1"
+        "--extractor",
+        default="inception",
+        help=f"one of {', '.join(EXTRACTORS)} (default: inception), or of your file of rows",
     )
+    add_rows(parser)
+
+
+def use_own_rows(args: argparse.Namespace) -> None:
+    if args.rows:
+        use_rows(args.rows)
 
 
 def parity(args: argparse.Namespace) -> int:
-    refuse_absent(args.samples, args.reference, args.inception)
+    refuse_absent(args.samples, args.reference, args.weights)
     from harness.base.distributed import process_group
     from harness.scoring import external
 
     with process_group() as rank:
-        rows = external.parity(args.samples, args.reference, args.inception, str(rank.device))
+        rows = external.parity(args.samples, args.reference, args.weights, str(rank.device))
     print(external.parity_table(rows))
     return 0 if all(row["within"] for row in rows) else 1
 
 
 def parity_options(parser: argparse.ArgumentParser) -> None:
     samples_options(parser)
-    inception_option(parser)
+    weights_option(parser)
 
 
 def reference(args: argparse.Namespace) -> int:
-    refuse_absent(args.images, args.inception)
+    refuse_absent(args.images, args.weights)
+    use_own_rows(args)
     from harness.base.distributed import process_group
     from harness.encoding.images import squares
     from harness.scoring import features
@@ -108,7 +133,7 @@ def reference(args: argparse.Namespace) -> int:
     row = dataset(args)
     with process_group() as rank:
         network = features.load(
-            args.extractor, args.inception, str(rank.device), args.inception is not None
+            args.extractor, args.weights, str(rank.device), args.weights is not None
         )
         if row:
             count, batches = squares(args.images, row.pixels, network.channels, BATCH)
@@ -126,8 +151,6 @@ def dataset(args: argparse.Namespace) -> Data | None:
     Raises:
         UserError: there is no such row.
     """
-    if args.rows:
-        use_rows(args.rows)
     if args.data is None:
         return None
     fault = one_of(DATASETS)(args.data)
@@ -144,7 +167,6 @@ def reference_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="the npz to write, in ADM's format")
     parser.add_argument("--data", help="cuts images to the squares of this dataset, as encode does")
-    add_rows(parser)
     extractor_options(parser)
 
 

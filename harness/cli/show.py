@@ -58,7 +58,7 @@ def find_run(name: str, store: Store) -> Run:
         i for i in ids if i.startswith(begins + "_" * ("/" in name))
     ]
     if len(fits) == 1:
-        return Run(**read_json(store.root / "runs" / fits[0] / "run.json"))
+        return store.read_run(fits[0])
     if fits:
         raise UserError(f"{name!r} begins several runs: name one of {', '.join(fits)}")
     known = suggestion(name, ids) if ids else "it has none"
@@ -80,6 +80,9 @@ def show_json(run: Run, store: Store) -> dict[str, Any]:
         "step": lines[-1]["step"] if lines else 0,
         "loss": lines[-1]["loss"] if lines else None,
         "checkpoints": [checkpoint_row(folder, step) for step in store.steps(run)],
+        "imported": {
+            step: read_json(store.imported(run, step)) for step in store.imported_steps(run)
+        },
         "scores": scores,
         "attempts": len(attempts),
         "train_hours": cost.used_hours(attempts, []),
@@ -158,11 +161,15 @@ def scores_text(rows: list[dict[str, Any]]) -> str:
 
 
 def cost_lines(found: dict[str, Any]) -> Iterator[str]:
+    for step, note in found["imported"].items():
+        yield f"step {step} is imported from {note['source']}, SHA-256 {note['digest'][:12]}"
+        yield from (f"  {line}" for line in note["corrected"])
     loss = "" if found["loss"] is None else f", loss {found['loss']:.4f}"
-    yield (
-        f"trained to step {found['step']}{loss}: {duration(found['train_hours'])} of device time in"
-        f" {found['attempts']} attempts; {duration(found['score_hours'])} of scoring"
-    )
+    if found["attempts"] or not found["imported"]:
+        yield (
+            f"trained to step {found['step']}{loss}: {duration(found['train_hours'])} of device"
+            f" time in {found['attempts']} attempts; {duration(found['score_hours'])} of scoring"
+        )
     yield from (f"log: {path}" for path in found["logs"])
     for task, error in found["errors"].items():
         yield f"failed: {task}: {error.removeprefix(f'{task}: ')}"

@@ -115,7 +115,7 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
 
 def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--rows", type=Path, metavar="FILE", help="your file of rows that adds --data"
+        "--rows", type=Path, metavar="FILE", help="your own file of rows, which adds to the tables"
     )
 
 

@@ -12,6 +12,8 @@ __all__ = ["EXTRACTORS", "Extractor", "Weights"]
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 RELEASES = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
 
+# ADM's statistics and images of ImageNet.
+ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
 OPENAI = "https://openaipublic.azureedge.net/clip/models"
 CLIP = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 
@@ -24,6 +26,10 @@ EXTRACTORS: dict[str, Extractor] = {
         build=Late("harness.extractors.inception", "build"),
         weights=Weights(INCEPTION, "6726825d", f"{RELEASES}/{INCEPTION}"),
         preprocess="TensorFlow's bilinear resize to 299",
+        references={
+            "imagenet256": f"{ADM}/256/VIRTUAL_imagenet256_labeled.npz",
+            "imagenet512": f"{ADM}/512/VIRTUAL_imagenet512.npz",
+        },
     ),
     "digits-cnn-1": Extractor(
         layers={"pool": 64, "spatial": 4 * 8 * 8, "logits": 10},

@@ -5,6 +5,7 @@ Source: google-research/google-research, cmmd (Apache-2.0), for what it is fed w
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,5 +54,8 @@ def read(path: Path) -> Mapping[str, Tensor]:
     """The tensors of OpenAI's TorchScript archive, or of a safetensors file with its names."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    tensors: Mapping[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()
+    with warnings.catch_warnings():
+        # torch is to lose TorchScript: then the safetensors file is the only way.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        tensors: Mapping[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()
     return tensors

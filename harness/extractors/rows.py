@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,11 +44,11 @@ class Weights:
         """The problem of a file that is not there."""
         return f"no weights of {name} at {path}: put {self.source or self.file} there"
 
-    def problem(self, name: str, path: Path) -> str:
+    def problem(self, name: str, path: Path, digest_of: Callable[[Path], str] = sha256) -> str:
         """What keeps a file from being the weights of extractor `name`, or ""."""
         if not path.is_file():
             return self.absent(name, path)
-        if (digest := sha256(path)).startswith(self.digest):
+        if (digest := digest_of(path)).startswith(self.digest):
             return ""
         return (
             f"weights of {name} at {path} have SHA-256 {digest[:8]}, not {self.digest[:8]}:"
@@ -69,6 +69,7 @@ class Extractor:
     the order of `layers`; its argument is the file of weights, or None for random ones.
     weights: None where there are none: its source file is what its features depend on.
     preprocess: what happens to an image before the network, for readers.
+    references: where its statistics of known datasets are published, by the reference's name.
     """
 
     layers: Mapping[str, int]
@@ -78,6 +79,7 @@ class Extractor:
     weights: Weights | None = None
     sides: tuple[int, ...] = ()
     preprocess: str = ""
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -88,6 +90,10 @@ class Extractor:
         """Whether it reads images [channels, side, side]."""
         return channels == self.channels and (not self.sides or side in self.sides)
 
-    def problem(self, name: str, path: Path | None = None) -> str:
+    def problem(
+        self, name: str, path: Path | None = None, digest_of: Callable[[Path], str] = sha256
+    ) -> str:
         """What keeps it from being loaded from `path`, or from where its weights lie, or ""."""
-        return self.weights.problem(name, path or self.weights.path()) if self.weights else ""
+        if self.weights is None:
+            return ""
+        return self.weights.problem(name, path or self.weights.path(), digest_of)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from harness.base.late import Late
 from harness.metrics.rows import Metric, Values
 
-__all__ = ["METRICS", "PAPER", "Metric", "Values", "default_names", "metric_of", "value_names"]
-
-INCEPTION = ("inception",)
+__all__ = [
+    "METRICS",
+    "PAPER",
+    "Metric",
+    "Values",
+    "default_names",
+    "metric_of",
+    "row_names",
+    "value_names",
+]
 
 # A table: another metric is its function and its row. The order is that of the values in a record.
 METRICS: dict[str, Metric] = {
@@ -19,16 +26,22 @@ METRICS: dict[str, Metric] = {
         ("inception_score",), ("logits",), Late("harness.metrics.logits", "inception_score")
     ),
     "precision_recall": Metric(
-        ("precision", "recall"), ("pool",), Late("harness.metrics.neighbours", "neighbours")
+        ("precision", "recall"),
+        ("pool",),
+        Late("harness.metrics.neighbours", "neighbours"),
+        images=True,
     ),
     # Beside digits these two would take longer than sampling does, and nobody compares them there.
     "precision_recall_fp16": Metric(
         ("precision_fp16", "recall_fp16"),
         ("pool",),
         Late("harness.metrics.parity", "neighbours_fp16"),
-        INCEPTION,
+        ("inception",),
+        images=True,
     ),
-    "kid": Metric(("kid",), ("pool",), Late("harness.metrics.kernels", "kid"), INCEPTION),
+    "kid": Metric(
+        ("kid",), ("pool",), Late("harness.metrics.kernels", "kid"), ("inception",), images=True
+    ),
     "fid_infinity": Metric(
         ("fid_infinity", "fid_infinity_low", "fid_infinity_high"),
         ("pool",),
@@ -46,11 +59,16 @@ METRICS: dict[str, Metric] = {
         ("pool",),
         Late("harness.metrics.neighbours", "density_and_coverage"),
         ("dinov2-vitl14",),
+        images=True,
     ),
     "cmmd": Metric(
-        ("cmmd",), ("pool",), Late("harness.metrics.kernels", "cmmd"), ("clip-vitl14-336",)
+        ("cmmd",),
+        ("pool",),
+        Late("harness.metrics.kernels", "cmmd"),
+        ("clip-vitl14-336",),
+        images=True,
     ),
-    "mind": Metric(("mind",), ("pool",), Late("harness.metrics.sliced", "mind"), ()),
+    "mind": Metric(("mind",), ("pool",), Late("harness.metrics.sliced", "mind"), (), images=True),
 }
 PAPER = ("fid", "sfid", "inception_score", "precision", "recall")
 
@@ -63,6 +81,12 @@ def value_names() -> tuple[str, ...]:
 def metric_of(value: str) -> Metric | None:
     """The row that gives a value."""
     return next((row for row in METRICS.values() if value in row.values), None)
+
+
+def row_names(values: Iterable[str]) -> set[str]:
+    """The rows that give these values."""
+    wanted = {*values}
+    return {name for name, row in METRICS.items() if wanted & {*row.values}}
 
 
 def default_names(extractor: str, layers: Collection[str]) -> tuple[str, ...]:

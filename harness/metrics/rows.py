@@ -17,7 +17,8 @@ class Metric:
     """One row: all the values of one computation.
 
     values: their names; layers: those of the samples' features that it reads; compute: (features of
-    the samples by layer, reference) → the values by name.
+    the samples by layer, reference) → the values by name; images: whether the reference must hold
+    features of images, beside its statistics.
     default_for: extractors whose scores hold it without being asked, None for all that give its
     layers, () for none.
     """
@@ -26,6 +27,7 @@ class Metric:
     layers: tuple[str, ...]
     compute: Callable[[Features, Reference], Values]
     default_for: tuple[str, ...] | None = None
+    images: bool = False
 
     def reads(self, layers: Collection[str]) -> bool:
         """Whether features of these layers are enough."""

@@ -19,6 +19,7 @@ def values(features: Features, reference: Reference, names: Iterable[str] = PAPE
     """
     names = tuple(names)
     rows = rows_of(names, features)
+    refuse_without_images(rows, reference)
     for layer, numbers in features.items():
         if bad := int((~numbers.isfinite().all(1)).sum()):
             raise UserError(
@@ -34,6 +35,19 @@ def values(features: Features, reference: Reference, names: Iterable[str] = PAPE
             f"{', '.join(wrong)} of {count} images by {reference.name}: look at the numbers of both"
         )
     return {name: found[name] for name in names}
+
+
+def refuse_without_images(rows: Iterable[Metric], reference: Reference) -> None:
+    """
+    Raises:
+        UserError: a row compares with images, and the reference holds statistics alone.
+    """
+    blind = [name for row in rows if row.images for name in row.values]
+    if blind and not reference.kept:
+        raise UserError(
+            f"reference {reference.name} holds no images, {', '.join(blind)} need them: take a file"
+            " with statistics and images, or other metrics"
+        )
 
 
 def rows_of(names: Iterable[str], layers: Iterable[str]) -> list[Metric]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from harness.models.diffit_rows import DIFFITS
 from harness.models.dit_rows import CONDITIONINGS, DITS
+from harness.models.mdt_rows import MDTS
 from harness.models.rows import Counts, Model, Setting
+from harness.models.unet_rows import U_NETS
+from harness.models.uvit_rows import U_VITS
 
 __all__ = ["CONDITIONINGS", "MODELS", "Counts", "Model", "Setting"]
 
 # A table: another family is its file and its rows.
-MODELS: dict[str, Model] = {**DITS}
+MODELS: dict[str, Model] = {**DITS, **U_VITS, **DIFFITS, **MDTS, **U_NETS}

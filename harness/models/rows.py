@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+    from torch import Tensor, nn
 
 
 LOSS_VALUES = 18  # fp32 values of each number of a sample that the loss keeps: measured of ddpm's
@@ -76,15 +77,14 @@ class Model:
         """Names of other networks of the same size, beside the plain one."""
         return ()
 
-    @property
-    def passes(self) -> float:
+    def passes(self, setting: Setting) -> float:
         """Forward passes' worth of a training step's forward, such as 1.6 where parts run twice."""
         return 1.0
 
     def problem(self, setting: Setting) -> str | None:
         """Why this network does not fit a dataset; None where it does."""
         if self.patch and setting.size % self.patch:
-            return f"its patch does not divide the {setting.size}"
+            return f"its patch of {self.patch} does not divide the side of {setting.size}"
         return None
 
     def build(self, setting: Setting) -> nn.Module:
@@ -97,6 +97,16 @@ class Model:
 
     def counts(self, setting: Setting) -> Counts | None:
         """The counts in closed form; None: they are counted once, on the meta device."""
+        return None
+
+    def visible(
+        self, setting: Setting, low: int, high: int, device: torch.device, *key: object
+    ) -> Tensor | None:
+        """Draws what a second pass over the slots low … high of a batch sees; None: there is none.
+
+        Such a pass sees the same samples at the same times, with noise and label dropout of its
+        own; its loss is added to the first's. The network is given what is drawn as `kept`.
+        """
         return None
 
     def kept_bytes(self, setting: Setting, precision: str) -> int | None:

@@ -21,7 +21,7 @@ from harness.base.images import JPEG, SUFFIXES, Unreadable, decode, inspect, rea
 from harness.base.npz import Array, image_shape, image_side
 from harness.base.text import aligned
 from harness.metrics import default_names
-from harness.metrics.values import values, warnings
+from harness.metrics.values import rows_of, values, warnings
 from harness.scoring import features, reference
 from harness.scoring.arrays import read_array
 
@@ -34,7 +34,7 @@ PARITY = Path(__file__).with_name("adm_parity.json")
 def score(
     samples: Path,
     against: Path,
-    inception: Path | None = None,
+    weights: Path | None = None,
     extractor: str = "inception",
     names: Iterable[str] = (),
     batch: int = 16,  # on a CPU as fast as 64, with a quarter of the memory
@@ -44,16 +44,20 @@ def score(
 
     Returns JSON-ready values, warnings and origins.
 
-    Weights named by `inception` are used whatever their digest, with a warning. A folder is read in
-    the order of its file names, which matters to
-    the Inception score alone: see `harness.metrics.logits`. Without `names` all defaults of the
-    extractor are computed, but those that take minutes.
+    Weights that are named are used whatever their digest, with a warning. A folder is read in the
+    order of its file names, which matters to the Inception score alone: see
+    `harness.metrics.logits`. Without `names` all defaults of the extractor are computed, but those
+    that take minutes.
 
     Raises:
         UserError: bad samples, reference or weights, before the first image goes through the
             network where that can be seen.
     """
-    network = features.load(extractor, inception, device, allow_other_digest=inception is not None)
+    network = features.load(extractor, weights, device, allow_other_digest=weights is not None)
+    wanted = tuple(names) or tuple(
+        name for name in default_names(extractor, network.layers) if name not in SLOW
+    )
+    rows_of(wanted, network.layers)
     n, side, images = open_images(samples, network.channels, batch)
     if side != image_side(against) != 0:
         raise UserError(
@@ -64,9 +68,6 @@ def score(
     measured = features.extract(tqdm(images, total=-(-n // batch), unit="batch"), network)
     few = [f"reference: {text}" for text in warnings(target.n, network.layers) if target.n]
     notes = [*network.warnings, *warnings(n, network.layers), *few, *lossy(samples)]
-    wanted = tuple(names) or tuple(
-        name for name in default_names(extractor, measured) if name not in SLOW
-    )
     origin = {
         "extractor": network.name,
         "extractor_digest": network.digest,

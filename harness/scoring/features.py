@@ -33,6 +33,7 @@ class Loaded:
     device: str
     network: nn.Module
     warnings: tuple[str, ...] = ()
+    sides: tuple[int, ...] = ()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
@@ -40,6 +41,11 @@ class Loaded:
             raise UserError(
                 f"{self.name} reads uint8 images [N, {self.channels}, H, W], not {images.dtype}"
                 f" {list(images.shape)}: convert with clamp(127.5 x + 128, 0, 255)"
+            )
+        if self.sides and images.shape[-1] not in self.sides:
+            raise UserError(
+                f"{self.name} reads images {' or '.join(map(str, self.sides))} wide, not"
+                f" {images.shape[-1]}: take images of that size, or another extractor"
             )
         with full_precision(self.device):
             moved = images.to(self.device)
@@ -134,7 +140,7 @@ def started(
     warnings: tuple[str, ...] = (),
 ) -> Loaded:
     ready = network.to(device).eval()
-    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings)
+    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings, row.sides)
 
 
 def unweighted(name: str, device: str) -> Loaded:

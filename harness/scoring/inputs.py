@@ -135,7 +135,7 @@ def load_reference(
     """
     name, path = protocol.reference, reference_path(protocol.reference, cluster, store)
     if path is not None and not path.exists():
-        raise UserError(absent_reference(name, path))
+        raise UserError(absent_reference(name, path, protocol.features))
     if path is not None and (side := image_side(path)) not in (0, pixels):
         raise UserError(wrong_side(name, side, pixels))
     target = cached_reference(name, path, extractor)

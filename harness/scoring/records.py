@@ -16,7 +16,7 @@ from harness.base.tensors import load_tensors
 from harness.data import DATASETS
 from harness.data.index import incomplete
 from harness.data.origin import read_origin
-from harness.metrics import default_names
+from harness.metrics import default_names, row_names
 from harness.metrics.reference import Features
 from harness.metrics.values import values, warnings
 from harness.scoring.inputs import Inputs, decoder_warnings
@@ -32,6 +32,16 @@ def few_images(run: Run, store: Store) -> list[str]:
     path = store.data(run)
     notice = incomplete(run.data, read_origin(path).images) if path.exists() else ""
     return [f"trained on {notice}"] if notice else []
+
+
+def foreign(run: Run, step: int, store: Store) -> list[str]:
+    """Warnings for weights that were not trained here."""
+    path = store.imported(run, step)
+    if not path.exists():
+        return []
+    note = read_json(path)
+    source = f"imported from {Path(note['source']).name}, SHA-256 {note['digest'][:12]}"
+    return [source, *filter(None, [note["caution"]])]
 
 
 def write_record(
@@ -50,18 +60,21 @@ def write_record(
     run, protocol = task.run, task.sampling
     path, features = store.record(run, task.step, protocol), gathered(task, shards, inputs)
     extractor, reference = inputs.extractor, inputs.reference
+    added = is_intact(path)
+    if added:
+        names = tuple(store.lacking(run, task.step, protocol))
+    else:
+        names = default_names(extractor.name, features)
+        names += tuple(name for name in protocol.metrics if name not in names)
     made = {
         "seconds": round(seconds, 3),
         "world": rank.world,
-        **provenance(rank.device, digests(run, protocol)),
+        **provenance(rank.device, digests(run, protocol, metrics=row_names(names))),
     }
-    if is_intact(path):
-        lacking = store.lacking(run, task.step, protocol)
-        more = values(features, reference, lacking)
+    if added:
+        more = values(features, reference, names)
         write_json(path, extended(task, path, inputs, more, made), checksum=True)
         return
-    names = default_names(extractor.name, features)
-    names += tuple(name for name in protocol.metrics if name not in names)
     decoder = {"decoder_digest": inputs.decoder_digest} if inputs.decoder_digest else {}
     record = {
         "schema": SCHEMA,
@@ -81,6 +94,7 @@ def write_record(
             *extractor.warnings,
             *warnings(protocol.images, extractor.layers),
             *few_images(run, store),
+            *foreign(run, task.step, store),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         **made,

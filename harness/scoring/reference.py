@@ -19,7 +19,13 @@ from harness.base.npz import Array, image_shape, image_side
 from harness.metrics.reference import Features, Moments, Reference, moments
 from harness.scoring.arrays import read_array
 from harness.scoring.features import Loaded, extract
-from harness.study.reference_file import STATISTICS, read_statistics
+from harness.study.reference_file import (
+    FEATURES,
+    STATISTICS,
+    SUMMARIZED,
+    read_features,
+    read_statistics,
+)
 
 KEPT = 10_000  # images that ADM ships beside them, for precision and recall
 
@@ -47,15 +53,15 @@ def from_features(name: str, digest: str, features: Features) -> Reference:
 
 def compared_as_images(features: Features) -> Features:
     """The layers of a reference that are compared row by row: 10,000 × 2,023 others are 80 MB."""
-    return {layer: x for layer, x in features.items() if layer not in ("spatial", "logits")}
+    return {layer: x for layer, x in features.items() if layer not in SUMMARIZED}
 
 
 def read(path: Path, extractor: Loaded, batch: int = 64) -> Reference:
     """Reference from ADM's npz or ours: images `arr_0`, uint8 NHWC, statistics, or both.
 
     Statistics that are absent are computed from the images, as ADM does; a file without images
-    serves all metrics but precision, recall and KID. Other keys are ignored, only that ours names
-    its extractor.
+    serves all metrics that compare with its statistics. Other keys are ignored, only that ours
+    name their extractor and hold the features of the images.
 
     Raises:
         UserError: not such a file, or one of other channels or of another extractor.
@@ -65,17 +71,13 @@ def read(path: Path, extractor: Loaded, batch: int = 64) -> Reference:
         raise UserError(
             f"{path} was not made by {extractor.name} {extractor.digest[:8]}: make it again"
         )
+    if not stored:
+        return from_features(path.stem, digest, features_of(path, extractor, batch))
     features = {layer: torch.empty(0, width) for layer, width in extractor.layers.items()}
-    if image_side(path) or not stored:
-        channels = image_shape(path)[2]
-        if channels != extractor.channels:
-            raise UserError(
-                f"{path} has {channels} channels, {extractor.name} reads {extractor.channels}:"
-                " take images it can read"
-            )
-        features = extract(read_array(path, batch), extractor)
-        if not stored:
-            return from_features(path.stem, digest, features)
+    if image_side(path):
+        known = read_features(path, extractor.name) if "extractor_digest" in stored else {}
+        features = {layer: torch.from_numpy(x) for layer, x in known.items()}
+        features = features or features_of(path, extractor, batch)
     statistics = {
         layer: (stored[mean], stored[covariance])
         for layer, (mean, covariance) in STATISTICS.items()
@@ -86,18 +88,41 @@ def read(path: Path, extractor: Loaded, batch: int = 64) -> Reference:
     return Reference(path.stem, digest, n, statistics, kept)
 
 
+def features_of(path: Path, extractor: Loaded, batch: int) -> Features:
+    """The features of a file's images.
+
+    Raises:
+        UserError: it holds none, or they have other channels than the extractor's.
+    """
+    channels = image_shape(path)[2]
+    if channels != extractor.channels:
+        raise UserError(
+            f"{path} has {channels} channels, {extractor.name} reads {extractor.channels}:"
+            " take images it can read"
+        )
+    return extract(read_array(path, batch), extractor)
+
+
 @dataclass(frozen=True)
 class Part:
-    """What one rank saw of a reference set: moments by layer, a fair sample of `n` images."""
+    """What one rank saw of a reference set: moments by layer, a fair sample of `n` images.
+
+    `features`, by layer, are those of this sample.
+    """
 
     n: int
     moments: Mapping[str, Moments]
     images: Array
+    features: Mapping[str, Array]
 
     def __add__(self, other: Part) -> Part:
         images = np.concatenate([self.images, other.images])
         joined = {layer: own + other.moments[layer] for layer, own in self.moments.items()}
-        return Part(self.n + other.n, joined, images)
+        features = {
+            layer: np.concatenate([own, other.features[layer]])
+            for layer, own in self.features.items()
+        }
+        return Part(self.n + other.n, joined, images, features)
 
 
 def collect(images: Iterable[Tensor], extractor: Loaded, keep: int = KEPT, seed: int = 0) -> Part:
@@ -118,7 +143,14 @@ def collect(images: Iterable[Tensor], extractor: Loaded, keep: int = KEPT, seed:
         n += sum(len(next(iter(batch.values()))) for batch in batches)
     if not kept:
         raise UserError("no images to make a reference of: name a folder or a file that has some")
-    return Part(n, totals, np.stack(kept))
+    return Part(n, totals, np.stack(kept), kept_features(np.stack(kept), extractor))
+
+
+def kept_features(images: Array, extractor: Loaded, batch: int = 64) -> dict[str, Array]:
+    """Features of the sample [N, H, W, C] by layer, so that no score has to compute them again."""
+    stream = torch.from_numpy(images).permute(0, 3, 1, 2).split(batch)
+    features = compared_as_images(extract(stream, extractor))
+    return {layer: rows.numpy() for layer, rows in features.items()}
 
 
 def reservoir(
@@ -140,8 +172,11 @@ def reservoir(
 
 
 def write(path: Path, part: Part, extractor: Loaded) -> None:
-    """Writes ADM's npz, uncompressed, with `n_images` and `extractor_digest`, which ADM ignores."""
-    named: dict[str, Any] = {}
+    """Writes ADM's npz, uncompressed.
+
+    `n_images`, `extractor_digest` and the features of its images are ours; ADM ignores them.
+    """
+    named: dict[str, Any] = {FEATURES + layer: rows for layer, rows in part.features.items()}
     for layer, own in part.moments.items():
         named |= dict(zip(STATISTICS[layer], (own.mean, own.sigma), strict=True))
     with atomic_write(path) as beside, beside.open("wb") as file:

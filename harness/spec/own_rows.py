@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -122,9 +122,10 @@ def restore(before: Mapping[str, Mapping[str, Any]]) -> None:
         TABLES[field].update(rows)
 
 
-def digests(*parts: object) -> dict[str, str]:
-    """The files of rows that a run and its protocol name, with their digests."""
+def digests(*parts: object, metrics: Iterable[str] = ()) -> dict[str, str]:
+    """The files of rows that a run, its protocol and its metrics name, with their digests."""
     named = {(field, getattr(part, field, None)) for part in parts for field in TABLES}
+    named |= {("metric", name) for name in metrics}
     return {
         name: file.digest
         for name, file in sorted(LOADED.items())

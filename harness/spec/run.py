@@ -104,7 +104,7 @@ class Run(Identity):
         """The problems that only show when model and dataset meet."""
         data, found = self.data_row, []
         if fault := self.model_row.problem(self.setting):
-            found.append(f"model = {self.model!r}: {fault} of {self.data}")
+            found.append(f"model = {self.model!r} on {self.data}: {fault}")
         if data.images is not None and self.batch_size > data.images:
             found.append(f"batch_size = {self.batch_size}: {self.data} has {data.images} images")
         return found

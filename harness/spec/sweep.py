@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.spec.protocol import ENCODERS, Protocol
 from harness.spec.run import Run
 from harness.spec.validation import AnyProtocol, Validation
 
+NO_EXTRACTOR = "no extractor reads such images: add a row of your own"
 KEPT = ("features", "latents")  # that may stay of sampled images
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
@@ -176,14 +177,13 @@ def sight_problems(data: str, protocol: Protocol) -> Iterator[str]:
     if protocol.decoder not in decoders:
         yield (
             f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
-            f" set it to {' or '.join(map(repr, decoders))}"
+            f" set it to {one_of_these(decoders)}"
         )
-    extractors = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
-    if protocol.features not in extractors:
-        remedy = f"set it to {' or '.join(map(repr, extractors))}"
+    if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
+        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
         yield (
             f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-            f" {remedy if extractors else 'add an extractor that does'}"
+            f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
         )
 
 
@@ -205,6 +205,10 @@ def rising(name: str, steps: tuple[Any, ...]) -> list[str]:
     if steps != (sorted_ := tuple(sorted(set(steps)))):
         found.append(f"{name} = {steps} must rise without repeats: {sorted_}")
     return found
+
+
+def one_of_these(names: Iterable[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
     if found := network_problems([*trained, *scored]):
         return found  # their memory is not known either
     return [
+        *import_problems(trainings, store),
         *latent_problems(trained, sweep.sampling, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
@@ -75,6 +76,19 @@ def held_out_problems(scores: Iterable[Evaluate], cluster: Cluster) -> list[str]
         except UserError as error:
             found.append(str(error))
     return found
+
+
+def import_problems(trainings: Iterable[Train], store: Store) -> list[str]:
+    """Trainings of runs whose weights were imported: without a state they would start over."""
+    known = store.run_ids()
+    there = [task for task in trainings if task.run.id in known]
+    imported = [(task, steps) for task in there if (steps := store.imported_steps(task.run))]
+    return [
+        f"{task.run.id} was imported at step {', '.join(map(str, steps))} without the optimizer's"
+        f" state, so what it lacks at {', '.join(map(str, task.steps))} cannot be trained: ask for"
+        " what was imported alone, or train it in another store or under another seed"
+        for task, steps in imported
+    ]
 
 
 def logger_problems(names: Iterable[str]) -> list[str]:

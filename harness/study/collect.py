@@ -158,7 +158,8 @@ def collect_run(
     lines = merged(attempts)
     for line in lines:
         add_line({**shared, **line})
-    absent = gaps(lines, max([scored, *store.steps(run)[-1:]]))
+    trained = [] if store.imported_steps(run) else [scored, *store.steps(run)[-1:]]
+    absent = gaps(lines, max(trained, default=0))
     return count, [
         *warnings,
         *skipped,

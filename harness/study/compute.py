@@ -23,7 +23,7 @@ def parameters(run: Run) -> int:
 
 def training_gflops(run: Run) -> float:
     """Multiply-adds of a training step's share of one image / 1e9: the backward as two forwards."""
-    return 3 * gflops(run) * run.model_row.passes
+    return 3 * gflops(run) * run.model_row.passes(run.setting)
 
 
 def training_flop(run: Run, steps: int) -> float:

@@ -94,6 +94,8 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     if absent:
         resume = newest(run, store, absent[0])
         reason = train_reason(absent, damaged, whole["ema"], resume, bool(steps))
+        if imported := store.imported_steps(run):
+            reason = imported_reason(reason, imported)
         tasks.append(Train(run, tuple(absent), resume, reason, kinds))
     for (s, p), kept in sources.items():
         ready = kept != NETWORK or s in whole[p.weights]
@@ -124,6 +126,11 @@ def train_reason(
     if resume:
         return f"{first}; goes on from {resume}"
     return f"{first}; {'starts over' if begun else 'no checkpoint to go on from'}"
+
+
+def imported_reason(reason: str, imported: list[int]) -> str:
+    """Why imported weights do not do, of which no training goes on."""
+    return f"{reason.partition(';')[0]}; imported at {', '.join(map(str, imported))} alone"
 
 
 def source(run: Run, step: int, protocol: AnyProtocol, store: Store) -> str:

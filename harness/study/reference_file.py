@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from harness.extractors import EXTRACTORS
 
 # ADM's keys: mean and covariance of the layers that have them.
 STATISTICS = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}
+FEATURES = "features_"  # our keys: that and the layer, of those that are compared image by image
+SUMMARIZED = ("spatial", "logits")  # layers that are not
 ROUNDING = 1e-4  # of the largest variance: how far fp32 sums may leave a covariance from symmetric
 
 
@@ -25,16 +28,11 @@ def read_statistics(path: Path, features: str) -> dict[str, Any]:
     Raises:
         UserError: the file is damaged, or these are no statistics of the extractor `features`.
     """
-    present, shapes = npz.keys(path), statistics_shapes(features)
-    absent = [key for key in shapes if key not in present]
-    if len(absent) == len(shapes):
+    shapes = statistics_shapes(features)
+    present = npz.keys(path) & {key for keys in STATISTICS.values() for key in keys}
+    if not present:
         return {}
-    if absent:
-        raise UserError(
-            f"{path} has no {', '.join(absent)}: take a whole file, or one without statistics"
-        )
-    for key, shape in shapes.items():
-        check_header(path, key, npz.header(path, key), shape, features)
+    refuse_other_layers(path, present, shapes, features)
     stored = npz.read_arrays(path, (*shapes, "n_images", "extractor_digest"))
     found: dict[str, Any] = {key: stored[key].astype(np.float64) for key in shapes}
     for key in shapes:
@@ -45,6 +43,52 @@ def read_statistics(path: Path, features: str) -> dict[str, Any]:
     if "extractor_digest" in stored:
         found["extractor_digest"] = str(stored["extractor_digest"])
     return found
+
+
+def read_features(path: Path, features: str) -> dict[str, Array]:
+    """The fp32 features [images, numbers] of a file's images, by layer.
+
+    {} where some are absent, as in ADM's files: they are computed from the images.
+
+    Raises:
+        UserError: they are damaged, or of another number or width than the extractor's.
+    """
+    layers = EXTRACTORS[features].layers
+    keys = {FEATURES + layer: layer for layer in layers if layer not in SUMMARIZED}
+    if not keys or not {"arr_0", *keys} <= npz.keys(path):
+        return {}
+    images = npz.image_shape(path)[0]
+    for key, layer in keys.items():
+        check_header(path, key, npz.header(path, key), (images, layers[layer]), features)
+    stored = npz.read_arrays(path, keys)
+    for key, rows in stored.items():
+        if bad := int((~np.isfinite(rows)).sum()):
+            raise UserError(f"{key} of {path} has {bad} numbers that are not finite: make it again")
+    return {layer: stored[key].astype(np.float32) for key, layer in keys.items()}
+
+
+def refuse_other_layers(
+    path: Path, present: set[str], shapes: Mapping[str, tuple[int, ...]], features: str
+) -> None:
+    """
+    Raises:
+        UserError: the statistics are of another layer than the extractor's, or some are absent.
+    """
+    if foreign := sorted(present - shapes.keys()):
+        raise UserError(
+            f"{path} has {', '.join(foreign)}, of a layer that {features} does not give:"
+            f" {made_by(features)}"
+        )
+    for key in sorted(present):
+        check_header(path, key, npz.header(path, key), shapes[key], features)
+    if absent := [key for key in shapes if key not in present]:
+        raise UserError(
+            f"{path} has no {', '.join(absent)}: take a whole file, or one without statistics"
+        )
+
+
+def made_by(features: str) -> str:
+    return f"make it with harness reference --extractor {features}"
 
 
 def statistics_shapes(features: str) -> dict[str, tuple[int, ...]]:
@@ -67,8 +111,7 @@ def check_header(path: Path, key: str, head: Header, shape: tuple[int, ...], fea
         raise UserError(f"{key} of {path} is {head.dtype}, not float32 or float64: make it again")
     if head.shape != shape:
         raise UserError(
-            f"{key} of {path} has shape {head.shape}, {features} gives {shape}:"
-            " take statistics of that extractor"
+            f"{key} of {path} has shape {head.shape}, {features} gives {shape}: {made_by(features)}"
         )
 
 

@@ -12,14 +12,8 @@ from harness.extractors import EXTRACTORS
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import AnyProtocol, Protocol
 from harness.study.cluster import Cluster
+from harness.study.digests import remembered_sha256
 from harness.study.store import Store
-
-# ADM's statistics and images of ImageNet, by name.
-ADM = "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/imagenet"
-REFERENCE_URLS = {
-    "imagenet256": f"{ADM}/256/VIRTUAL_imagenet256_labeled.npz",
-    "imagenet512": f"{ADM}/512/VIRTUAL_imagenet512.npz",
-}
 
 
 def scoring_problems(
@@ -30,9 +24,7 @@ def scoring_problems(
     for protocol in (p for p in protocols if isinstance(p, Protocol)):
         for problem in (
             decoder_problem(protocol.decoder, cluster),
-            EXTRACTORS[protocol.features].problem(
-                protocol.features, cluster.path(protocol.features)
-            ),
+            extractor_problem(protocol.features, cluster),
             reference_problem(protocol, cluster, store, pixels),
         ):
             found |= {problem: None} if problem else {}
@@ -57,7 +49,7 @@ def reference_problem(
     if (path := reference_path(name, cluster, store)) is None:
         return ""
     if not path.exists():
-        return absent_reference(name, path)
+        return absent_reference(name, path, protocol.features)
     from harness.base.npz import image_side  # numpy would double the time of a plan
     from harness.study.reference_file import read_statistics
 
@@ -74,12 +66,14 @@ def reference_problem(
     return next((wrong_side(name, side, wanted) for wanted in pixels if side != wanted), "")
 
 
-def absent_reference(name: str, path: Path) -> str:
-    where = f" from {REFERENCE_URLS[name]}" if name in REFERENCE_URLS else ""
-    other = f", set paths.{name} in the cluster file" * (name not in DATASETS)
+def absent_reference(name: str, path: Path, features: str) -> str:
+    url = EXTRACTORS[features].references.get(name)
+    published = f"put {url} there, or " if url else ""
+    other = f"set paths.{name} in the cluster file, or " if name not in DATASETS else ""
+    extractor = "" if url else f" --extractor {features}"
     return (
-        f"reference {name!r} is not at {path}: put ADM's npz there{where}{other}, or make one with"
-        " harness reference"
+        f"reference {name!r} is not at {path}: {published}{other}make one with"
+        f" harness reference{extractor}"
     )
 
 
@@ -87,6 +81,10 @@ def wrong_side(name: str, side: int, pixels: int) -> str:
     return (
         f"reference {name!r} has {side} pixels a side, the samples {pixels}: use one of that size"
     )
+
+
+def extractor_problem(name: str, cluster: Cluster) -> str:
+    return EXTRACTORS[name].problem(name, cluster.path(name), remembered_sha256)
 
 
 def decoder_problem(name: str, cluster: Cluster) -> str:

@@ -56,6 +56,8 @@ class Speed:
 @functools.lru_cache(maxsize=4096)
 def rate(work: Work, speed: Speed) -> Rate:
     """Images a second of that work: as measured, or scaled from the nearest by multiply-adds."""
+    if not work.gmacs:  # such as an extractor that averages pixels
+        return Rate(math.inf, "")
     if not speed.rows:
         return Rate(speed.tflops * 1e12 / (2e9 * work.gmacs), "")
 

@@ -88,6 +88,13 @@ class Store:
         """All that resuming needs; only the newest two are kept."""
         return self.checkpoint(run, step) / "state.safetensors"
 
+    def imported(self, run: Run, step: int) -> Path:
+        """Where the weights of a step come from that `harness import` put here; else absent."""
+        return self.checkpoint(run, step) / "import.json"
+
+    def imported_steps(self, run: Run) -> list[int]:
+        return [step for step in self.steps(run) if self.imported(run, step).exists()]
+
     def steps(self, run: Run) -> list[int]:
         """Every step with a checkpoint folder."""
         return steps_in(self.run(run) / "checkpoints")
@@ -210,6 +217,16 @@ class Store:
                 " move that folder away"
             )
         return True
+
+    def read_run(self, name: str) -> Run:
+        """The run of this id, by its run.json.
+
+        Raises:
+            UserError: it is damaged, or its fields are not known here.
+        """
+        fields = read_json(self.root / "runs" / name / "run.json")
+        fields.pop(ROWS, None)
+        return Run(**fields)
 
     def register(self, run: Run) -> None:
         """Writes run.json once: the run's fields, and digests of the files of rows it names."""

@@ -149,14 +149,27 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
 def make_batch(
     run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int
 ) -> tuple[Tensor, ...]:
-    """Slots low … high of the batch of `step`: (x0, t, y, noise) of the objective's losses."""
+    """Slots low … high of the batch of `step`: (x0, t, y, noise) of the objective's losses.
+
+    Where the model has a second pass, its samples follow those of the first, and what it sees of
+    them comes last.
+    """
     key = (run.seed, step)
     index = rng.data_order(step, low, high, run.batch_size, len(dataset), run.seed)
     x0, y = dataset.batch(torch.from_numpy(index), low, device, *key)
-    dropped = rng.uniform(low, high, device, "dropout", *key) < run.label_dropout
     t = run.objective_row.process().times(low, high, device, *key)
-    noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key)
-    return x0, t, y.masked_fill(dropped, run.data_row.classes), noise
+
+    def drawn(*words: object) -> tuple[Tensor, Tensor]:
+        dropped = rng.uniform(low, high, device, "dropout", *key, *words) < run.label_dropout
+        noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key, *words)
+        return y.masked_fill(dropped, run.data_row.classes), noise
+
+    first = (x0, t, *drawn())
+    kept = run.model_row.visible(run.setting, low, high, device, *key)
+    if kept is None:
+        return first
+    second = (x0, t, *drawn("second"))
+    return *(torch.cat(pair) for pair in zip(first, second, strict=True)), kept
 
 
 def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:

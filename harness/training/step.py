@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
 
-# (x0, t, y, noise) of an objective's losses: the microbatches of each batch, batch after batch.
+# (x0, t, y, noise) of an objective's losses, and what a second pass of the network sees, if any:
+# the microbatches of each batch, batch after batch.
 Batches = Iterator[tuple[Tensor, ...]]
 
 
@@ -93,14 +95,16 @@ def stepper(
     def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
-            x0, *rest = next(batches)
+            x0, t, y, noise, *kept = next(batches)
+            denoiser = partial(forward, kept=kept[0]) if kept else forward
             # Gradients are exchanged once, with the last microbatch.
             exchange = rank.world == 1 or k == count - 1
             synced = contextlib.nullcontext() if exchange else forward.no_sync()
             with synced, autocast(run.precision, rank.device):
-                losses = losses_of(forward, x0, *rest)
+                losses = losses_of(denoiser, x0, t, y, noise)
             refuse_terms(run, len(losses))
-            share = len(x0) * rank.world / run.batch_size  # times world: ranks are averaged
+            # Times world: ranks are averaged. A second pass doubles x0, so that its loss is added.
+            share = len(x0) * rank.world / run.batch_size
             mean = torch.stack(losses).mean(dim=1) * share
             mean.sum().backward()
             values[:terms] += mean.detach()

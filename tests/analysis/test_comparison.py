@@ -28,11 +28,42 @@ def test_a_patch_with_more_noise_keeps_it_where_the_runs_tell() -> None:
     assert alike.at(8) == alike.at(4) == (alike.sd, alike.df)
 
 
-def test_equal_studies_are_within_noise_and_a_doubled_one_differs() -> None:
+def test_equal_studies_are_never_called_better_and_a_doubled_one_is_worse() -> None:
     a, b = (digits(seeds=(0, 1, 2), draw=draw) for draw in (1, 2))
-    assert (comparison.compare(a, b)["verdict"] == "within noise").sum() >= 10
+    assert not comparison.compare(a, b)["verdict"].isin(["better", "worse"]).any()
     b["value"] *= 2
-    assert (comparison.compare(a, b)["verdict"] == "differs").all()
+    assert (comparison.compare(a, b)["verdict"] == "better").all()
+    assert (comparison.compare(b, a)["verdict"] == "worse").all()
+
+
+def test_more_is_better_of_precision() -> None:
+    ratio, errors = pd.Series([1.2, 0.8]), np.array([[0.01, 30.0]] * 2)
+    assert [*comparison.verdicts(ratio, errors, higher_is_better=True)["verdict"]] == [
+        "better",
+        "worse",
+    ]
+
+
+def test_equivalence_needs_both_ends_of_the_margin_refuted() -> None:
+    ratio, errors = (
+        pd.Series([1.01, 1.01, 1.2]),
+        np.array([[0.01, 30.0], [0.05, 30.0], [0.01, 30.0]]),
+    )
+    found = comparison.verdicts(ratio, errors)["verdict"]
+    assert [*found] == ["equivalent within ±5 %", "inconclusive", "worse"]
+
+
+def test_studies_at_the_margin_are_called_equivalent_in_one_of_twenty() -> None:
+    rng, error, df = np.random.default_rng(0), 0.02, 20
+    draws = np.log1p(comparison.MARGIN) + error * rng.standard_normal(1200)
+    spread = error * np.sqrt(rng.chisquare(df, 1200) / df)
+    called = [
+        comparison.verdicts(pd.Series([np.exp(x)]), np.array([[s, df]]))["verdict"][0]
+        for x, s in zip(draws, spread, strict=True)
+    ]
+    assert np.mean([word == comparison.EQUIVALENT for word in called]) == pytest.approx(
+        0.05, abs=0.02
+    )
 
 
 def test_without_seeds_the_noise_is_not_known() -> None:
@@ -62,7 +93,7 @@ def test_a_verdict_is_adjusted_for_the_number_of_cells() -> None:
     a, b = (digits(seeds=(0, 1, 2), draw=draw) for draw in (1, 2))
     b.loc[b["model"] == "mini-DiT-S/8", "value"] *= 1.055
     row = comparison.compare(a, b).set_index("size").loc["S"].query("patch == 8").iloc[0]
-    assert not row["low"] <= row["ratio"] <= row["high"] and row["verdict"] == "within noise"
+    assert not row["low"] <= row["ratio"] <= row["high"] and row["verdict"] == "inconclusive"
 
 
 DIFFERENT = {

@@ -193,11 +193,16 @@ def test_what_has_no_logarithm_is_a_reason_and_no_traceback(column: str, value: 
         assert missing or (table is one and column == "gflops")
 
 
+# The published scores are at one step, but for one model's, and have no loss.
+ABSENT = ["FID by loss", "Running curves"]
+
+
 def test_the_rows_of_statistics_are_the_sentences() -> None:
     missing: list[str] = []
     rows = sentences.statistics(PAPER, missing)
-    assert missing == [] and list(rows.columns) == sentences.COLUMNS
-    assert set(rows["section"]) == set(sentences.SECTIONS)
+    assert [reason.partition(":")[0] for reason in missing] == ABSENT
+    assert list(rows.columns) == sentences.COLUMNS
+    assert set(rows["section"]) == set(sentences.SECTIONS) - {*ABSENT}
     with_interval = rows[rows["interval"].ne("")]
     assert (with_interval["low"] <= with_interval["value"]).all()
     assert (with_interval["value"] <= with_interval["high"]).all()

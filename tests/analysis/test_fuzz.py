@@ -20,8 +20,8 @@ from studies import digits, save_samples, saved, steps_of
 from analysis import comparison, layout, sentences
 from analysis.captions import left_out, provenance, situation
 from analysis.paper_tables import PAPER_TABLES, paper_table
+from analysis.rows import attempt
 from analysis.samples import check_samples, load_samples
-from analysis.sentences import attempt
 from analysis.table import TableError, load, load_log
 
 CELLS = ["", "0", "-1", "inf", "-inf", "nan", "1e308", "1e-308", "9" * 400, "x", "$^$", "S", "fid"]

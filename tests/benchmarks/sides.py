@@ -20,6 +20,7 @@ import harness.base.torchvision_ops  # noqa: F401  # timm and diffusers import t
 from harness.bench.timing import clock
 
 Step = Callable[[], object]
+PEERS = ("models", "diffusion", "train", "libs", "masked_diffusion", "guided_diffusion", "ldm")
 Makers = dict[str, Callable[[], Step]]
 
 
@@ -33,7 +34,7 @@ def imported(folder: Path) -> Iterator[Callable[[str], Any]]:
     finally:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
-            if name.split(".")[0] in ("models", "diffusion", "train"):
+            if name.split(".")[0] in PEERS:
                 del sys.modules[name]
 
 

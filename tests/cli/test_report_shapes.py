@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from analysis import layout
 from analysis.parts import parts
-from analysis.sentences import attempt
+from analysis.rows import attempt
 from analysis.table import load
 from harness.models import MODELS
 from harness.spec import Protocol, Run, Sweep, grid

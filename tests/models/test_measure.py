@@ -18,7 +18,7 @@ SMALL = replace(DITS["mini-DiT-B/4"], depth=2)
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 def test_what_is_measured_is_the_closed_form(conditioning: str) -> None:
     setting = Setting((4, 16, 16), 10, 2, conditioning)
-    found, kept = measured("small", SMALL, setting)
+    found, kept = measured("small", Unknown(**vars(SMALL)), setting)
     assert found == SMALL.counts(setting)
     assert kept == pytest.approx(SMALL.kept_bytes(setting, "fp32"), rel=0.15)
 

@@ -385,7 +385,7 @@ def nothing(store: Store, numbers: Tensor) -> None:
 @pytest.mark.parametrize(
     ("spoil", "fields", "fault"),
     [
-        (nothing, {"reference": "nowhere"}, "reference 'nowhere' is not at .*: put"),
+        (nothing, {"reference": "nowhere"}, "reference 'nowhere' is not at .*: set paths.nowhere"),
         (nothing, {"reference_digest": "0123"}, "has digest 44e12699daba, the protocol wants 0123"),
         (small_reference, {"reference": "small"}, "has 8 pixels a side, the samples 16"),
         (bare_reference, {"reference": "bare"}, "holds 0 images, precision and recall need 4"),

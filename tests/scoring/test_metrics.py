@@ -7,17 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.npz import Array
-from harness.metrics import METRICS, PAPER, Metric, default_names, value_names
+from harness.metrics import METRICS, PAPER, Metric, default_names, kernels, neighbours, value_names
 from harness.metrics.frechet import T_95, fid, fid_infinity, frechet_distance
 from harness.metrics.kernels import subset_mmd
 from harness.metrics.logits import label_accuracy, score
-from harness.metrics.neighbours import precision_recall
+from harness.metrics.neighbours import density_coverage, precision_recall
 from harness.metrics.parity import fp16_distances, precision_recall_fp16
 from harness.metrics.reference import Features, Moments, Reference, moments
+from harness.metrics.sliced import sliced_distance
 from harness.metrics.values import values, warnings
 
 # isort: split
@@ -219,6 +221,113 @@ def test_too_few_for_three_neighbours() -> None:
         precision_recall(normal(3, 4), normal(40, 4))
 
 
+# Density and coverage
+
+
+def balls_by_hand(generated: Tensor, real: Tensor, k: int) -> tuple[float, float]:
+    """Naeem et al. 2020, equations 5 and 6, one pair at a time."""
+    g, r = generated.double(), real.double()
+    radius = [sorted(float((x - y).norm()) for y in r)[k] for x in r]
+    inside = [
+        [float((x - y).norm()) < reach for x, reach in zip(r, radius, strict=True)] for y in g
+    ]
+    density = sum(map(sum, inside)) / (k * len(g))
+    return density, sum(map(any, zip(*inside, strict=True))) / len(r)
+
+
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_density_and_coverage_by_brute_force(offset: float) -> None:
+    generated, real = normal(50, 6) * 0.9 + offset, normal(40, 6, seed=1) + offset
+    for k in (3, 5):
+        by_hand = balls_by_hand(generated, real, k)
+        assert density_coverage(generated, real, k) == pytest.approx(by_hand)
+
+
+def test_density_and_coverage_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    generated, real = normal(150, 6) * 0.9, normal(130, 6, seed=1)
+    whole = density_coverage(generated, real)
+    monkeypatch.setattr(neighbours, "BLOCK", 37)
+    assert density_coverage(generated, real) == pytest.approx(whole)
+
+
+def test_samples_of_the_same_distribution_have_density_1_and_know_their_coverage() -> None:
+    """Naeem et al. 2020, section 3.3: coverage is 1 - 1 / 2^k for as many samples as images."""
+    density, coverage = density_coverage(normal(4000, 4), normal(4000, 4, seed=1))
+    assert density == pytest.approx(1, abs=0.03)
+    assert coverage == pytest.approx(1 - 2**-5, abs=0.015)
+
+
+def test_copies_of_one_image_are_dense_and_cover_little() -> None:
+    real = normal(300, 4)
+    density, coverage = density_coverage(real[:1].expand(300, -1) + 1e-4, real)
+    assert density > 0.5 and coverage < 0.1
+
+
+def test_too_few_images_for_five_neighbours() -> None:
+    with pytest.raises(UserError, match="by 5 images: give 6 or more"):
+        density_coverage(normal(30, 4), normal(5, 4))
+
+
+# CMMD
+
+
+def mmd_by_hand(x: Tensor, y: Tensor) -> float:
+    def kernel(a: Tensor, b: Tensor) -> float:
+        squares = (a.double()[:, None] - b.double()[None]).square().sum(-1)
+        return float((-squares / 200).exp().mean())
+
+    return 1000 * (kernel(x, x) + kernel(y, y) - 2 * kernel(x, y))
+
+
+def test_cmmd_by_brute_force_over_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = normal(90, 12) + 1, normal(70, 12, seed=1)
+    monkeypatch.setattr(kernels, "BLOCK", 32)
+    assert kernels.gaussian_mmd(x, y) == pytest.approx(mmd_by_hand(x, y), rel=1e-5)
+
+
+def test_cmmd_of_two_directions_in_closed_form() -> None:
+    """Unit vectors at a right angle are 2 apart squared, whatever the features' length."""
+    x, y = torch.eye(2)[:1].expand(5, -1) * 3, torch.eye(2)[1:].expand(7, -1) * 0.1
+    got = kernels.cmmd({"pool": x}, reference_of(y))["cmmd"]
+    assert got == pytest.approx(2000 * (1 - np.exp(-2 / 200)), rel=1e-5)
+    assert kernels.cmmd({"pool": x}, reference_of(x))["cmmd"] == pytest.approx(0, abs=1e-6)
+
+
+# MIND
+
+
+def test_mind_of_a_shift_is_three_times_its_square() -> None:
+    """Every projection moves by <u, c>, whose square is |c|²/D in the mean over directions."""
+    x, shift = normal(100, 16), normal(16, seed=1)
+    got = sliced_distance(x + shift, x)
+    assert got == pytest.approx(3 * float(shift.square().sum()), rel=0.1)
+    assert sliced_distance(x[:, :1] + 2, x[:, :1]) == pytest.approx(12, rel=1e-5)
+
+
+def test_mind_pairs_projections_as_the_best_assignment_does() -> None:
+    x, y = normal(40, 1) * 2, normal(40, 1, seed=1) + 0.3
+    costs = (x - y.T).square().double().numpy()
+    best = costs[linear_sum_assignment(costs)].mean()
+    assert sliced_distance(x, y) == pytest.approx(3 * best, rel=1e-5)
+
+
+def test_mind_by_loops_over_directions() -> None:
+    x, y = normal(60, 8).abs(), normal(60, 8, seed=1)
+    directions = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0)).double()
+    total = 0.0
+    for u in directions / directions.norm(dim=1, keepdim=True):
+        own, other = sorted((x.double() @ u).tolist()), sorted((y.double() @ u).tolist())
+        total += sum((a - b) ** 2 for a, b in zip(own, other, strict=True)) / 60
+    assert sliced_distance(x, y) == pytest.approx(3 * 8 * total / 1000, rel=1e-5)
+
+
+def test_mind_does_not_depend_on_the_order_and_falls_to_0_with_the_number() -> None:
+    x = normal(4000, 8)
+    assert sliced_distance(x.flip(0), x) == pytest.approx(0, abs=1e-12)
+    few, many = (sliced_distance(normal(n, 8, seed=1), x) for n in (200, 4000))
+    assert 0 < many < few / 5
+
+
 # KID and FID-infinity
 
 
@@ -259,6 +368,16 @@ def test_fid_infinity_stands(
 
 
 # The table
+
+
+def test_a_reference_without_images_serves_what_compares_with_its_statistics() -> None:
+    x = normal(50, 4)
+    blind = replace(reference_of(x), features={"pool": torch.empty(0, 4)})
+    assert abs(values({"pool": x}, blind, ["fid"])["fid"]) < 1e-12
+    for row in METRICS.values():
+        if row.images:
+            with pytest.raises(UserError, match=f"no images, {row.values[0]}.* need them"):
+                values(features_of(x), blind, row.values)
 
 
 def test_every_metric_of_a_set_and_itself() -> None:

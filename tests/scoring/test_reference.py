@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,44 @@ def test_ranks_write_what_one_would(tmp_path: Path, numbers: Tensor, extractor: 
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["one.npz", "two.npz"]
     with np.load(tmp_path / "one.npz", allow_pickle=False) as file:
         assert file["arr_0"].shape == (200, 16, 16, 1) and file["arr_0"].dtype == np.uint8
+
+
+def test_our_own_file_is_read_without_a_forward(
+    tmp_path: Path, numbers: Tensor, extractor: Loaded
+) -> None:
+    part = reference.collect(numbers.split(100), extractor, keep=200)
+    reference.write(tmp_path / "own.npz", part, extractor)
+
+    class Broken(torch.nn.Module):
+        def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+            raise AssertionError("a forward")
+
+    found = reference.read(tmp_path / "own.npz", replace(extractor, network=Broken()))
+    expected = extractor(torch.from_numpy(part.images).permute(0, 3, 1, 2))
+    assert found.features.keys() == {"pool"} and found.features["pool"].dtype == torch.float32
+    torch.testing.assert_close(found.features["pool"], expected["pool"])
+
+
+def test_features_that_are_damaged_or_of_others_are_refused(
+    tmp_path: Path, numbers: Tensor, extractor: Loaded
+) -> None:
+    path, part = tmp_path / "bad.npz", reference.collect([numbers[:50]], extractor, keep=50)
+    for rows, fault in (
+        (
+            np.full((50, 64), np.nan, np.float32),
+            "features_pool of .* has 3200 numbers that are",
+        ),
+        (np.zeros((49, 64), np.float32), r"has shape \(49, 64\), digits-cnn-1 gives \(50, 64\)"),
+        (np.zeros((50, 64), np.int64), "is int64, not float32"),
+    ):
+        reference.write(path, replace(part, features={"pool": rows}), extractor)
+        with pytest.raises(UserError, match=fault):
+            reference.read(path, extractor)
+
+
+def test_images_of_another_side_are_refused(extractor: Loaded) -> None:
+    with pytest.raises(UserError, match="digits-cnn-1 reads images 8 or 16 wide, not 28: take"):
+        extractor(torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
 
 
 def test_kept_images_come_from_the_whole_stream(extractor: Loaded) -> None:

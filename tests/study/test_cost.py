@@ -130,7 +130,7 @@ def test_the_paper_rows_have_the_published_gflops_and_parameters(model: str) -> 
     )
 
 
-@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("conditioning", CONDITIONINGS[:4])
 def test_the_four_conditionings_have_the_published_gflops_and_parameters(conditioning: str) -> None:
     run = Run(model="DiT-XL/2", conditioning=conditioning)
     gflops, parameters = published("DiT-XL/2", conditioning)
@@ -235,7 +235,7 @@ def test_the_autoencoder_costs_what_it_does(data: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", EXTRACTORS)
+@pytest.mark.parametrize("name", ["inception", "digits-cnn-1"])  # others: test_vision.py
 def test_the_extractors_cost_what_they_do(name: str) -> None:
     extractor = features.unweighted(name, "cpu")
     side = max(EXTRACTORS[name].sides, default=256)

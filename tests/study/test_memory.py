@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from harness.base.distributed import Rank
 from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
-from harness.models import CONDITIONINGS, dit
+from harness.models import CONDITIONINGS, layers
 from harness.objectives import ddpm as diffusion
 from harness.objectives.guidance import guided
 from harness.spec import Protocol, Run, Sweep
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def fused_attention(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: in bf16 a CPU multiplies step by step, and keeps what lies between."""
-    monkeypatch.setattr(dit, "attend", F.scaled_dot_product_attention)
+    monkeypatch.setattr(layers, "attend", F.scaled_dot_product_attention)
 
 
 def batch(run: Run, low: int, high: int) -> tuple[Tensor, ...]:

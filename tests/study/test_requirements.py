@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import torch
 from helpers import tiny_protocol, tiny_run, tiny_sweep
 from huggingface_hub import constants
 
-from harness.extractors import INCEPTION, RELEASES
+from harness.base.files import sha256
+from harness.extractors import EXTRACTORS, INCEPTION, RELEASES
 from harness.extractors.rows import hub_folder
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import Protocol
+from harness.study import digests
 from harness.study.checks import problems
 from harness.study.cluster import Cluster
+from harness.study.digests import remembered_sha256
 from harness.study.plan import missing
 from harness.study.requirements import (
     cached,
@@ -34,6 +38,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty caches."""
     for name in ("TORCH_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
 
 
@@ -56,7 +61,7 @@ def test_what_the_paper_needs_is_named_with_its_addresses(tmp_path: Path) -> Non
     decoder, inception, reference = scoring_problems([PAPER], Cluster(), Store(tmp_path))
     assert "hf download stabilityai/sd-vae-ft-mse fetches it; or set paths.ft-mse" in decoder
     assert f"put {RELEASES}/{INCEPTION} there" in inception
-    assert "VIRTUAL_imagenet256_labeled.npz, or make one with" in reference
+    assert "VIRTUAL_imagenet256_labeled.npz there, or make one with" in reference
     (original, *_) = scoring_problems(
         [Protocol(name="p", decoder="original")], Cluster(), Store(tmp_path)
     )
@@ -88,7 +93,7 @@ def test_a_decoder_serves_from_a_folder_or_from_the_cache(vae: Path, tmp_path: P
 
 def test_caches_are_looked_for_where_their_libraries_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub_folder() == Path(torch.hub.get_dir()) / "checkpoints"
-    for name in ("TORCH_HOME", "HF_HOME"):
+    for name in ("TORCH_HOME", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name)
     assert hub_folder() == Path(torch.hub.get_dir()) / "checkpoints"
     assert str(hub_cache()) == constants.HF_HUB_CACHE
@@ -100,6 +105,58 @@ def test_weights_that_are_not_the_published_ones_are_refused(
     cluster = Cluster(paths={"inception": str(random_inception)})
     found = scoring_problems([PAPER], cluster, Store(tmp_path))
     assert any("have SHA-256" in line and "not 6726825d: fetch https" in line for line in found)
+
+
+def test_every_extractor_names_where_its_weights_are_published(tmp_path: Path) -> None:
+    for name, row in EXTRACTORS.items():
+        assert row.weights is not None
+        if row.weights.folder is None:
+            absent = row.problem(name)
+            assert absent.startswith(f"no weights of {name} at {hub_folder()}")
+            assert f"put {row.weights.source} there" in absent
+            (tmp_path / "weights").write_bytes(b"others")
+            other = row.problem(name, tmp_path / "weights")
+            assert "have SHA-256 01db91d0, not" in other and row.weights.source in other
+        else:
+            assert row.problem(name) == ""
+
+
+def test_the_digest_of_a_large_file_is_remembered_by_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "LARGE", 0)
+    path = tmp_path / "weights"
+    path.write_bytes(b"some")
+    first = remembered_sha256(path)
+    assert first == sha256(path)
+    before = path.stat()
+    path.write_bytes(b"same")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert remembered_sha256(path) == first, "it was read again"
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert remembered_sha256(path) == sha256(path) != first
+    (note,) = (tmp_path / "cache" / "dit-scaling" / "digests").iterdir()
+    note.write_bytes(note.read_bytes()[:20])
+    assert remembered_sha256(path) == sha256(path), "a damaged note is no digest"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))
+    assert remembered_sha256(path) == sha256(path), "there is no folder for notes"
+
+
+def test_only_inceptions_reference_is_adms(tmp_path: Path) -> None:
+    """Statistics belong to an extractor: those of another are made, not fetched."""
+    own = Protocol(name="p", features="dinov2-vitl14")
+    line = scoring_problems([own], Cluster(), Store(tmp_path))[-1]
+    assert "make one with harness reference --extractor dinov2-vitl14" in line
+    assert "VIRTUAL" not in line
+
+
+def test_an_extractor_fits_images_by_channels_and_side() -> None:
+    fits = {
+        shape: [name for name, row in EXTRACTORS.items() if row.fits(*shape)]
+        for shape in ((3, 256), (1, 16), (1, 28))
+    }
+    colours = ["inception", "dinov2-vitl14", "clip-vitl14-336"]
+    assert fits == {(3, 256): colours, (1, 16): ["digits-cnn-1"], (1, 28): []}
 
 
 def test_a_reference_is_looked_into(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""What a budget of hours buys: the best model and steps, and how sure the joint law is of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.diagnostics import diagnosis
+from analysis.forecast import points_like
+from analysis.joint import evaluate, fit
+from analysis.joint_bootstrap import Draws, bootstrap, hull
+from analysis.optimum import require_trade
+from analysis.table import HIGHER_IS_BETTER, TableError, listed, with_family
+
+DRAWS = 2_000
+
+
+def best(
+    table: pd.DataFrame,
+    candidates: pd.DataFrame,
+    hours: float,
+    metric: str = "fid",
+    protocol: str | None = None,
+) -> pd.DataFrame:
+    """Returns the candidates that a budget trains, the best first, each trained for all of it.
+
+    `candidates` have model, patch, gflops, params, hours_per_image of training, and hours_to_serve,
+    which are taken off first. Columns added: images, prediction, low, high (of the law's mean),
+    p_best (the share of the law's draws in which it is the best), beyond (axes outside of the fit).
+    `.attrs["diagnosis"]` says what refutes the law.
+
+    Raises:
+        TableError: the joint law does not know what size or images bring, the metric is one that
+            rises, or no candidate is left after serving.
+    """
+    if metric in HIGHER_IS_BETTER:
+        raise TableError(f"{metric} is better when higher, the joint law falls: take fid or a loss")
+    rows = with_family(candidates.assign(size=""))
+    drawn = drawn_law(table, metric, protocol, rows)
+    rows = rows.assign(images=(hours - rows["hours_to_serve"]) / rows["hours_per_image"])
+    able = rows[rows["images"] >= 1].reset_index(drop=True)
+    if able.empty:
+        least = rows["hours_to_serve"].min()
+        raise TableError(
+            f"serving alone takes {least:.3g} h of the cheapest model and the budget is {hours:.3g}"
+            " h: give more --gpu-hours or a smaller --serve"
+        )
+    found = ranked(drawn, able)
+    found.attrs["diagnosis"] = diagnosis(drawn.joint)
+    return found
+
+
+def drawn_law(
+    table: pd.DataFrame, metric: str, protocol: str | None, candidates: pd.DataFrame
+) -> Draws:
+    """Returns the joint law of the candidates' family, if it has a trade between size and images.
+
+    Raises:
+        TableError: it has none.
+    """
+    families = candidates["family"].unique()
+    known = set(with_family(table)["family"])
+    if not set(families) <= known:
+        raise TableError(
+            f"no {listed(candidates['family'])} is scored, only {', '.join(sorted(known))}"
+        )
+    drawn = bootstrap(fit(points_like(table, metric, protocol, str(families[0]))), DRAWS)
+    require_trade(drawn)
+    return drawn
+
+
+def ranked(drawn: Draws, rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows with what the law says of each, the best first."""
+    points = drawn.joint.points
+    at = scale_of(rows)
+    logs = np.log(evaluate(drawn.joint.theta, points, *at))
+    draws = logs + drawn.wider * (np.log(evaluate(drawn.theta, points, *at)) - logs)
+    low, high = np.exp(np.quantile(draws, [0.025, 0.975], axis=0))
+    winners = np.bincount(draws.argmin(1), minlength=len(rows)) / len(draws)
+    beyond = ["; ".join(hull(points, *place)) for place in zip(*at, strict=True)]
+    found = rows.assign(prediction=np.exp(logs), low=low, high=high, p_best=winners, beyond=beyond)
+    return found.sort_values("prediction", ignore_index=True)
+
+
+def scale_of(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns N, T and D of rows with Gflops, tokens and images."""
+    tokens = rows["tokens"].to_numpy(float)
+    return 1e9 * rows["gflops"].to_numpy(float) / tokens, tokens, rows["images"].to_numpy(float)

@@ -1,0 +1,123 @@
+"""`harness best`: the model and the steps that a budget of GPU-hours is best spent on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from harness.base.errors import UserError
+from harness.base.text import aligned, duration, in_units
+from harness.cli.candidates import require_hours, scale, siblings, speed_of, sweep_of
+from harness.cli.report import table, table_errors
+from harness.cli.results import table_options
+from harness.cli.verb import Verb, add_json, add_sweep
+from harness.spec import Run, Sweep
+from harness.study import cost
+from harness.study.speed import Speed, hours
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    parser.add_argument(
+        "--gpu-hours", type=float, required=True, metavar="H", help="of training and serving"
+    )
+    parser.add_argument(
+        "--serve", type=float, default=0, metavar="N", help="images to sample afterwards"
+    )
+    parser.add_argument("--metric", default="fid", help="(default: fid)")
+    parser.add_argument(
+        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
+    )
+    add_json(parser)
+    table_options(parser)
+
+
+def best(args: argparse.Namespace) -> int:
+    found = best_json(args)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found))
+    return 0
+
+
+BEST = Verb(
+    "best",
+    "What a budget of GPU-hours buys: model and steps, with the chance of being the best.",
+    "digits_seeds --gpu-hours 2 --serve 1e5",
+    options,
+    best,
+)
+
+
+@table_errors()
+def best_json(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the candidates, the best first, and the device.
+
+    Raises:
+        UserError: numbers out of range, no sweep, no speed, or no law that knows what images bring.
+    """
+    import pandas as pd
+
+    from analysis import allocation
+
+    require_hours(args.gpu_hours)
+    if not args.serve >= 0:
+        raise UserError(f"--serve {args.serve:g}: give a count of images")
+    sweep = sweep_of(args)
+    if args.serve and not sweep.protocols:
+        raise UserError(f"--serve: {sweep.name} has no protocol that says how images are sampled")
+    speed = speed_of(args, sweep)
+    scores = table(args.sweep, args.results)
+    candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in siblings(sweep)])
+    found = allocation.best(scores, candidates, args.gpu_hours, args.metric, args.protocol)
+    found = found.assign(steps=(found["images"] / sweep.runs[0].batch_size).astype(int))
+    return {
+        "gpu_hours": args.gpu_hours,
+        "serve": args.serve,
+        "device": speed.device,
+        "metric": args.metric,
+        "diagnosis": found.attrs["diagnosis"],
+        "rows": found.to_dict("records"),
+    }
+
+
+def priced(run: Run, sweep: Sweep, speed: Speed, served: float) -> dict[str, Any]:
+    """A model with the hours of an image's training, and of all images that are served."""
+    base = {**scale(run), "hours_per_image": hours(1, cost.training(run), speed)}
+    if not served:
+        return {**base, "hours_to_serve": 0.0}
+    protocol = sweep.protocols[0]
+    forwards = served * protocol.sampling_steps * protocol.forwards
+    decoded = 0.0
+    if protocol.decoder != "identity":
+        decoded = hours(served, cost.autoencoder("decoding", run.data), speed)
+    return {
+        **base,
+        "hours_to_serve": hours(forwards, cost.sampling(run, protocol), speed) + decoded,
+    }
+
+
+def text(found: dict[str, Any]) -> str:
+    head = ("model", "steps", "images", "serving", found["metric"], "95 % interval", "P(best)", "")
+    lines = [
+        (
+            row["model"],
+            f"{row['steps']:,}",
+            in_units(row["images"]),
+            duration(row["hours_to_serve"]),
+            f"{row['prediction']:.4g}",
+            f"[{row['low']:.4g}, {row['high']:.4g}]",
+            f"{row['p_best']:.0%}",
+            f"beyond the fit: {row['beyond']}" if row["beyond"] else "",
+        )
+        for row in found["rows"]
+    ]
+    serving = f", {in_units(found['serve'])} images sampled afterwards" if found["serve"] else ""
+    return "\n".join(
+        [
+            f"{found['gpu_hours']:g} h on one {found['device']}{serving}; the mean score that the"
+            " joint law expects of each model trained for what is left:",
+            aligned(head, lines),
+            f"The law's form: {found['diagnosis']}.",
+            "The intervals are the law's; scoring, queue and start-up are not in the hours.",
+        ]
+    )

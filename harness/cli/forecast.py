@@ -1,0 +1,119 @@
+"""`harness forecast`: a prediction in a file before the run is there; `report` scores it once."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.base.commit import commit
+from harness.base.errors import UserError
+from harness.base.files import read_json, write_json
+from harness.cli.predict import model_options, scale_of
+from harness.cli.report import table, table_errors
+from harness.cli.results import table_options
+from harness.cli.verb import Verb, add_json, add_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = "forecasts"
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    model_options(parser)
+    parser.add_argument(
+        "--step", type=int, help="training step (default: the last of the study); by the joint law"
+    )
+    parser.add_argument("--metric", default="fid", help="(default: fid)")
+    add_json(parser)
+    table_options(parser)
+
+
+def forecast(args: argparse.Namespace) -> int:
+    path, found = write(args)
+    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(path, found))
+    return 0
+
+
+FORECAST = Verb(
+    "forecast",
+    "Writes the score that a run not yet scored should get; report says hit or miss, once.",
+    "digits --model digit-DiT-XXL/2 --gflops 0.2 --params 1.2e7 --patch 2",
+    options,
+    forecast,
+)
+
+
+@table_errors()
+def write(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Writes the forecast. Returns (its path, the forecast).
+
+    Raises:
+        UserError: it is there already, the score is known, or the table allows no prediction.
+    """
+    from analysis import forecast as forecasts
+
+    scores, scale = table(args.sweep, args.results), scale_of(args)
+    if args.step is not None and args.step < 1:
+        raise UserError(f"--step {args.step}: give a step above 0")
+    found = forecasts.forecast(
+        scores, args.model or "the model", args.metric, args.protocol, scale, args.step
+    )
+    name = "_".join((found["study"], found["model"], str(found["step"]), found["metric"]))
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    path = args.results / FOLDER / f"{safe}.json"
+    if path.exists():
+        raise UserError(
+            f"{path} is there: a forecast is made once; move it away to withdraw it, or give"
+            " another --model or --step"
+        )
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    found = forecasts.sealed({**found, "made": made, "commit": commit()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, found)
+    return path, found
+
+
+def text(path: Path, found: dict[str, Any]) -> str:
+    beyond = found.get("beyond") or []
+    lines = [
+        f"{found['metric']} of {found['model']} at step {found['step']:,}, protocol"
+        f" {found['protocol']}: {found['prediction']:.4g}"
+        f" [{found['low']:.4g}, {found['high']:.4g}] at 95 %",
+        f"by the law in {found['law']}, from {found['models']} models: {found['formula']}",
+        *([f"beyond what was fitted: {'; '.join(beyond)}"] if beyond else []),
+        f"written to {path}, digest {found['digest']}: harness report says hit or miss when the"
+        " score is there; commit it now to show when it was made",
+    ]
+    return "\n".join(lines)
+
+
+def read(results: Path, study: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yields the forecasts of a study with their files, by name."""
+    for path in sorted((results / FOLDER).glob("*.json")):
+        found = read_json(path)
+        if isinstance(found, dict) and found.get("study") == study:
+            yield path, found
+
+
+def score(results: Path, study: str, scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """Scores the forecasts whose run is there now, and returns all of the study.
+
+    One that has its outcome keeps it, whatever the table says later.
+    """
+    from analysis import forecast as forecasts
+
+    every = []
+    for path, found in read(results, study):
+        if not found["outcome"] and forecasts.is_intact(found):
+            outcome = forecasts.outcome(found, scores)
+            if outcome:
+                found = {**found, "outcome": outcome}
+                write_json(path, found)
+        every.append(found)
+    return every

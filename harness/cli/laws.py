@@ -1,0 +1,86 @@
+"""`harness laws`: the joint law of a study's scores, the best size for a budget, FID by loss."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from harness.base.text import aligned
+from harness.cli.report import table, table_errors
+from harness.cli.results import table_options
+from harness.cli.verb import Verb, add_json, add_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    parser.add_argument(
+        "--coverage",
+        type=int,
+        default=0,
+        metavar="DRAWS",
+        help="also plants the law so often at this study's runs: do the intervals hold it?",
+    )
+    add_json(parser)
+    table_options(parser)
+
+
+def laws(args: argparse.Namespace) -> int:
+    rows, missing = sections(args)
+    print(json.dumps(rows, indent=1, ensure_ascii=False) if args.json else text(rows, missing))
+    return 0
+
+
+LAWS = Verb(
+    "laws",
+    "The joint law of size, tokens and images: exponents, the best size for a budget, FID by loss.",
+    "digits_seeds",
+    options,
+    laws,
+)
+
+
+@table_errors()
+def sections(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns (rows of both laws, why not what is missing).
+
+    Raises:
+        UserError: the table cannot be read, or no law can be fitted.
+    """
+    from analysis.joint_bootstrap import DRAWS
+    from analysis.joint_rows import joint_rows, loss_rows
+    from analysis.rows import attempt
+
+    scores, missing = table(args.sweep, args.results), list[str]()
+    rows = joint_rows(scores, DRAWS, args.protocol)
+    rows += covered(scores, args.protocol, args.coverage) if args.coverage > 0 else []
+    rows += attempt("FID by loss", lambda: loss_rows(scores, args.protocol), missing) or []
+    clean = [
+        {name: None if value != value else value for name, value in row.items()} for row in rows
+    ]
+    return clean, missing
+
+
+def covered(scores: pd.DataFrame, protocol: str | None, draws: int) -> list[dict[str, Any]]:
+    """Returns the coverage of the intervals of FID's law, by family."""
+    from analysis.joint import fit, points_of
+    from analysis.joint_coverage import coverage_rows
+
+    laws = {str(p.rows["family"].iloc[0]): fit(p) for p in points_of(scores, protocol=protocol)}
+    return coverage_rows(laws, draws)
+
+
+def text(rows: list[dict[str, Any]], missing: list[str]) -> str:
+    """Formats each number with its interval, then the notes that are not of one line."""
+    head = ("statistic", "estimate", "95 % interval", "n")
+    lines = [(r["statistic"], r["estimate"], r["interval"], str(r["n"])) for r in rows]
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        named.setdefault(row["note"], []).append(row["statistic"].rpartition(": ")[2])
+    notes = [f"{', '.join(names)}: {note}" for note, names in named.items() if note]
+    methods = list(dict.fromkeys(row["method"] for row in rows if row["interval"]))
+    used = f"Intervals: {'; '.join(methods)}; n counts runs." if methods else ""
+    return "\n".join([aligned(head, lines), *filter(None, [used]), *notes, *missing])

@@ -1,0 +1,183 @@
+"""`harness next`: the run that narrows a prediction most per GPU-hour, as a sweep. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import UserError
+from harness.base.files import atomic_write
+from harness.base.text import aligned, duration
+from harness.cli.candidates import (
+    Candidate,
+    require_hours,
+    scale,
+    score_hours,
+    siblings,
+    speed_of,
+    sweep_of,
+    sweep_source,
+)
+from harness.cli.report import table, table_errors
+from harness.cli.results import table_options
+from harness.cli.verb import Verb, add_json, add_sweep
+from harness.spec import Run, Sweep
+from harness.study import cost
+from harness.study.speed import Speed, hours
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = 12
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add_sweep(parser)
+    parser.add_argument(
+        "--gpu-hours", type=float, required=True, metavar="H", help="that the next runs may take"
+    )
+    parser.add_argument(
+        "--for",
+        dest="target",
+        metavar="MODEL",
+        help="whose score is wanted, at the last step (default: the largest of the family)",
+    )
+    parser.add_argument("--metric", default="fid", help="(default: fid)")
+    parser.add_argument(
+        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
+    )
+    parser.add_argument("--out", type=Path, help="the sweep's file (default: it is not written)")
+    add_json(parser)
+    table_options(parser)
+
+
+def next_run(args: argparse.Namespace) -> int:
+    found = next_json(args)
+    if args.out:
+        with atomic_write(args.out) as beside:
+            beside.write_text(found["sweep"])
+    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found, args.out))
+    return 0
+
+
+NEXT = Verb(
+    "next",
+    "Which run next: another seed, a new size or more steps, by what it tells per GPU-hour.",
+    "digits_seeds --gpu-hours 1 --out next.py",
+    options,
+    next_run,
+)
+
+
+@table_errors()
+def next_json(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the candidates, the most telling per hour first, and a sweep of what is affordable.
+
+    Raises:
+        UserError: no sweep, no speed, an unknown model, no law, or nothing that the hours pay for.
+    """
+    import pandas as pd
+
+    from analysis import next_run as ranking
+
+    require_hours(args.gpu_hours)
+    sweep = sweep_of(args)
+    speed, scores = speed_of(args, sweep), table(args.sweep, args.results)
+    target = target_of(sweep, args.target)
+    priced = pd.DataFrame(candidates(sweep, scores, speed))
+    found = ranking.rank(scores, priced, pd.DataFrame([target]), args.metric, args.protocol)
+    able = found[found["hours"].le(args.gpu_hours) & found["shrinks"].gt(0)]
+    if able.empty:
+        cheapest = found["hours"].min()
+        raise UserError(
+            f"no run that tells anything takes {args.gpu_hours:g} h or less: the cheapest takes"
+            f" {duration(cheapest)}, give more --gpu-hours"
+        )
+    chosen = able.iloc[0]
+    return {
+        "target": target["model"],
+        "device": speed.device,
+        "law": chosen["law"],
+        "rows": found.drop(columns=["run", "images"]).head(SHOWN).to_dict("records"),
+        "chosen": chosen["model"],
+        "kind": chosen["kind"],
+        "sweep": written(chosen, sweep),
+    }
+
+
+def target_of(sweep: Sweep, name: str | None) -> Candidate:
+    """The model whose prediction is wanted, at the sweep's last step.
+
+    Raises:
+        UserError: it is no model of the family.
+    """
+    runs = {run.model: run for run in siblings(sweep)}
+    if name is not None and name not in runs:
+        raise UserError(f"--for {name}: no model of this study's family: {', '.join(runs)}")
+    scales = {model: scale(run) for model, run in runs.items()}
+    chosen = name or max(scales, key=lambda model: float(scales[model]["gflops"]))
+    return {**scales[chosen], "images": float(sweep.steps[-1] * sweep.runs[0].batch_size)}
+
+
+def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Candidate]:
+    """Yields another seed of every scored model, every model not scored, and longer runs."""
+    scored = set(scores["model"])
+    seeds = scores["seed"].fillna(0).groupby(scores["model"]).max()
+    batch = sweep.runs[0].batch_size
+    images = tuple(float(batch * step) for step in sweep.steps)
+    for run in siblings(sweep):
+        known = run.model in scored
+        last = int(seeds.get(run.model, -1)) if known else -1
+        whole = hours(images[-1], cost.training(run), speed)
+        each = score_hours(run, sweep, speed)
+        base = scale(run)
+        yield {
+            **base,
+            "kind": "seed" if known else "size",
+            "run": dataclasses.replace(run, seed=last + 1),
+            "images": images,
+            "hours": whole + each * len(images),
+        }
+        if known:
+            yield {
+                **base,
+                "kind": "longer",
+                "run": run,
+                "images": (2 * images[-1],),
+                "hours": whole + each,
+            }
+
+
+def written(chosen: pd.Series, sweep: Sweep) -> str:
+    """The file of a sweep with the chosen run."""
+    run: Run = chosen["run"]
+    steps = sweep.steps if chosen["kind"] != "longer" else (2 * sweep.steps[-1],)
+    about = f"The next run of {sweep.name}: {run.model}, as harness next chose it."
+    return sweep_source(f"{sweep.name}_next", about, [run], steps, sweep)
+
+
+def text(found: dict[str, Any], out: Path | None) -> str:
+    head = ("model", "run", "device time", "interval shrinks", "per 100 h")
+    lines = [
+        (
+            row["model"],
+            {"seed": "another seed", "size": "new size", "longer": "twice the steps"}[row["kind"]],
+            duration(row["hours"]),
+            f"{1 - (1 - row['shrinks']) ** 0.5:.1%}",
+            f"{100 * row['per_hour']:.2g}",
+        )
+        for row in found["rows"]
+    ]
+    where = f"written to {out}: harness plan {out}" if out else "--out FILE writes its sweep"
+    return "\n".join(
+        [
+            f"What narrows the interval of {found['target']} at the last step, by the"
+            f" {found['law']} law, on one {found['device']}:",
+            aligned(head, lines),
+            f"Chosen: {found['chosen']}, {found['kind']}; {where}.",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""Checkpoints of other programs into a store, and out of one."""

@@ -1,0 +1,67 @@
+"""Forecasts: refused where the score is known, scored once, void when they were changed."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from studies import PAPER, digits
+
+from analysis import forecast
+from analysis.table import TableError, published
+
+XL = "DiT-XL/2"
+
+
+def without(model: str) -> pd.DataFrame:
+    return PAPER[PAPER["model"].ne(model)]
+
+
+def test_the_largest_published_model_is_held_by_a_forecast_from_the_small_ones() -> None:
+    """From the eight below 20 Gflops; the interval is 1.7 × wide, of at most 2.5 × wanted."""
+    small = PAPER[PAPER["gflops"].lt(20) | PAPER["gflops"].isna()]
+    made = forecast.forecast(small, XL)
+    assert made["models"] == 8
+    assert made["low"] < 19.47 < made["high"]
+    assert made["high"] / made["low"] < 2.5
+
+
+def test_a_known_score_is_no_forecast() -> None:
+    with pytest.raises(TableError, match=r"has its score at step 400,000 \(19.47\)"):
+        forecast.forecast(PAPER, XL)
+
+
+def test_the_outcome_is_the_score_of_the_same_protocol_alone() -> None:
+    made = forecast.forecast(without(XL), XL)
+    assert forecast.outcome(made, without(XL)) is None
+    found = forecast.outcome(made, published())
+    assert found is not None and found["value"] == 19.47 and found["hit"]
+    other = PAPER.assign(protocol="another")
+    assert forecast.outcome(made, other) is None
+
+
+def test_a_changed_forecast_is_not_counted() -> None:
+    made = forecast.forecast(without(XL), XL)
+    again = json.loads(json.dumps(made))
+    assert forecast.is_intact(again)
+    assert forecast.verdict(again) == "pending"
+    scored = {**again, "outcome": forecast.outcome(made, PAPER)}
+    assert forecast.verdict(scored) == "hit"
+    assert "changed" in forecast.verdict({**scored, "low": 1.0})
+
+
+def test_another_step_is_forecast_by_the_joint_law_and_says_what_is_beyond() -> None:
+    table = digits(seeds=(0, 1, 2))
+    made = forecast.forecast(table, "mini-DiT-B/4", step=1200)
+    assert made["law"] == forecast.JOINT
+    later = forecast.forecast(table, "mini-DiT-B/4", step=2400)
+    assert later["prediction"] < made["prediction"]
+    assert made["beyond"] and "images" in made["beyond"][0]
+
+
+def test_the_page_has_a_row_per_forecast() -> None:
+    made = forecast.forecast(without(XL), XL)
+    scored = {**made, "outcome": forecast.outcome(made, PAPER)}
+    frame = forecast.forecasts_table([made, scored])
+    assert [*frame["Verdict"]] == ["pending", "hit"]

@@ -1,0 +1,118 @@
+"""The verbs laws, forecast, seeds, next and best on tables that collect could have written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import refused, run_verb
+from studies import PAPER, digits, saved
+
+from analysis.table import load
+from harness.cli.forecast import score
+from harness.study.sweep_file import load_sweep
+
+XL = "DiT-XL/2"
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> tuple[object, ...]:
+    """The published twelve as the table of sweeps/dit_grid.py, as words for a command line."""
+    table = PAPER[PAPER["protocol"].eq("fid50k")].assign(study="dit_grid")
+    table.to_csv(tmp_path / "dit_grid.csv", index=False)
+    return ("--results", tmp_path, "--store", tmp_path / "store")
+
+
+def loaded(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, object]:
+    status, out, err = run_verb(capsys, *words, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_laws_states_what_is_not_identified_and_what_is_missing(
+    capsys: pytest.CaptureFixture[str], paper: tuple[object, ...]
+) -> None:
+    status, out, err = run_verb(capsys, "laws", "dit_grid", *paper)
+    assert (status, err) == (0, "")
+    assert "best size for a budget" in out and "score more steps of each run" in out
+    assert "FID by loss: no loss is scored" in out
+    one = ("laws", "dit_grid", "--results", paper[1])
+    table = PAPER[PAPER["model"].eq(XL) & PAPER["protocol"].eq("fid50k")]
+    table.to_csv(Path(str(paper[1])) / "dit_grid.csv", index=False)
+    assert "needs several sizes, there is one" in refused(capsys, *one)
+
+
+def test_a_forecast_is_written_once_and_scored_once_by_the_report(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = digits(seeds=(0, 1)).query("metric == 'fid'")
+    largest = table["model"].eq("mini-DiT-XL/2")
+    path = saved(table[~largest], tmp_path)
+    scale = table[largest].iloc[0]
+    model = ("--model", "mini-DiT-XL/2", "--gflops", scale["gflops"], "--params", scale["params"])
+    words = ("forecast", path, *model, "--patch", 2, "--results", tmp_path)
+    made = loaded(capsys, *words)
+    file = tmp_path / "forecasts" / "digits_mini-DiT-XL-2_600_fid.json"
+    assert json.loads(file.read_text()) == made and made["outcome"] is None
+    assert "a forecast is made once" in refused(capsys, *words)
+
+    assert score(tmp_path, "digits", load(path)) == [made]  # pending
+    two = table[(largest | table["model"].eq("mini-DiT-S/8")) & table["step"].eq(600)]
+    saved(two, tmp_path)
+    report = ("report", path, "--results", tmp_path, "--store", tmp_path / "store")
+    assert run_verb(capsys, *report)[0] == 0
+    page = (tmp_path / "report" / "digits" / "index.html").read_text()
+    assert "1 of 1 scored forecasts hold the score" in page
+    scored = json.loads(file.read_text())
+    truth = table[largest & table["step"].eq(600)]["value"].mean()
+    assert scored["outcome"]["value"] == pytest.approx(truth)
+    later = table.assign(value=2 * table["value"])
+    assert score(tmp_path, "digits", later) == [scored]  # a later table does not change it
+
+
+def test_seeds_are_priced_by_the_plan_and_name_their_prior(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = loaded(capsys, "seeds", "dit_grid", "--results", tmp_path, "--store", tmp_path)
+    assert "published prior" in found["noise"]["origin"]  # type: ignore[index]
+    rows = found["rows"]
+    assert isinstance(rows, list)
+    per_seed = [row["hours"] / row["seeds"] for row in rows]
+    assert max(per_seed) == pytest.approx(min(per_seed)) and min(per_seed) > 100
+    told = [row["difference"] for row in rows]
+    assert told == sorted(told, reverse=True)
+    wrong = refused(capsys, "seeds", "dit_grid", "--difference", 0, "--power", 2, "--cells", 0)
+    assert "--difference 0, --power 2, --cells 0" in wrong
+
+
+def test_the_next_run_is_a_sweep_that_plans(
+    capsys: pytest.CaptureFixture[str], paper: tuple[object, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "next.py"
+    words = ("next", "dit_grid", "--gpu-hours", 500, "--for", XL, "--out", out, *paper)
+    found = loaded(capsys, *words)
+    sweep, first = load_sweep(str(out)), load_sweep("dit_grid")
+    assert [run.model for run in sweep.runs] == [found["chosen"]]
+    assert sweep.runs[0].seed == 1 and sweep.protocols == first.protocols
+    assert "the cheapest takes" in refused(
+        capsys, "next", "dit_grid", "--gpu-hours", 0.001, "--for", XL, *paper
+    )
+    assert "no model of this study's family" in refused(
+        capsys, "next", "dit_grid", "--gpu-hours", 5, "--for", "ADM", *paper
+    )
+
+
+def test_best_refuses_what_it_cannot_know(
+    capsys: pytest.CaptureFixture[str], paper: tuple[object, ...]
+) -> None:
+    refusals = {
+        ("dit_grid", "--gpu-hours", 0, *paper): "--gpu-hours 0: give hours above 0",
+        ("dit_grid", "--gpu-hours", 9, *paper): "score more steps of each run",
+        ("digits", "--gpu-hours", 9, *paper): "run harness bench",
+        ("peebles2023", "--gpu-hours", 9, *paper): "is a table without a sweep",
+    }
+    for words, says in refusals.items():
+        assert says in refused(capsys, "best", *words)
