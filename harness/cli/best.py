@@ -85,7 +85,7 @@ def priced(run: Run, sweep: Sweep, speed: Speed, served: float) -> dict[str, Any
     base = {**scale(run), "hours_per_image": hours(1, cost.training(run), speed)}
     if not served:
         return {**base, "hours_to_serve": 0.0}
-    protocol = sweep.protocols[0]
+    protocol = sweep.sampling[0]
     forwards = served * protocol.sampling_steps * protocol.forwards
     decoded = 0.0
     if protocol.decoder != "identity":

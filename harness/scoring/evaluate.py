@@ -25,7 +25,7 @@ from harness.scoring.sample import (
     sample_images,
     sample_latents,
 )
-from harness.scoring.shards import RECIPE, remove_temporary, shard_paths, to_do
+from harness.scoring.shards import code_of, remove_temporary, shard_paths, to_do
 from harness.study.cluster import Cluster
 from harness.study.store import Store, shard_spans
 from harness.study.tasks import NETWORK, Evaluate, Progress
@@ -127,7 +127,7 @@ def origin_of(task: Evaluate, inputs: Inputs) -> dict[str, str]:
         "weights": inputs.checkpoint,
         "decoder": inputs.decoder_digest,
         "extractor": inputs.extractor.digest,
-        "code": RECIPE,
+        "code": code_of(task),
     }
 
 
