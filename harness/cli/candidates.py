@@ -13,7 +13,7 @@ from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import AnyProtocol, Run, Sweep
 from harness.study import compute, cost
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
@@ -89,7 +89,7 @@ def score_hours(run: Run, sweep: Sweep, speed: Speed) -> float:
     return sum(cost.evaluation(run, protocol, speed).hours for protocol in sweep.protocols)
 
 
-def source(value: Run | Protocol) -> str:
+def source(value: Run | AnyProtocol) -> str:
     """Python that makes the value again, without the fields at their defaults."""
     fields = [
         f"{field.name}={getattr(value, field.name)!r}"
@@ -103,7 +103,8 @@ def sweep_source(
     name: str, about: str, runs: Sequence[Run], steps: Sequence[int], sweep: Sweep
 ) -> str:
     """A sweep's file with these runs and steps, under the protocols of another."""
-    lines = [f'"""{about}"""', "", "from harness.spec import Protocol, Run, Sweep", ""]
+    used = sorted({"Run", "Sweep", *(type(protocol).__name__ for protocol in sweep.protocols)})
+    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(used)}", ""]
     lines += ["SWEEP = Sweep(", f"    name={name!r},", "    runs=("]
     lines += [f"        {source(run)}," for run in runs]
     lines += ["    ),", f"    steps={tuple(steps)!r},", "    protocols=("]
