@@ -8,7 +8,7 @@ import datetime
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -157,13 +157,14 @@ def keep_freed_memory() -> None:
 
 @dataclass
 class Stop:
-    """A flag that a signal sets. All ranks read it alike between steps."""
+    """A flag that a signal sets, or a lock's end. All ranks read it alike between steps."""
 
     signals: list[int] = field(default_factory=list)
+    unlocked: Callable[[], bool] = bool  # whether the lock of the task was removed
 
     def asked(self, rank: Rank) -> bool:
-        """Whether any rank was signalled."""
-        return rank.any(bool(self.signals))
+        """Whether any rank was signalled, or rank 0 lost its lock."""
+        return rank.any(bool(self.signals) or self.unlocked())
 
 
 class Interrupted(KeyboardInterrupt):

@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -171,9 +172,25 @@ def whole_header(path: Path) -> dict[str, Any] | None:
         return None
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A lock that was asked for; the ranks that leave it to rank 0 do not want it themselves."""
+
+    path: Path
+    file: IO[bytes] | None
+    wanted: bool = True
+
+    def __bool__(self) -> bool:
+        return self.file is not None or not self.wanted
+
+    def removed(self) -> bool:
+        """Whether somebody removed the file of a lock that is held: another may lock the name."""
+        return self.file is not None and not is_at(self.file, self.path)
+
+
 @contextlib.contextmanager
-def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bool]:
-    """Locks `path`. Yields whether this process has it, after `patience` seconds at most.
+def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[Claim]:
+    """Locks `path`. Yields a claim, true where this process has it, `patience` seconds at most.
 
     The kernel unlocks it when the process ends; the empty or one-line file stays, since removing it
     would let two processes lock two files of one name. It names the holder's host and pid.
@@ -182,7 +199,7 @@ def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bo
         OSError: the file system has no locks, or the file is a link.
     """
     if not wanted:  # the other ranks leave it to rank 0
-        yield True
+        yield Claim(path, None, wanted=False)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
@@ -192,7 +209,7 @@ def claim(path: Path, wanted: bool = True, patience: float = 0.1) -> Iterator[bo
             break
         time.sleep(0.02)
     try:
-        yield file is not None
+        yield Claim(path, file)
     finally:
         if file is not None:
             file.close()

@@ -83,7 +83,7 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
 def priced(run: Run, sweep: Sweep, speed: Speed, served: float) -> dict[str, Any]:
     """A model with the hours of an image's training, and of all images that are served."""
     base = {**scale(run), "hours_per_image": hours(1, cost.training(run), speed)}
-    if not served:
+    if not served or not sweep.sampling:
         return {**base, "hours_to_serve": 0.0}
     protocol = sweep.sampling[0]
     forwards = served * protocol.sampling_steps * protocol.forwards

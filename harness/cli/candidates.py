@@ -13,7 +13,8 @@ from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
-from harness.spec import AnyProtocol, Run, Sweep
+from harness.spec import Run, Sweep
+from harness.spec.validation import AnyProtocol
 from harness.study import compute, cost
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
@@ -103,8 +104,8 @@ def sweep_source(
     name: str, about: str, runs: Sequence[Run], steps: Sequence[int], sweep: Sweep
 ) -> str:
     """A sweep's file with these runs and steps, under the protocols of another."""
-    used = sorted({"Run", "Sweep", *(type(protocol).__name__ for protocol in sweep.protocols)})
-    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(used)}", ""]
+    names = sorted({"Run", "Sweep", *(type(p).__name__ for p in sweep.protocols)})
+    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(names)}", ""]
     lines += ["SWEEP = Sweep(", f"    name={name!r},", "    runs=("]
     lines += [f"        {source(run)}," for run in runs]
     lines += ["    ),", f"    steps={tuple(steps)!r},", "    protocols=("]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import Locked
-from harness.base.files import claim, read_json
+from harness.base.errors import Locked, UserError
+from harness.base.files import Claim, claim, read_json
 from harness.base.validation import refuse
 from harness.spec import Validation
 from harness.study.checks import rows_problems
@@ -17,7 +17,7 @@ from harness.study.store import Store
 from harness.study.tasks import Encode, Evaluate, Progress, Task, Train
 
 if TYPE_CHECKING:
-    from harness.base.distributed import Rank
+    from harness.base.distributed import Rank, Stop
 
 Log = Callable[[list[dict[str, Any]]], object]
 
@@ -46,27 +46,56 @@ def perform(
             return
         if not isinstance(task, Encode):
             refuse(task.id, rows_problems([task.run], store))
-        match task:  # each room is imported when it is needed: torch and diffusers take seconds
-            case Train():
-                from harness.training.loop import train
+        stop.unlocked = mine.removed
+        with locks_named(mine, rank):
+            do(task, store, cluster, rank, stop, progress)
 
-                with logged(task, store, cluster, rank) as log:
-                    train(remaining(task, store), store, cluster, rank, stop, progress, log)
-            case Evaluate():
-                if isinstance(task.protocol, Validation):
-                    from harness.scoring.validate import validate
 
-                    validate(task, task.protocol, store, cluster, rank, stop, progress)
-                else:
-                    from harness.scoring.evaluate import evaluate
+@contextlib.contextmanager
+def locks_named(lock: Claim, rank: Rank) -> Iterator[None]:
+    """
+    Raises:
+        UserError: the task stopped since somebody removed its lock, as a cleaner of a disk does.
+    """
+    from harness.base.distributed import Interrupted
 
-                    evaluate(task, store, cluster, rank, stop, progress)
-                with logged(task, store, cluster, rank) as log:
-                    log([score_line(task, store)])
-            case Encode():
-                from harness.encoding.encode import encode
+    try:
+        yield
+    except Interrupted:
+        if rank.any(lock.removed()):
+            raise UserError(
+                f"{lock.path} was removed while it was held, so that another process may do the"
+                " same: what was done is saved; exempt *.lock from the cleaner, and run the same"
+                " command to go on"
+            ) from None
+        raise
 
-                encode(task, cluster, rank, stop, progress)
+
+def do(
+    task: Task, store: Store, cluster: Cluster, rank: Rank, stop: Stop, progress: Progress
+) -> None:
+    """Does a task that this process group has locked."""
+    match task:  # each room is imported when it is needed: torch and diffusers take seconds
+        case Train():
+            from harness.training.loop import train
+
+            with logged(task, store, cluster, rank) as log:
+                train(remaining(task, store), store, cluster, rank, stop, progress, log)
+        case Evaluate():
+            if isinstance(task.protocol, Validation):
+                from harness.scoring.validate import validate
+
+                validate(task, task.protocol, store, cluster, rank, stop, progress)
+            else:
+                from harness.scoring.evaluate import evaluate
+
+                evaluate(task, store, cluster, rank, stop, progress)
+            with logged(task, store, cluster, rank) as log:
+                log([score_line(task, store)])
+        case Encode():
+            from harness.encoding.encode import encode
+
+            encode(task, cluster, rank, stop, progress)
 
 
 @contextlib.contextmanager

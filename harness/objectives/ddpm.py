@@ -226,7 +226,7 @@ class DDPM:
     def quantiles(self, u: Tensor) -> Tensor:
         return (u * TIMESTEPS).long().clamp(max=TIMESTEPS - 1)
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise_level(self, t: Tensor) -> Tensor:
         return t / TIMESTEPS
 
     def losses(self, device: torch.device) -> Losses:

@@ -99,7 +99,7 @@ class Flow:
         t = torch.sigmoid(torch.special.ndtri(u)) if self.logit_normal else u
         return self.between_ends(t.float())
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise_level(self, t: Tensor) -> Tensor:
         return 1 - t
 
     def between_ends(self, t: Tensor) -> Tensor:

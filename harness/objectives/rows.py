@@ -28,7 +28,7 @@ class Process(Protocol):
     def quantiles(self, u: Tensor) -> Tensor:
         """The times [N] below which the shares u [N], in float64, of times() lie."""
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise_level(self, t: Tensor) -> Tensor:
         """How far to noise, from 0 to 1, the times [N] are that a network is given."""
 
     def losses(self, device: torch.device) -> Losses:

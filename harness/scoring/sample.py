@@ -58,7 +58,7 @@ def sample(
         protocol.guidance_channels,
         data.classes,
         read_guidance(text) if text else None,
-        process.noise if text else None,
+        process.noise_level if text else None,
     )
     with matmul_precision(protocol.precision), autocast(protocol.precision, device):
         return process.sample(protocol.sampler, denoiser, start, y, protocol.sampling_steps, noise)

@@ -18,6 +18,7 @@ from harness.base.provenance import PACKAGES
 from harness.base.tensors import load_tensors, read_metadata
 from harness.objectives import ddpm, flow, flow_samplers, guidance, guidance_schedules
 from harness.scoring import features, sample
+from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import Evaluate
@@ -51,9 +52,9 @@ def recipe() -> str:
 RECIPE = recipe()  # at import: the code that runs, even where the files change under it
 
 
-def code_of(task: Evaluate) -> str:
-    """That digest, and those of the files of rows that the run and its protocol name."""
-    return " ".join([RECIPE, *digests(task.run, task.protocol).values()])
+def code_of(run: Run) -> str:
+    """That digest, and those of the files of rows that the run names."""
+    return " ".join([RECIPE, *digests(run).values()])
 
 
 def shard_paths(folder: Path, images: int) -> list[Path]:

@@ -51,7 +51,7 @@ def test_times_of_a_network_run_from_data_to_noise(
 ) -> None:
     """Flow networks are given 1 - t."""
     process = OBJECTIVES[objective].process()
-    found = process.noise(torch.tensor([data, noise]))
+    found = process.noise_level(torch.tensor([data, noise]))
     assert found.tolist() == pytest.approx([0, 1], abs=1e-3)
 
 

@@ -14,6 +14,7 @@ from helpers import ROOT, run_verb
 from torch import Tensor
 
 from harness.base.files import sha256
+from harness.base.tensors import read_metadata
 from harness.scoring.arrays import write_array
 from harness.spec import own_rows
 
@@ -50,6 +51,14 @@ def test_an_extractor_of_a_file_scores_a_run(capsys: pytest.CaptureFixture[str])
     infinity = ["fid_infinity", "fid_infinity_low", "fid_infinity_high"]
     assert list(record["values"]) == ["fid", "precision", "recall", *infinity]
     assert all(np.isfinite(list(record["values"].values())))
+
+
+def test_kept_features_know_the_file_of_their_extractor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = scored("own_extractor.md", capsys)
+    (shard,) = Path("store").glob("runs/*/samples/*/*/identity.pixels-4/*.safetensors")
+    assert read_metadata(shard)["my_rows.py"] == record["versions"]["my_rows.py"]
 
 
 def test_an_extractor_of_a_file_makes_a_reference_and_scores_images(

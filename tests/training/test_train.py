@@ -32,6 +32,7 @@ from harness.base.errors import Locked, UserError
 from harness.base.files import is_claimed, is_whole, read_json, read_lines
 from harness.base.tensors import load_tensors, save_tensors
 from harness.data.digits import Digits
+from harness.launch.perform import perform
 from harness.spec import Run, Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest
@@ -328,6 +329,23 @@ def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
     ):
         train_all(sweep, store)
     assert not store.logs(run)
+
+
+def test_a_training_whose_lock_was_removed_saves_and_stops(tmp_path: Path) -> None:
+    """Another process could lock the name, and train the same run beside it."""
+    sweep, store = only_training((100,)), Store(tmp_path)
+    (run,) = sweep.runs
+    (task,) = missing(sweep, store)
+
+    def remove(line: str, share: float) -> None:
+        store.train_claim(run).unlink(missing_ok=True)
+
+    with pytest.raises(UserError, match=r"train.lock was removed while it was held"):
+        perform(task, store, Cluster(), remove)
+    stopped = newest(run, store)
+    assert 0 < stopped < 100 and len(curve(store, run)) == stopped
+    train_all(sweep, store)
+    assert len(curve(store, run)) == 100
 
 
 BROKEN = """
