@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from harness.base.late import Late
 from harness.data.origin import Origin
 
 if TYPE_CHECKING:
@@ -79,6 +80,12 @@ def held_out_digits(name: str, path: Path | None) -> Dataset:
     return Digits(name, held_out=True)
 
 
+def embedded_shapes(name: str, path: Path | None) -> Dataset:
+    from harness.data.shapes import Shapes
+
+    return Shapes()
+
+
 def imagenet(pixels: int) -> Data:
     """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
     row = Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
@@ -108,6 +115,12 @@ DATASETS = {
     # Rows of their own: what a run was trained on is its `data`, and the two above are all digits.
     "digits-split": split_digits(16),
     "digits8-split": split_digits(8),
+    "shapes": Data(3, 16, 8, images=10_000, open=embedded_shapes),
+}
+# References that need no file, by name: images [N, C, side, side] in [-1, 1], and labels.
+EMBEDDED = {
+    "digits": Late("harness.data.digits", "load"),
+    "shapes": Late("harness.data.shapes", "load"),
 }
 
 
