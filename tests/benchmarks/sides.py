@@ -20,7 +20,16 @@ import harness.base.torchvision_ops  # noqa: F401  # timm and diffusers import t
 from harness.bench.timing import clock
 
 Step = Callable[[], object]
-PEERS = ("models", "diffusion", "train", "libs", "masked_diffusion", "guided_diffusion", "ldm")
+PEERS = (
+    "models",
+    "diffusion",
+    "transport",
+    "train",
+    "libs",
+    "masked_diffusion",
+    "guided_diffusion",
+    "ldm",
+)
 Makers = dict[str, Callable[[], Step]]
 
 
