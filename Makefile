@@ -16,7 +16,14 @@ TABLES := $(wildcard results/*.csv results/*.npz results/measured/*.csv results/
 # Idle threads that spin slow down whoever else is on the machine: measured 2 times and more on two cores.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo compare help test test-fast test-slurm chaos lint bench notebooks docs install clean
+# make gpu and gpu-bench install nothing: torch with CUDA is the machine's own.
+GPU_PYTHON ?= $(PYTHON)
+WHEELS ?= build/wheels
+DIT ?=
+FAST_DIT ?=
+SIT ?=
+
+.PHONY: demo compare help test test-fast test-slurm chaos lint bench gpu gpu-bench wheels notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -56,6 +63,16 @@ lint: install
 
 bench: install  ## everything that is timed: ratios against peers, side by side
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+gpu:  ## the laws of one device, with GPU_PYTHON and its torch: minutes on a GPU; without one the CPU stands in for it
+	$(GPU_PYTHON) -m pytest -o addopts="" -q -rs -m 'gpu or everywhere' --durations 5 tests/gpu
+
+gpu-bench:  ## how fast this GPU is, into results/measured; DIT, FAST_DIT, SIT = checkouts to compare with
+	$(GPU_PYTHON) tests/benchmarks/gpu_rows.py
+	$(GPU_PYTHON) tests/benchmarks/gpu_peers.py $(if $(DIT),--dit $(DIT)) $(if $(FAST_DIT),--fast-dit $(FAST_DIT)) $(if $(SIT),--sit $(SIT))
+
+wheels:  ## gathers in WHEELS what make gpu needs beside torch and numpy, for a machine without a network
+	$(PYTHON) -m pip wheel --quiet --no-deps -c constraints.txt -w $(WHEELS) -r tests/gpu/wheels.txt
 
 notebooks: install $(NOTEBOOKS)  ## executed notebooks and their HTML in results/notebooks
 

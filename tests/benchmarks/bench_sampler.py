@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from sides import Makers, Step, head, imported, options, table
+from sides import Makers, Step, as_released, head, imported, options, table
 from torch import Tensor
 
 from harness.base.distributed import keep_freed_memory
@@ -45,22 +46,25 @@ def forwards(run: Run, protocol: Protocol, device: torch.device) -> Step:
 
 
 def released(folder: Path, run: Run, protocol: Protocol, device: torch.device) -> Step:
-    """p_sample_loop of a checkout, as its sample_ddp.py calls it without guidance."""
+    """p_sample_loop of a checkout, as its sample_ddp.py calls it, guided where the protocol is."""
+    as_released(device)
     with imported(folder) as module:
-        net = (
-            module("models")
-            .DiT_models[run.model](input_size=32, num_classes=1000)
-            .to(device)
-            .eval()
-        )
+        made = module("models").DiT_models[run.model](input_size=32, num_classes=1000)
         diffusion = module("diffusion").create_diffusion(str(protocol.sampling_steps))
+    net = made.to(device).eval()
     z = torch.randn(protocol.images, 4, 32, 32, device=device)
     y = torch.randint(1000, (len(z),), device=device)
+    given: dict[str, Any] = {"y": y}
+    forward = net.forward
+    if protocol.guidance != 1:
+        z, null = torch.cat([z, z]), torch.full_like(y, 1000)
+        given = {"y": torch.cat([y, null]), "cfg_scale": protocol.guidance}
+        forward = net.forward_with_cfg
 
     @torch.no_grad()
     def step() -> Tensor:
         return diffusion.p_sample_loop(
-            net.forward, z.shape, z, clip_denoised=False, model_kwargs={"y": y}, device=device
+            forward, z.shape, z, clip_denoised=False, model_kwargs=given, device=device
         )
 
     return step

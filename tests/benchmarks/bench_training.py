@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from sides import Makers, Step, head, imported, options, table
+from sides import Makers, Step, as_released, head, imported, options, table
 from torch import Tensor, nn
 
 from harness.base.distributed import Rank, keep_freed_memory
@@ -48,22 +49,49 @@ def update_ema(ema: nn.Module, net: nn.Module) -> None:
         averages[name].data.mul_(0.9999).add_(p.data, alpha=1 - 0.9999)
 
 
-def released(folder: Path, run: Run, device: torch.device) -> Step:
-    """The released loop body: network, losses, AdamW with defaults, EMA, and loss.item()."""
+def released(folder: Path, run: Run, device: torch.device, half: bool = False) -> Step:
+    """The released loop body: network, losses, AdamW with defaults, EMA, and loss.item().
+
+    half: fp16, as fast-DiT is launched (accelerate --mixed_precision fp16), without the scaler.
+    """
     with imported(folder) as module:
-        net = (
-            module("models")
-            .DiT_models[run.model](input_size=32, num_classes=1000)
-            .to(device)
-            .train()
-        )
+        made = module("models").DiT_models[run.model](input_size=32, num_classes=1000)
         diffusion = module("diffusion").create_diffusion(timestep_respacing="")
+    x0, t, y, _ = batch(run, device)
+    return loop_body(
+        made.to(device).train(),
+        lambda net: diffusion.training_losses(net, x0, t, {"y": y})["loss"],
+        device,
+        half,
+    )
+
+
+def released_sit(folder: Path, run: Run, device: torch.device) -> Step:
+    """The same of SiT: linear path, velocity, times drawn within the loss."""
+    with imported(folder) as module:
+        made = module("models").SiT_models[run.model.replace("DiT", "SiT")](
+            input_size=32, num_classes=1000
+        )
+        transport = module("transport").create_transport()
+    x0, _, y, _ = batch(run, device)
+    return loop_body(
+        made.to(device).train(),
+        lambda net: transport.training_losses(net, x0, {"y": y})["loss"],
+        device,
+    )
+
+
+def loop_body(
+    net: nn.Module, losses: Callable[[nn.Module], Tensor], device: torch.device, half: bool = False
+) -> Step:
+    """A step as the train.py of all three has it."""
+    as_released(device)
     ema = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
-    x0, t, y, _ = batch(run, device)
 
     def step() -> None:
-        loss = diffusion.training_losses(net, x0, t, {"y": y})["loss"].mean()
+        with torch.autocast(device.type, torch.float16, enabled=half):
+            loss = losses(net).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

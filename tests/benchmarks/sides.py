@@ -47,6 +47,12 @@ def imported(folder: Path) -> Iterator[Callable[[str], Any]]:
                 del sys.modules[name]
 
 
+def as_released(device: torch.device) -> None:
+    """TF32, which the scripts of DiT, fast-DiT and SiT turn on in their first lines."""
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+
 def matmul(size: int, device: torch.device) -> Step:
     """A square fp32 product: what the machine can do at best at this moment."""
     torch.set_float32_matmul_precision("highest" if device.type == "cpu" else "high")
@@ -72,9 +78,13 @@ def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> d
     """Seconds of a step of every side, in turns: a busy machine slows all alike."""
     context = multiprocessing.get_context("spawn")
     sides: dict[str, Connection] = {}
+    processes = []
     for name, make in makers.items():
         sides[name], there = context.Pipe()
-        context.Process(target=serve, args=(there, make, device, args.window), daemon=True).start()
+        given = (there, make, device, args.window)
+        processes.append(context.Process(target=serve, args=given, daemon=True))
+        processes[-1].start()
+        there.close()  # so that the end of that process is seen here, and not waited for
         sides[name].recv()
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(args.rounds):
@@ -83,6 +93,8 @@ def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> d
             found[name].append(side.recv())
     for side in sides.values():
         side.send(False)
+    for process in processes:
+        process.join()  # its memory is free for those that are compared next
     return found
 
 
@@ -95,6 +107,7 @@ def options(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--fast-dit", type=Path, help="a checkout of github.com/chuanyangjin/fast-DiT"
     )
+    parser.add_argument("--sit", type=Path, help="a checkout of github.com/willisma/SiT")
     parser.add_argument("--models", nargs="+", default=["DiT-S/8", "DiT-S/4", "DiT-B/4"])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--precisions", nargs="+", default=["fp32"], help="fp32, tf32, bf16")
