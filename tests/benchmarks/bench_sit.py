@@ -6,60 +6,20 @@ then PYTHONPATH=SITE.
 
 from __future__ import annotations
 
-import copy
-import itertools
 from functools import partial
 from pathlib import Path
 
 import torch
-from bench_training import update_ema
+from bench_training import batch, ours, released_sit
 from sides import Makers, Step, head, imported, options, table
-from torch import Tensor
 
-from harness.base.distributed import Rank, keep_freed_memory
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run
-from harness.study.cluster import Cluster
 from harness.study.compute import gflops
-from harness.training.step import new_network, new_state, stepper
+from harness.training.step import new_network
 
 STEPS = {"euler": 4, "sde-sigma": 4}
 RELEASED = {"sde-sigma": "sigma"}  # its name of the diffusion
-
-
-def batch(run: Run, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x0, t, y, noise."""
-    x0, noise = (torch.randn(run.batch_size, 4, 32, 32, device=device) for _ in range(2))
-    y = torch.randint(1000, (run.batch_size,), device=device)
-    return x0, torch.rand(run.batch_size, device=device), y, noise
-
-
-def our_step(run: Run, device: torch.device) -> Step:
-    keep_freed_memory()
-    drawn = itertools.repeat(batch(run, device))
-    optimise = stepper(run, new_state(run, device), Cluster(), Rank(0, 1, device))
-    return lambda: optimise(1, drawn)
-
-
-def their_step(folder: Path, run: Run, device: torch.device) -> Step:
-    """The released loop body: network, transport's loss, AdamW, EMA, and loss.item()."""
-    with imported(folder) as module:
-        net = module("models").SiT_models[run.model.replace("DiT", "SiT")](input_size=32)
-        transport = module("transport").create_transport()
-    net.to(device).train()
-    ema = copy.deepcopy(net).requires_grad_(False)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0)
-    x0, _, y, _ = batch(run, device)
-
-    def step() -> None:
-        loss = transport.training_losses(net, x0, {"y": y})["loss"].mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        update_ema(ema, net)
-        loss.item()
-
-    return step
 
 
 def our_sampler(run: Run, sampler: str, device: torch.device) -> Step:
@@ -89,16 +49,16 @@ def their_sampler(folder: Path, run: Run, sampler: str, device: torch.device) ->
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--sit", type=Path, required=True, help="a checkout of willisma/SiT")
-    args = parser.parse_args()
+    args = options(__doc__).parse_args()
+    if not args.sit:
+        raise SystemExit("name a checkout of willisma/SiT by --sit")
     device = head(args)
     for model in args.models:
         run = Run(model=model, precision="fp32", batch_size=args.batch, objective="flow")
         forward = 2e9 * gflops(run) * args.batch
         step: Makers = {
-            "willisma/SiT": partial(their_step, args.sit, run, device),
-            "harness": partial(our_step, run, device),
+            "willisma/SiT": partial(released_sit, args.sit, run, device),
+            "harness": partial(ours, run, device, False),
         }
         table(model, step, 3 * forward, args.batch, args, device)
         for sampler, steps in STEPS.items():
