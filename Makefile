@@ -18,6 +18,7 @@ export OMP_WAIT_POLICY = passive
 
 # make gpu and gpu-bench install nothing: torch with CUDA is the machine's own.
 GPU_PYTHON ?= $(PYTHON)
+HERE := PYTHONPATH=.$(if $(PYTHONPATH),:$(PYTHONPATH))
 WHEELS ?= build/wheels
 DIT ?=
 FAST_DIT ?=
@@ -65,11 +66,11 @@ bench: install  ## everything that is timed: ratios against peers, side by side
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 gpu:  ## the laws of one device, with GPU_PYTHON and its torch: minutes on a GPU; without one the CPU stands in for it
-	$(GPU_PYTHON) -m pytest -o addopts="" -q -rs -m 'gpu or everywhere' --durations 5 tests/gpu
+	$(HERE) $(GPU_PYTHON) -m pytest -o addopts="" -W default::DeprecationWarning -q -rs -m 'gpu or everywhere' --durations 5 tests/gpu
 
 gpu-bench:  ## how fast this GPU is, into results/measured; DIT, FAST_DIT, SIT = checkouts to compare with
-	$(GPU_PYTHON) tests/benchmarks/gpu_rows.py
-	$(GPU_PYTHON) tests/benchmarks/gpu_peers.py $(if $(DIT),--dit $(DIT)) $(if $(FAST_DIT),--fast-dit $(FAST_DIT)) $(if $(SIT),--sit $(SIT))
+	$(HERE) $(GPU_PYTHON) tests/benchmarks/gpu_rows.py
+	$(HERE) $(GPU_PYTHON) tests/benchmarks/gpu_peers.py --compile $(if $(DIT),--dit $(DIT)) $(if $(FAST_DIT),--fast-dit $(FAST_DIT)) $(if $(SIT),--sit $(SIT))
 
 wheels:  ## gathers in WHEELS what make gpu needs beside torch and numpy, for a machine without a network
 	$(PYTHON) -m pip wheel --quiet --no-deps -c constraints.txt -w $(WHEELS) -r tests/gpu/wheels.txt

@@ -15,7 +15,8 @@ def matmul_precision(precision: str) -> Iterator[None]:
 
     Convolutions too: cuDNN's round to TF32 by default, whatever the precision of matrices is.
     """
-    conv: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn
+    conv = cudnn.conv
     before = torch.get_float32_matmul_precision(), conv.fp32_precision
     exact = precision == "fp32"
     torch.set_float32_matmul_precision("highest" if exact else "high")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base.distributed import Rank
+from harness.base.precision import matmul_precision
 from harness.base.prefetch import prefetch
 from harness.data import DATASETS
 from harness.data.origin import Origin
@@ -159,19 +160,23 @@ def decoding_workload(run: Run, device: torch.device) -> Workload:
     def make(batch: int, part: int) -> Call:
         decode = decoder_of(autoencoder(), device)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
-        return torch.inference_mode()(lambda: [to_uint8(decode(x)) for x in latents.split(part)])
+        exact = matmul_precision("fp32")  # as a protocol of the default precision decodes
+        return torch.inference_mode()(
+            exact(lambda: [to_uint8(decode(x)) for x in latents.split(part)])
+        )
 
     return Workload(cost.autoencoder("decoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
 
 
 def encoding_workload(run: Run, device: torch.device) -> Workload:
-    """The encoder's forward in fp32, without reading and cropping images."""
+    """The encoder's forward in TF32, without reading and cropping images."""
 
     def make(batch: int, part: int) -> Call:
         vae = autoencoder().to(device)
         pixels = torch.randn(batch, 3, *2 * [DATASETS[run.data].pixels], device=device)
+        rounded = matmul_precision("tf32")  # as harness encode does
         return torch.inference_mode()(
-            lambda: [vae.encode(x).latent_dist.parameters for x in pixels.split(part)]
+            rounded(lambda: [vae.encode(x).latent_dist.parameters for x in pixels.split(part)])
         )
 
     return Workload(cost.autoencoder("encoding", run.data), IMAGES, AUTOENCODER_BATCH, make)

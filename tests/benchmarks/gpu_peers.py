@@ -17,7 +17,7 @@ import bench_sampler
 import bench_training
 import torch
 from gpu_rows import file_of, write
-from sides import Makers, Step, compare, options
+from sides import Makers, compare, options
 
 from harness.base.provenance import device_name
 from harness.spec import Protocol, Run
@@ -31,8 +31,8 @@ IMAGES = {"S": 256, "B": 256, "L": 64, "XL": 32}  # two fp32 sides of XL/2 fill 
 STEPS = 10  # of a sampler in one call
 
 
-def ours(run: Run, device: torch.device) -> Makers:
-    """Our step in both precisions, plain and compiled."""
+def ours(args: argparse.Namespace, run: Run, device: torch.device) -> Makers:
+    """Our step in each precision, plain and compiled."""
     return {
         f"harness {precision}{' compiled' * compiled}": partial(
             bench_training.ours,
@@ -40,8 +40,8 @@ def ours(run: Run, device: torch.device) -> Makers:
             device,
             compiled,
         )
-        for precision in ("tf32", "bf16")
-        for compiled in (False, True)
+        for precision in args.precisions
+        for compiled in (False, True)[: 1 + args.compile]
     }
 
 
@@ -51,12 +51,13 @@ def trainings(args: argparse.Namespace, run: Run, device: torch.device) -> Itera
         released = partial(bench_training.released, run=run, device=device)
         found: Makers = {"facebookresearch/DiT": partial(released, args.dit)}
         if args.fast_dit:
-            found["fast-DiT fp16"] = partial(released, args.fast_dit, half=device.type == "cuda")
-        yield found | ours(run, device)
+            half = device.type == "cuda"
+            found["fast-DiT" + " fp16" * half] = partial(released, args.fast_dit, half=half)
+        yield found | ours(args, run, device)
     if args.sit:
         flow = Run(**run.canonical() | {"objective": "flow"})
-        reference: Step = partial(bench_training.released_sit, args.sit, run, device)
-        yield {"willisma/SiT": reference, **ours(flow, device)}
+        reference = partial(bench_training.released_sit, args.sit, run, device)
+        yield {"willisma/SiT": reference, **ours(args, flow, device)}
 
 
 def samplers(args: argparse.Namespace, run: Run, device: torch.device) -> Iterator[Makers]:
@@ -69,9 +70,9 @@ def samplers(args: argparse.Namespace, run: Run, device: torch.device) -> Iterat
     found: Makers = {
         "facebookresearch/DiT": partial(bench_sampler.released, args.dit, run, protocol, device)
     }
-    for precision in ("tf32", "bf16"):
+    for precision in args.precisions:
         mine = Protocol(**protocol.canonical() | {"precision": precision})
-        for compiled in (False, True):
+        for compiled in (False, True)[: 1 + args.compile]:
             name = f"harness {precision}{' compiled' * compiled}"
             found[name] = partial(bench_sampler.ours, run, mine, device, compiled)
     yield found
@@ -103,7 +104,8 @@ def beside(
 
 def main() -> None:
     parser = options(__doc__)
-    parser.set_defaults(models=["DiT-S/8", "DiT-S/4", "DiT-B/4", "DiT-XL/2"], batch=0)
+    models = ["DiT-S/8", "DiT-S/4", "DiT-B/4", "DiT-XL/2"]
+    parser.set_defaults(models=models, batch=0, precisions=["tf32", "bf16"])
     parser.add_argument("--out", type=Path, default=MEASURED_SPEEDS, help="the folder")
     args = parser.parse_args()
     if not (args.dit or args.sit):
@@ -119,15 +121,14 @@ def main() -> None:
     for model in args.models:
         images = args.batch or IMAGES[model.partition("-")[2].partition("/")[0]]
         run = Run(model=model, batch_size=images)
-        for work, sets, count in (
-            ("training", trainings(args, run, device), images),
-            ("guided sampling", samplers(args, run, device), images),
+        for work, sets in (
+            ("training", trainings(args, run, device)),
+            ("guided sampling", samplers(args, run, device)),
         ):
             given = {"work": work, "model": model, "batch": str(images), **about}
             for makers in sets:
-                rows = beside(f"{work} {model}", makers, count, args, device)
-                found = [given | row for row in rows]
-                write(file_of(device, args.out, "peers"), found, COLUMNS, KEY)
+                for row in beside(f"{work} {model}", makers, images, args, device):
+                    write(file_of(device, args.out, "peers"), [given | row], COLUMNS, KEY)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def freed() -> Iterator[None]:
     """Gives the memory of a law back to the next one."""
     yield
-    gc.collect()
-    torch.compiler.reset()
-    torch.cuda.empty_cache()
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.compiler.reset()
+        torch.cuda.empty_cache()
 
 
 @pytest.fixture

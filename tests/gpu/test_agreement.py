@@ -1,4 +1,4 @@
-"""The same run on the CPU and on the device, in parts, on several ranks, and compiled: one curve."""
+"""A run on the CPU and on the device, in parts, on several ranks, and compiled: one curve."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ def test_the_same_run_on_the_cpu_and_on_the_device_agrees_over_20_steps(
     tmp_path: Path, drawn_on_the_cpu: None
 ) -> None:
     """In fp32, the random numbers being the same; the device works in parts of another size."""
-    sweep = only_training((20,), model="mini-DiT-S/4", batch_size=32, lr=1e-4)
+    network = {"model": "mini-DiT-S/4", "batch_size": 32} if GPU else {}
+    sweep = only_training((20,), **network, lr=1e-4)
     here, there = Store(tmp_path / "cpu"), Store(tmp_path / "device")
     train_all(sweep, here, device="cpu")
-    train_all(sweep, there, **DEVICES, microbatch=16)
+    train_all(sweep, there, **DEVICES, microbatch=sweep.runs[0].batch_size // 2)
     close(there, here, sweep.runs[0], 20, 1e-5)
 
 
@@ -47,10 +48,8 @@ def test_order_and_weights_are_one_everywhere_and_noise_is_the_kind_of_devices()
     So a run begun on a GPU and ended on a CPU is no run of either: its curve is one of the recipe.
     """
     run = tiny_run(batch_size=256, label_dropout=0.0)
-    for mine, its in zip(
-        new_state(run, DEVICE).net.parameters(), new_network(run).parameters(), strict=True
-    ):
-        assert torch.equal(mine.detach().cpu(), its.detach())
+    pairs = zip(new_state(run, DEVICE).net.parameters(), new_network(run).parameters(), strict=True)
+    assert all(torch.equal(mine.cpu(), its) for mine, its in pairs)
     mine, its = (make_batch(run, Digits(), at, 3, 0, 256) for at in (DEVICE, CPU))
     x, t, y, noise = (torch.equal(a.cpu(), b) for a, b in zip(mine, its, strict=True))
     assert x and y
@@ -66,8 +65,7 @@ def test_where_a_batch_is_cut_changes_none_of_the_numbers_drawn_on_the_device() 
         assert all(torch.equal(a, b[low:high]) for a, b in zip(part, whole, strict=True))
 
 
-@everywhere
-@pytest.mark.parametrize("microbatch", [3, 8])
+@pytest.mark.parametrize("microbatch", [pytest.param(3, marks=everywhere), 4])
 def test_microbatches_on_the_device_change_nothing_but_rounding(
     microbatch: int, tmp_path: Path
 ) -> None:
@@ -120,4 +118,4 @@ def test_compiled_steps_are_the_plain_ones(precision: str) -> None:
     run = tiny_run(**network, precision=precision)
     plain, _ = stepped(run, 5)
     compiled, _ = stepped(run, 5, Cluster(compile=True))
-    assert torch.allclose(compiled, plain, rtol={"fp32": 1e-4, "bf16": 2e-2}[precision], atol=0)
+    assert torch.allclose(compiled, plain, rtol={"fp32": 1e-4, "bf16": 2e-2}[precision], atol=1e-4)

@@ -10,6 +10,7 @@ from place import DEVICE, HERE, SIZES, batches, only_gpu
 
 from harness.bench.workloads import autoencoder
 from harness.models.autoencoder import decoder_of
+from harness.scoring.sample import sample
 from harness.spec import Protocol, Run
 from harness.study import memory
 from harness.study.cluster import Cluster
@@ -56,8 +57,6 @@ def test_training_takes_what_the_plan_says(size: str, precision: str) -> None:
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 @pytest.mark.parametrize("size", SIZES)
 def test_sampling_takes_what_the_plan_says(size: str, precision: str, guidance: float) -> None:
-    from harness.scoring.sample import sample
-
     run = Run(model=f"DiT-{size}/2")
     protocol = Protocol(
         name="p", guidance=guidance, decoder="identity", precision=precision, sampling_steps=2

@@ -38,8 +38,7 @@ def same(store: Store, other: Store, run: Run, step: int) -> None:
     assert store.ema(run, step).read_bytes() == other.ema(run, step).read_bytes()
 
 
-@everywhere
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=everywhere), "tf32", "bf16"])
 def test_stopped_and_run_again_on_the_device_it_ends_bit_identical(
     precision: str, tmp_path: Path
 ) -> None:
@@ -60,10 +59,15 @@ def logged(process: subprocess.Popen[str], log: Path, lines: int) -> bool:
     return False
 
 
-def begun(sweep: Sweep, folder: Path, store: Store, **fields: object) -> subprocess.Popen[str]:
+def begun(
+    sweep: Sweep, folder: Path, store: Store, compiled: bool = False
+) -> subprocess.Popen[str]:
     """`harness run` on the device."""
-    given = {"store": str(store.root), "device": DEVICE.type, "checkpoint_minutes": OFTEN, **fields}
-    return started("run", written(sweep, folder), "--cluster", cluster_file(folder, **given))
+    given = {"store": str(store.root), "device": DEVICE.type, "checkpoint_minutes": OFTEN}
+    cluster = cluster_file(folder, **given)
+    with cluster.open("a") as file:
+        file.write(f"compile = {str(compiled).lower()}\n")
+    return started("run", written(sweep, folder), "--cluster", cluster)
 
 
 def test_killed_on_the_device_and_run_again_it_ends_bit_identical(tmp_path: Path) -> None:
@@ -87,7 +91,7 @@ def test_a_signal_saves_and_exits_also_during_a_compiled_step(
     """Compiled, it arrives while the first step compiles: the log has its head alone."""
     endless, store = only_training((10_000_000,)), Store(tmp_path / "store")
     (run,) = endless.runs
-    process = begun(endless, tmp_path, store, compile=compiled)
+    process = begun(endless, tmp_path, store, compiled)
     assert logged(process, store.run(run) / "log.000.jsonl", 1)
     process.send_signal(signal.SIGTERM)
     status, _, err = finished(process, seconds=240)
@@ -100,8 +104,7 @@ def test_a_signal_saves_and_exits_also_during_a_compiled_step(
 NETWORK = {"model": "DiT-S/2", "data": "imagenet256", "batch_size": 32} if GPU else {}
 
 
-@everywhere
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=everywhere), "tf32", "bf16"])
 def test_steps_of_the_papers_networks_repeat_to_the_bit(precision: str) -> None:
     """What resuming rests on: no kernel of the step adds in an order of its own."""
     run = tiny_run(**NETWORK, precision=precision)
@@ -125,13 +128,14 @@ def norm(x: Tensor) -> Tensor:
 
 
 @only_gpu
+@pytest.mark.parametrize("tokens", [256, 1024])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kernel", [attention, embedding, norm])
 def test_each_backward_kernel_repeats_to_the_bit(
-    kernel: Callable[[Tensor], Tensor], dtype: torch.dtype
+    kernel: Callable[[Tensor], Tensor], dtype: torch.dtype, tokens: int
 ) -> None:
-    """Names the kernel where the law above fails; 16 heads, 256 tokens, as in L/2."""
-    x = torch.randn(32, 16, 256, 64, device=DEVICE, dtype=dtype, requires_grad=True)
+    """Names the kernel where the law above fails; 16 heads as in L/2, at 256 and 512 pixels."""
+    x = torch.randn(16, 16, tokens, 64, device=DEVICE, dtype=dtype, requires_grad=True)
     weight = torch.randn_like(kernel(x.detach()))
     first, second = (torch.autograd.grad(kernel(x), x, weight)[0] for _ in range(2))
     assert torch.equal(first, second)

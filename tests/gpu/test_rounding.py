@@ -79,7 +79,6 @@ def test_tf32_products_are_rounded_where_it_is_asked_for() -> None:
         assert 1e-5 < far(a.float().to(DEVICE) @ b.float().to(DEVICE), a @ b) < 1e-3
 
 
-@everywhere
 def test_inception_is_ieee_fp32_although_tf32_is_on(random_inception: Path, tf32: None) -> None:
     """Features of the device are those of the CPU to 1e-4; TF32 would move them by 1e-3."""
     images = torch.randint(256, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0))

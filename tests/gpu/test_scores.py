@@ -11,6 +11,7 @@ from helpers import apart, do, tiny_protocol, tiny_run, tiny_sweep, train_all
 from place import CPU, DEVICE, GPU, everywhere, state_of
 
 from harness.base.files import read_json
+from harness.base.precision import matmul_precision
 from harness.bench.workloads import AUTOENCODER, autoencoder
 from harness.models.autoencoder import decoder_of
 from harness.scoring.sample import sample
@@ -76,11 +77,12 @@ def test_a_compiled_network_samples_the_plain_ones_images() -> None:
 
 
 def test_the_decoder_makes_the_cpus_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In fp32 to a tenth of a grey level; a process may have turned TF32 on."""
+    """In fp32 to a tenth of a grey level."""
     if not GPU:
         monkeypatch.setitem(AUTOENCODER, "block_out_channels", (32,) * 4)
     torch.manual_seed(0)
     vae, latents = autoencoder(), torch.randn(2, 4, 8, 8)
-    here = decoder_of(vae, CPU)(latents)
-    there = decoder_of(vae, DEVICE)(latents.to(DEVICE)).cpu()
+    with matmul_precision("fp32"):
+        here = decoder_of(vae, CPU)(latents)
+        there = decoder_of(vae, DEVICE)(latents.to(DEVICE)).cpu()
     assert apart(there, here) < 0.1 / 127.5
