@@ -236,5 +236,9 @@ def axis_label(rows: pd.DataFrame) -> str:
 
 
 def training_compute(rows: pd.DataFrame) -> pd.Series:
-    """Returns Gflops · batch · steps · 3, as in Figure 9: a backward pass costs two forward."""
-    return rows["gflops"] * rows["batch_size"] * rows["step"] * 3
+    """Returns Gflops · batch · steps · 3, as in Figure 9: a backward pass costs two forward.
+
+    Of a network that is trained with more than one pass of an image, all passes count.
+    """
+    passes = rows["passes"].fillna(1) if "passes" in rows else 1
+    return rows["gflops"] * rows["batch_size"] * rows["step"] * 3 * passes

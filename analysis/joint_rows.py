@@ -85,17 +85,18 @@ def rows_of_metric(table: pd.DataFrame, metric: str, draws: int, protocol: str |
 def law_rows(drawn: Draws, label: str) -> list[Row]:
     """States each parameter that the study can tell, and how far its scores are from the law."""
     joint, rows = drawn.joint, list[Row]()
-    runs = joint.points.runs
+    runs, text = joint.points.runs, diagnosis(joint)
+    refuted = "the law is refuted, see its residual" if text.startswith("refuted") else ""
     for name, (low, high, identified) in intervals(drawn).items():
         place, theta = PARAMETERS.index(name), joint.theta
         value = float(theta[place] if place > 2 else np.exp(theta[place]))
         value = joint.constants()["E"] if name == "E" else value
         form = ".3g" if place <= 2 else ".3f"
-        note = "" if identified else OPEN
+        note = refuted if identified else OPEN
         statistic = f"{label}: {MEANINGS[name]}"
         rows.append(row_of(statistic, value, (low, high), form, METHOD, runs, note))
     spread = float(np.sqrt((joint.residuals**2).mean() * runs / drawn.df))
-    note = f"{diagnosis(joint)}; Huber scale {joint.scale:.2g} in log; {formula(joint)}"
+    note = f"{text}; Huber scale {joint.scale:.2g} in log; {formula(joint)}"
     method = "root mean square of log residuals"
     return [*rows, row_of(f"{label}: residual", spread, None, ".1%", method, runs, note)]
 

@@ -63,7 +63,7 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
     if not args.serve >= 0:
         raise UserError(f"--serve {args.serve:g}: give a count of images")
     sweep = sweep_of(args)
-    if args.serve and not sweep.protocols:
+    if args.serve and not sweep.sampling:
         raise UserError(f"--serve: {sweep.name} has no protocol that says how images are sampled")
     speed = speed_of(args, sweep)
     scores = table(args.sweep, args.results)

@@ -13,8 +13,7 @@ from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
-from harness.spec import Run, Sweep
-from harness.spec.validation import AnyProtocol
+from harness.spec import AnyProtocol, Run, Sweep
 from harness.study import compute, cost
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
@@ -85,9 +84,10 @@ def scale(run: Run) -> Candidate:
     }
 
 
-def score_hours(run: Run, sweep: Sweep, speed: Speed) -> float:
-    """Device-hours of scoring one checkpoint under every protocol."""
-    return sum(cost.evaluation(run, protocol, speed).hours for protocol in sweep.protocols)
+def score_hours(run: Run, sweep: Sweep, speed: Speed, last: bool = False) -> float:
+    """Device-hours of scoring a run as the sweep does, or its last step alone."""
+    scored = [p for step, p in sweep.scores if not last or step == sweep.steps[-1]]
+    return sum(cost.evaluation(run, protocol, speed).hours for protocol in scored)
 
 
 def source(value: Run | AnyProtocol) -> str:
@@ -103,11 +103,18 @@ def source(value: Run | AnyProtocol) -> str:
 def sweep_source(
     name: str, about: str, runs: Sequence[Run], steps: Sequence[int], sweep: Sweep
 ) -> str:
-    """A sweep's file with these runs and steps, under the protocols of another."""
-    names = sorted({"Run", "Sweep", *(type(p).__name__ for p in sweep.protocols)})
-    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(names)}", ""]
+    """A sweep's file with these runs and steps, under the protocols of another.
+
+    Where those have steps of their own, these steps are scored under those that the last step has.
+    """
+    own = steps != sweep.steps
+    scored = {p: tuple(steps) if own else sweep.steps_of(p) for p in sweep.protocols}
+    if own:
+        scored = {p: s for p, s in scored.items() if sweep.steps[-1] in sweep.steps_of(p)}
+    kinds = sorted({"Run", "Sweep", *(type(protocol).__name__ for protocol in scored)})
+    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(kinds)}", ""]
     lines += ["SWEEP = Sweep(", f"    name={name!r},", "    runs=("]
     lines += [f"        {source(run)}," for run in runs]
-    lines += ["    ),", f"    steps={tuple(steps)!r},", "    protocols=("]
-    lines += [f"        {source(protocol)}," for protocol in sweep.protocols]
-    return "\n".join([*lines, "    ),", ")", ""])
+    lines += ["    ),", f"    steps={tuple(steps)!r},", "    protocols={"]
+    lines += [f"        {source(protocol)}: {s!r}," for protocol, s in scored.items()]
+    return "\n".join([*lines, "    },", ")", ""])

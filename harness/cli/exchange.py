@@ -101,6 +101,10 @@ def export_pipeline(args: argparse.Namespace, store: Store, given: Checkpoint) -
 
     run, note = given.run, store.imported(given.run, given.step)
     pipeline.refuse_other_kinds(given)
+    if args.vae and not run.data_row.latent:
+        raise UserError(
+            f"--vae {args.vae}: {run.data} are pixels, which no VAE decodes: leave it out"
+        )
     vae = load_vae(args.vae, cluster_from(args).path(args.vae)) if args.vae else None
     with atomic_folder(args.out) as folder:
         pipeline.write(folder, given, vae)
@@ -109,11 +113,15 @@ def export_pipeline(args: argparse.Namespace, store: Store, given: Checkpoint) -
         text = card(given, scores(store, given), apart, vae is not None, source)
         (folder / "README.md").write_text(text)
     forward = max(apart["forward"].values())
-    print(f"{args.out}: {run.id} at step {given.step}, {given.weights} weights, for DiTPipeline")
+    print(f"{args.out}: {run.id} at step {given.step}, {given.weights} weights, for diffusers")
     print(f"  forward apart from ours by {forward:.1e}, with the frequencies of pipeline.py")
     print(f"  as diffusers loads it without: by {percent(apart['unset'])}")
     print(f"  DPM-Solver++ in {SAMPLING_STEPS} steps apart by {apart['sampling']:.1e}")
-    if vae is None:
+    if not run.data_row.latent:
+        print(
+            f"  {run.data} are pixels: DiTPipeline wants a VAE; README.md has the loop that samples"
+        )
+    elif vae is None:
         print("  no VAE in it: --vae ft-ema adds one; README.md shows how to sample without")
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from harness.base.commit import commit
 from harness.base.errors import UserError
 from harness.base.files import read_json, write_json
+from harness.cli.candidates import scale
 from harness.cli.predict import model_options, scale_of
-from harness.cli.report import table, table_errors
+from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_sweep
 
@@ -58,11 +59,11 @@ def write(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     """
     from analysis import forecast as forecasts
 
-    scores, scale = table(args.sweep, args.results), scale_of(args)
+    scores, given = table(args.sweep, args.results), scale_of(args) or known_scale(args)
     if args.step is not None and args.step < 1:
         raise UserError(f"--step {args.step}: give a step above 0")
     found = forecasts.forecast(
-        scores, args.model or "the model", args.metric, args.protocol, scale, args.step
+        scores, args.model or "the model", args.metric, args.protocol, given, args.step
     )
     name = "_".join((found["study"], found["model"], str(found["step"]), found["metric"]))
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
@@ -77,6 +78,17 @@ def write(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
     return path, found
+
+
+def known_scale(args: argparse.Namespace) -> dict[str, float] | None:
+    """The scale of a model of the study's sweep, which the table need not have yet."""
+    sweep = find(args.sweep, args.results).sweep
+    runs = [run for run in sweep.runs if run.model == args.model] if sweep else []
+    if not runs:
+        return None
+    known = scale(runs[0])
+    names = ("gflops", "params", "patch")
+    return {name: float(known[name]) for name in names if known[name] == known[name]}
 
 
 def text(path: Path, found: dict[str, Any]) -> str:

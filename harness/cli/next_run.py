@@ -133,14 +133,13 @@ def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Can
         known = run.model in scored
         last = int(seeds.get(run.model, -1)) if known else -1
         whole = hours(images[-1], cost.training(run), speed)
-        each = score_hours(run, sweep, speed)
         base = scale(run)
         yield {
             **base,
             "kind": "seed" if known else "size",
             "run": dataclasses.replace(run, seed=last + 1),
             "images": images,
-            "hours": whole + each * len(images),
+            "hours": whole + score_hours(run, sweep, speed),
         }
         if known:
             yield {
@@ -148,7 +147,7 @@ def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Can
                 "kind": "longer",
                 "run": run,
                 "images": (2 * images[-1],),
-                "hours": whole + each,
+                "hours": whole + score_hours(run, sweep, speed, last=True),
             }
 
 

@@ -108,7 +108,17 @@ def read_scores(folder: Path) -> Iterator[dict[str, Any]]:
             record = read_json(path)
         except (UserError, OSError):
             continue
-        names = ("protocol", "step", "n", "values", "warnings", "seconds", "world", "device")
+        names = (
+            "protocol",
+            "step",
+            "n",
+            "values",
+            "warnings",
+            "seconds",
+            "world",
+            "device",
+            "added",
+        )
         yield {name: record.get(name) for name in names if name in record} | {"path": str(path)}
 
 

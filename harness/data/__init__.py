@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.base.errors import UserError
-from harness.data.rows import DATASETS, Data, Dataset
+from harness.data.rows import DATASETS, EMBEDDED, Data, Dataset
 
-__all__ = ["DATASETS", "Data", "Dataset", "held_out_path", "open_dataset", "open_held_out"]
+__all__ = [
+    "DATASETS",
+    "EMBEDDED",
+    "Data",
+    "Dataset",
+    "held_out_path",
+    "open_dataset",
+    "open_held_out",
+]
 
 
 def open_dataset(name: str, path: Path | None = None) -> Dataset:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from harness.base.late import Late
 from harness.data.origin import Origin
 
 if TYPE_CHECKING:
@@ -79,10 +80,21 @@ def held_out_digits(name: str, path: Path | None) -> Dataset:
     return Digits(name, held_out=True)
 
 
+def embedded_shapes(name: str, path: Path | None) -> Dataset:
+    from harness.data.shapes import Shapes
+
+    return Shapes()
+
+
 def imagenet(pixels: int) -> Data:
     """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
     row = Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
     return replace(row, held_out=50_000)
+
+
+def imagenet_pixels(pixels: int) -> Data:
+    """ImageNet as it is seen by networks without a VAE, such as ADM's."""
+    return Data(3, pixels, 1000, images=1_281_167)
 
 
 def digits(size: int) -> Data:
@@ -97,11 +109,18 @@ def split_digits(size: int) -> Data:
 DATASETS = {
     "imagenet256": imagenet(256),
     "imagenet512": imagenet(512),
+    **{f"imagenet{side}-pixels": imagenet_pixels(side) for side in (64, 128, 256, 512)},
     "digits": digits(16),
     "digits8": digits(8),
     # Rows of their own: what a run was trained on is its `data`, and the two above are all digits.
     "digits-split": split_digits(16),
     "digits8-split": split_digits(8),
+    "shapes": Data(3, 16, 8, images=10_000, open=embedded_shapes),
+}
+# References that need no file, by name: images [N, C, side, side] in [-1, 1], and labels.
+EMBEDDED = {
+    "digits": Late("harness.data.digits", "load"),
+    "shapes": Late("harness.data.shapes", "load"),
 }
 
 

@@ -48,6 +48,7 @@ def card(
         vae=vae,
         decoder=PUBLISHED_DECODERS["ft-ema"].repo,
         channels=data.channels,
+        outputs=run.objective_row.outputs,
         size=data.size,
         classes=data.classes,
         unset=percent(apart["unset"]),
@@ -65,6 +66,7 @@ def rows(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             yield {
                 **record["protocol_fields"],
                 "metric": metric,
+                "extractor": record["extractor"]["name"],
                 "value": value,
                 "n": record["n"],
                 "protocol": record["protocol"],

@@ -130,30 +130,31 @@ def candidates(fields: Mapping[str, Any]) -> list[Run]:
     return made
 
 
-def stage(run: Run) -> tuple[bool, bool]:
-    """When a run is looked at: a variant may have the plain network's tensors and another function.
-
-    Counts in closed form are at hand; another network has to be built.
-    """
-    return run.variant is not None, run.model_row.counts(run.setting) is None
+def has_to_be_built(run: Run) -> bool:
+    """Whether its parameters are not at hand in closed form."""
+    return run.model_row.counts(run.setting) is None
 
 
 def identified(
     source: str, row: Format, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]
 ) -> Run:
-    """The run whose network has these tensors; a variant only where no plain network has them.
+    """The run whose network has these tensors.
+
+    Variants come last: one may have the plain network's tensors and another function.
 
     Raises:
         UserError: no model here has them, with the nearest; or several do.
     """
     found, count = layout(tensors), sum(x.numel() for x in tensors.values())
-    runs = sorted(candidates(fields), key=stage)
-    for _, same in itertools.groupby(runs, stage):
-        fits = [run for run in same if size(run) == count and layout_of(run) == found]
-        if len(fits) == 1:
-            return fits[0]
-        if fits:
-            raise UserError(f"{source} is one of {'; '.join(map(spelled, fits))}: add which")
+    runs = list[Run]()
+    for given in ({"variant": None, **fields}, fields):
+        runs = sorted(candidates(given), key=has_to_be_built)
+        for _, same in itertools.groupby(runs, has_to_be_built):
+            fits = [run for run in same if size(run) == count and layout_of(run) == found]
+            if len(fits) == 1:
+                return fits[0]
+            if fits:
+                raise UserError(f"{source} is one of {'; '.join(map(spelled, fits))}: add which")
     raise UserError(unknown(source, row, nearest(runs, found, count), found, count))
 
 

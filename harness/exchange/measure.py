@@ -41,6 +41,7 @@ class DiffusersTime(nn.Module):
         self.mlp = embedder.mlp
 
     def forward(self, t: Tensor) -> Tensor:
+        import harness.base.torchvision_ops  # noqa: F401, I001
         from diffusers.models.embeddings import get_timestep_embedding
 
         features = get_timestep_embedding(

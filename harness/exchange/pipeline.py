@@ -133,6 +133,7 @@ def differences(folder: Path, given: Checkpoint) -> dict[str, Any]:
     forward: once the frequencies are set; unset: as DiTPipeline itself loads it; sampling: of one
     image's latents with DPM-Solver++.
     """
+    import harness.base.torchvision_ops  # noqa: F401, I001
     from diffusers import DiTTransformer2DModel, DPMSolverMultistepScheduler
 
     net = loaded(given.run, given.tensors)

@@ -44,6 +44,18 @@ EXTRACTORS: dict[str, Extractor] = {
         sides=(8, 16),
         preprocess="8 × 8 enlarged bilinearly to 16 × 16",
     ),
+    "shapes-cnn-1": Extractor(
+        layers={"pool": 64, "spatial": 4 * 8 * 8, "logits": 8},
+        channels=3,
+        gmacs=0.000586240,
+        build=Late("harness.extractors.shapes_cnn", "build"),
+        weights=Weights(
+            "shapes_cnn_1.safetensors",
+            "fdfbfc0dce6ea2b5f822e784ea8a1a96b5c82405c204520658e4bd110ec7513e",
+            folder=Path(__file__).parent,
+        ),
+        sides=(16,),
+    ),
     "dinov2-vitl14": Extractor(
         layers={"pool": 1024},
         channels=3,

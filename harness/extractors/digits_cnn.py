@@ -19,20 +19,21 @@ LAYERS = ("pool", "spatial", "logits")
 
 
 class DigitsCNN(FeatureExtractorBase):  # type: ignore[misc]
-    """Features of 16 × 16 grey digits: 64 wide, 4 × 8 × 8 spatial in NHWC, 10 logits, no bias.
+    """Features of 16 × 16 images: 64 wide, 4 × 8 × 8 spatial in NHWC, logits without bias.
 
     8 × 8 images are enlarged bilinearly, as the originals were for the training of this network.
     """
 
-    def __init__(
-        self, name: str, features_list: list[str], weights: Path | None = FROZEN, **_: object
-    ) -> None:
+    channels, classes, frozen = 1, 10, FROZEN
+
+    def __init__(self, name: str, features_list: list[str], **options: Path | None) -> None:
         super().__init__(name, features_list)
-        self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
+        weights = options.get("weights", self.frozen)
+        self.conv1 = nn.Conv2d(self.channels, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.conv3 = nn.Conv2d(32, 32, 3, stride=2, padding=1)
         self.pool = nn.Linear(32 * 4 * 4, 64)  # a mean over positions separates fewer digits
-        self.fc = nn.Linear(64, 10, bias=False)
+        self.fc = nn.Linear(64, self.classes, bias=False)
         if weights is not None:
             self.load_state_dict(load_file(weights))
 
@@ -63,4 +64,4 @@ register_feature_extractor("digits-cnn-1", DigitsCNN)
 
 def build(path: Path | None) -> DigitsCNN:
     """The CNN with the weights of a file; None: random ones."""
-    return DigitsCNN("digits-cnn-1", list(LAYERS), path)
+    return DigitsCNN("digits-cnn-1", list(LAYERS), weights=path)

@@ -52,7 +52,7 @@ METRICS: dict[str, Metric] = {
         ("label_accuracy",),
         ("logits", "labels"),
         Late("harness.metrics.logits", "label_accuracy"),
-        ("digits-cnn-1",),
+        ("digits-cnn-1", "shapes-cnn-1"),
     ),
     "density_coverage": Metric(
         ("density", "coverage"),

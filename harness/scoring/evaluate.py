@@ -25,7 +25,7 @@ from harness.scoring.sample import (
     sample_images,
     sample_latents,
 )
-from harness.scoring.shards import RECIPE, remove_temporary, shard_paths, to_do
+from harness.scoring.shards import code_of, remove_temporary, shard_paths, to_do
 from harness.spec.own_rows import digests
 from harness.study.cluster import Cluster
 from harness.study.store import Store, shard_spans
@@ -128,7 +128,7 @@ def origin_of(task: Evaluate, inputs: Inputs) -> dict[str, str]:
         "weights": inputs.checkpoint,
         "decoder": inputs.decoder_digest,
         "extractor": inputs.extractor.digest,
-        "code": RECIPE,
+        "code": code_of(task.run),
         **digests(task.protocol),
     }
 

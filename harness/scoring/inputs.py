@@ -14,7 +14,7 @@ from torch import nn
 from harness.base.errors import UserError
 from harness.base.files import is_intact, read_json, sha256
 from harness.base.npz import image_side
-from harness.data import DATASETS
+from harness.data import DATASETS, EMBEDDED
 from harness.data.index import read_index
 from harness.metrics.neighbours import NEIGHBOURS
 from harness.metrics.reference import Reference
@@ -38,7 +38,7 @@ from harness.study.requirements import absent_reference, reference_path, wrong_s
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
-BATCH = 512  # images of the embedded digits in one forward of the extractor
+BATCH = 512  # embedded images in one forward of the extractor
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,15 @@ def load_extractor(protocol: Protocol, cluster: Cluster, device: torch.device) -
 @functools.lru_cache(maxsize=2)
 def cached_reference(name: str, path: Path | None, extractor: Loaded) -> Reference:
     if path is None:
-        from harness.data.digits import load
-
-        return reference.from_images(name, to_uint8(load()[0]).split(BATCH), extractor)
+        images, _ = EMBEDDED[name]()
+        return reference.from_images(name, to_uint8(images).split(BATCH), extractor)
     return reference.read(path, extractor)
 
 
 def load_reference(
     protocol: Protocol, cluster: Cluster, store: Store, extractor: Loaded, pixels: int
 ) -> Reference:
-    """The reference by name: from the cluster's paths, the store, or the embedded digits.
+    """The reference by name: from the cluster's paths, the store, or embedded.
 
     Raises:
         UserError: there is none, its images are not `pixels` wide, or it is not the one the

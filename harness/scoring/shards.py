@@ -10,28 +10,27 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from harness import extractors
+from harness import extractors, models
 from harness.base import rng
 from harness.base.errors import UserError
 from harness.base.files import remove_leftovers
 from harness.base.provenance import PACKAGES
 from harness.base.tensors import load_tensors, read_metadata
-from harness.models import autoencoder, dit
 from harness.objectives import ddpm, flow, flow_samplers, guidance, guidance_schedules
 from harness.scoring import features, sample
+from harness.spec import Run
+from harness.spec.own_rows import digests
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import Evaluate
 
 # The code between a seed and its features.
 CODE: tuple[ModuleType, ...] = (
     rng,
-    dit,
     ddpm,
     flow,
     flow_samplers,
     guidance,
     guidance_schedules,
-    autoencoder,
     sample,
     features,
 )
@@ -41,14 +40,21 @@ def recipe() -> str:
     """The digest of that code and of the packages it calls."""
     digest = hashlib.sha256()
     files = [Path(str(module.__file__)) for module in CODE]
-    for path in files + sorted(Path(extractors.__file__).parent.glob("*.py")):
+    for package in (extractors, models):  # any of whose networks may have been at work
+        files += sorted(Path(str(package.__file__)).parent.glob("*.py"))
+    for path in files:
         digest.update(path.read_bytes())
-    for package in PACKAGES:
-        digest.update(f"{package} {metadata.version(package)}".encode())
+    for name in PACKAGES:
+        digest.update(f"{name} {metadata.version(name)}".encode())
     return digest.hexdigest()
 
 
 RECIPE = recipe()  # at import: the code that runs, even where the files change under it
+
+
+def code_of(run: Run) -> str:
+    """That digest, and those of the files of rows that the run names."""
+    return " ".join([RECIPE, *digests(run).values()])
 
 
 def shard_paths(folder: Path, images: int) -> list[Path]:

@@ -135,6 +135,11 @@ def losses(
     index = torch.arange(low, high) % len(dataset)
     x0, y = dataset.batch(index, low, device, *key)
     process = run.objective_row.process()
+    if not hasattr(process, "quantiles"):  # a person's own row
+        raise UserError(
+            f"{validation.name}: objective {run.objective!r} has no quantiles(u): add it, or leave"
+            " the validation out"
+        )
     t = process.quantiles(grid(validation, low, high).square()).to(device)
     noise = rng.normal(low, high, tuple(x0.shape[1:]), device, "noise", *key)
     with matmul_precision(validation.precision), autocast(validation.precision, device):

@@ -107,9 +107,10 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
     count, warnings, varied = 0, list[str](), varying(sweep.runs)
+    own = own_columns(sweep.runs)
     scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
     with (
-        csv_file(table, with_varied(COLUMNS, [*varied, *scheduled])) as add_score,
+        csv_file(table, with_varied(COLUMNS, [*varied, *scheduled, *own])) as add_score,
         csv_file(out / f"{sweep.name}_log.csv", with_varied(LOG_COLUMNS, varied)) as add_line,
     ):
         for run in sweep.runs:
@@ -118,6 +119,13 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
                 count, warnings = count + values, warnings + found
     warnings += write_samples(out / f"{sweep.name}_samples.npz", sweep, store)
     return table, count, warnings
+
+
+def own_columns(runs: Sequence[Run]) -> list[str]:
+    """The columns of models that their names and Gflops alone would tell wrongly."""
+    unnamed = any(not run.model.startswith(f"{run.model_row.family}-") for run in runs)
+    several = any(run.model_row.passes(run.setting) != 1 for run in runs)
+    return ["family"] * unnamed + ["passes"] * several
 
 
 def with_varied(columns: Sequence[str], varied: Sequence[str]) -> list[str]:
@@ -178,6 +186,8 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
         "run": run.id,
         "size": row.size,
         "patch": row.patch,
+        "family": row.family,
+        "passes": row.passes(run.setting),
         **counts,
     }, warnings
 

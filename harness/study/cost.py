@@ -218,13 +218,16 @@ def encoding(name: str, speed: Speed) -> Cost:
 def used_hours(
     attempts: Iterable[Sequence[Mapping[str, Any]]], records: Iterable[Mapping[str, Any]]
 ) -> float:
-    """Device-hours spent: of every attempt as far as its log goes, and of each score's last one."""
+    """Device-hours spent: of every attempt as far as its log goes, and of each score's last one.
+
+    Values that a record gained later count as well.
+    """
     seconds = 0.0
     for lines in attempts:
         world = next((line["world"] for line in lines if "world" in line), 1)
         seconds += world * sum(line.get("seconds", 0.0) for line in lines[-1:])
-    for record in records:
-        spent, world = record.get("seconds", 0.0), record.get("world", 1)
+    for part in (part for record in records for part in (record, *record.get("added", ()))):
+        spent, world = part.get("seconds", 0.0), part.get("world", 1)
         if is_finite(spent) and is_finite(world):  # collect names a record that is damaged
             seconds += spent * world
     return seconds / 3600

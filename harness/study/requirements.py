@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from harness.base.errors import UserError
-from harness.data import DATASETS
+from harness.data import DATASETS, EMBEDDED
 from harness.extractors import EXTRACTORS
 from harness.models.decoders import PUBLISHED_DECODERS
 from harness.spec import AnyProtocol, Protocol
@@ -32,14 +32,14 @@ def scoring_problems(
 
 
 def reference_path(name: str, cluster: Cluster, store: Store) -> Path | None:
-    """Where a reference lies: by the cluster's paths or in the store; None: the embedded digits.
+    """Where a reference lies: by the cluster's paths or in the store; None: it is embedded.
 
     A folder under the name of a dataset holds its latents: that reference is the store's.
     """
     path = cluster.path(name)
     if path is None or (name in DATASETS and not path.is_file()):
         path = store.references() / f"{name}.npz"
-    return None if name == "digits" and not path.exists() else path
+    return None if name in EMBEDDED and not path.exists() else path
 
 
 def reference_problem(

@@ -61,7 +61,7 @@ class Site(Thread):
         """`run` has checkpoints and logs for a result, `run@step:protocol` a record."""
         run, _, cell = task.partition("@")
         part = f"evals/{cell.partition(':')[2]}" if cell else ""
-        ignore = None if cell else shutil.ignore_patterns("evals")
+        ignore = None if cell else shutil.ignore_patterns("evals", "samples")
         target = self.store / "runs" / run / part
         source = self.finished / "runs" / run / part
         shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)

@@ -18,7 +18,8 @@ Verb = Callable[[Path], Result]
 Outcome = dict[str, list[Any]]
 STRICT: frozenset[str] = frozenset()  # nothing is computed again: every column stays
 WEIGHTS = CLOCK | {"checkpoint"}  # the digest of a file whose tensors may be unharmed
-RECORDS = ("store/runs/*/evals/*/0000008*",)
+# Without what is kept of the images, so that they are sampled again.
+RECORDS = ("store/runs/*/evals/*/0000008*", "store/runs/*/samples/*/0000008")
 LAST = (*RECORDS, "store/runs/*/checkpoints/0000008")
 
 

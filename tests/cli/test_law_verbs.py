@@ -73,6 +73,17 @@ def test_a_forecast_is_written_once_and_scored_once_by_the_report(
     assert score(tmp_path, "digits", later) == [scored]  # a later table does not change it
 
 
+def test_a_model_of_the_sweep_is_forecast_by_its_name(
+    capsys: pytest.CaptureFixture[str], paper: tuple[object, ...], tmp_path: Path
+) -> None:
+    table = PAPER[PAPER["protocol"].eq("fid50k") & PAPER["model"].ne(XL)]
+    table.assign(study="dit_grid").to_csv(tmp_path / "dit_grid.csv", index=False)
+    made = loaded(capsys, "forecast", "dit_grid", "--model", XL, "--results", tmp_path)
+    low, high = float(str(made["low"])), float(str(made["high"]))
+    assert low < 19.47 < high and made["models"] == 11
+    assert (tmp_path / "forecasts" / "dit_grid_DiT-XL-2_400000_fid.json").exists()
+
+
 def test_seeds_are_priced_by_the_plan_and_name_their_prior(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

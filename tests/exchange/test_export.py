@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import torch
 from checkpoints import LATENT, awake, of_train_py, released, weights
 from drawings import autoencoder
-from helpers import refused, run_verb, score_all, tiny_run, tiny_sweep, tree
+from helpers import ROOT, refused, run_verb, score_all, tiny_run, tiny_sweep, tree
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -186,8 +187,11 @@ def test_the_card_of_pixels_has_counts_scores_and_lines_that_sample(
     )
     (record,) = (read_json(path) for path in store.records())
     card = (out / "README.md").read_text()
-    assert status == 0 and f"| fid | {record['values']['fid']:.6g} | 64 | ddpm, 2 steps |" in card
-    assert "Imported from file.pt" in card and "The null label** is 10 here" in card
+    assert (
+        status == 0
+        and f"| fid | digits-cnn-1 | {record['values']['fid']:.6g} | 64 | ddpm, 2 steps |" in card
+    )
+    assert "Imported from file.pt" in card and "The loop above sets that" in card
     assert record["warnings"] and all(line in card for line in record["warnings"])
     monkeypatch.chdir(out)
     made: dict[str, Any] = {}
@@ -208,6 +212,17 @@ def test_what_went_out_and_came_back_has_the_same_scores(
         score_all(tiny_sweep(steps=(STEP,)), place)
         values += [read_json(path)["values"] for path in place.records()]
     assert len(values) == 2 and values[0] == values[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "harness" / "exchange").glob("*.py")), ids=str)
+def test_diffusers_is_imported_where_torchvision_can_be(path: Path) -> None:
+    """diffusers' networks import torchvision, which may be built for another torch."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            lines = [ast.unparse(line) for line in node.body]
+            here = [i for i, line in enumerate(lines) if line.startswith("from diffusers")]
+            before = ["import harness.base.torchvision_ops" in lines[:i] for i in here]
+            assert all(before), f"{path.name}: {node.name}"
 
 
 def edited(folder: Path, **tensors: Tensor) -> None:

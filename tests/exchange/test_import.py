@@ -41,7 +41,9 @@ from harness.study.store import Store
 from harness.study.tasks import Evaluate
 
 CPU = torch.device("cpu")
-WORDS = "batch_size=8 lr=1e-3 ema_decay=0.9 precision=fp32 objective=ddpm".split()  # tiny_run's
+WORDS = (
+    "data=digits batch_size=8 lr=1e-3 ema_decay=0.9 precision=fp32 objective=ddpm".split()
+)  # tiny_run's
 
 
 def test_an_imported_checkpoint_is_planned_scored_collected_and_shown(

@@ -112,6 +112,7 @@ def test_a_job_gets_the_setup_the_variables_and_the_gpus_that_are_visible(
     cluster = Cluster(setup=["export SET=one"], environment={"GIVEN": "two words"})
     (handle,) = local.submit([job], [cluster], "name", folder, ROOT)
     assert handle
+    until((tmp_path / "seen").exists)  # before it begins, no job is there either
     until(lambda: not jobs_of(store))
     assert (tmp_path / "seen").read_text() == "one two words 3\n", handle.log.read_text()
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import apart, curve, only_training, train_all
+from networks import DIGITS, awake, built, inputs, saved_bytes
 from torch import Tensor, nn
 
 from harness.base import rng
@@ -17,6 +18,7 @@ from harness.models.rows import Counts, Model, loss_bytes
 from harness.models.unet_rows import LatentUNetModel, UNetModel
 from harness.objectives import ddpm as diffusion
 from harness.spec import Run
+from harness.study import compute
 from harness.study.store import Store
 
 # Parameters and Gflops at 256 px, counted from the authors' modules by fvcore and a handler of
@@ -48,7 +50,6 @@ U_NETS = {
     "LDM-4": (64, 400_920_579, 104.39),
     "LDM-8": (32, 394_984_196, 57.12),
 }
-DIGITS = Setting((1, 8, 8), 10, 1)
 SMALL = (
     "digit-U-ViT-S/2",
     "digit-U-ViT-H/4",
@@ -73,25 +74,6 @@ def variants(*conditionings: str) -> list[Setting]:
 
 def name_of(value: object) -> str:
     return f"{value.conditioning}-{value.variant}" if isinstance(value, Setting) else str(value)
-
-
-def built(name: str, setting: Setting = DIGITS, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    return MODELS[name].build(setting).eval()
-
-
-def awake(net: Any) -> Any:
-    """The network after training has moved every weight."""
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.requires_grad:
-                p.add_(0.05 * torch.randn_like(p))
-    return net
-
-
-def inputs(setting: Setting = DIGITS, n: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    torch.manual_seed(1)
-    return torch.randn(n, *setting.shape), torch.randint(1000, (n,)), torch.randint(10, (n,))
 
 
 def counted(net: nn.Module, setting: Setting) -> Counts:
@@ -304,15 +286,13 @@ def test_an_upsampler_sees_the_image_that_it_enlarges() -> None:
 def test_the_memory_of_u_vit_is_what_autograd_saves(model: str, images: int) -> None:
     setting = Setting((4, 32, 32), 1000, 1)
     net, row = built(model, setting), MODELS[model]
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    found: dict[int, torch.UntypedStorage] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        found[x.untyped_storage().data_ptr()] = x.untyped_storage()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        net(*inputs(setting, images))
-    saved = sum(s.nbytes() for key, s in found.items() if key not in weights)
+    saved = saved_bytes(net, *inputs(setting, images))
     kept = row.kept_bytes(setting, "fp32")
     assert kept and saved / images == pytest.approx(kept - loss_bytes(setting), rel=0.03)
+
+
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
+def test_adm_is_planned_at_the_published_gflops(side: int) -> None:
+    run = Run(model=f"ADM-{side}", data=f"imagenet{side}-pixels")
+    assert compute.gflops(run) == pytest.approx(U_NETS[run.model][2], rel=1e-4)
+    assert compute.parameters(run) == U_NETS[run.model][1]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import apart, curve, only_training, ranks, tiny_run, train_all
+from networks import DIGITS, awake, built, inputs, saved_bytes
 from safetensors.torch import load_file
-from test_families import DIGITS, awake, built, inputs
 
 from harness.data.digits import Digits
 from harness.models import MODELS, Setting
@@ -125,19 +125,8 @@ def test_both_passes_are_on_the_compute_axis() -> None:
 def test_the_memory_of_a_step_is_that_of_both_passes() -> None:
     row = MODELS["digit-MDTv1-L/2"]
     assert isinstance(row, MDTModel)
-    net, setting = row.build(DIGITS), DIGITS
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    found: dict[int, torch.UntypedStorage] = {}
-
-    def keep(x: torch.Tensor) -> torch.Tensor:
-        found[x.untyped_storage().data_ptr()] = x.untyped_storage()
-        return x
-
     n = 16
     given = (torch.cat([v, v]) for v in inputs(n=n))
     kept = torch.stack([torch.randperm(16)[:11] for _ in range(n)])
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        net(*given, kept=kept)
-    saved = sum(s.nbytes() for key, s in found.items() if key not in weights)
-    estimate = row.kept_bytes(setting, "fp32")
-    assert saved / n == pytest.approx(estimate, rel=0.15)
+    saved = saved_bytes(row.build(DIGITS), *given, kept=kept)
+    assert saved / n == pytest.approx(row.kept_bytes(DIGITS, "fp32"), rel=0.15)

@@ -9,19 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import score_all, tiny_protocol, tiny_run, tiny_sweep, train_all
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from harness.base.files import sha256
-from harness.data import digits
+from harness.base.files import read_json, sha256
+from harness.data import digits, shapes
 from harness.extractors import EXTRACTORS
-from harness.extractors.digits_cnn import FROZEN, LAYERS
+from harness.extractors.digits_cnn import FROZEN, LAYERS, DigitsCNN
 from harness.metrics.frechet import fid
 from harness.models.autoencoder import to_uint8
 from harness.scoring import features, reference
 from harness.scoring.features import Loaded
 from harness.scoring.make_digits import DIGITS, train
+from harness.study.store import Store
 
 # isort: split
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -179,9 +181,28 @@ def test_digits_are_those_of_scikit_learn() -> None:
     np.testing.assert_array_equal(ours["labels"], theirs.target)
 
 
+def test_the_embedded_shapes_are_seen_by_their_own_extractor() -> None:
+    shapes_cnn = features.load("shapes-cnn-1")
+    images, labels = shapes.load()
+    assert images.shape == (10_000, 3, 16, 16) and float(images.abs().max()) <= 1
+    found = features.extract(to_uint8(images[:2000]).split(500), shapes_cnn)
+    assert (found["logits"].argmax(1) == labels[:2000]).double().mean() > 0.995
+    assert torch.equal(labels.bincount(), torch.full((8,), 1250))
+
+
+def test_shapes_are_trained_and_scored_without_a_file(tmp_path: Path) -> None:
+    run = tiny_run(data="shapes", model="mini-DiT-S/8")
+    protocol = tiny_protocol(features="shapes-cnn-1", reference="shapes")
+    sweep, store = tiny_sweep(runs=run, steps=2, protocols=protocol), Store(tmp_path)
+    train_all(sweep, store)
+    score_all(sweep, store)
+    assert {"fid", "label_accuracy"} <= read_json(store.record(run, 2, protocol))["values"].keys()
+
+
 def test_training_of_the_digits_extractor_is_repeatable(numbers: Tensor) -> None:
     labels = digits.load()[1]
-    one, two = (train(numbers[:128], labels[:128], epochs=1).state_dict() for _ in range(2))
+    some = DigitsCNN, numbers[:128], labels[:128]
+    one, two = (train(*some, epochs=1).state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert {name: value.shape for name, value in one.items()} == {
         k: v.shape for k, v in load_file(FROZEN).items()

@@ -316,3 +316,9 @@ def test_features_in_half_precision_would_change_values(store: Store) -> None:
     fids = [measured(x, reference, ("fid",))["fid"] for x in (layers, half)]
     assert fids[0] == values(store, PLAIN)["fid"] and 0 < abs(fids[1] / fids[0] - 1) < 1e-3
     assert np.isfinite(fids).all()
+
+
+def test_the_hours_of_values_added_later_are_counted() -> None:
+    added = [{"seconds": 30.0, "world": 2}, {"seconds": 10.0, "world": 1}]
+    record = {"seconds": 100.0, "world": 1, "added": added}
+    assert cost.used_hours([], [record, {"seconds": 5.0}]) == pytest.approx(175 / 3600)

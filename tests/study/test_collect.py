@@ -13,7 +13,7 @@ import pytest
 from helpers import tiny_protocol, tiny_run, tiny_sweep
 
 from harness.base.files import append_lines, read_json, write_json
-from harness.study.collect import collect
+from harness.study.collect import collect, own_columns
 from harness.study.store import Store
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "store_3880366"
@@ -185,3 +185,8 @@ def test_samples_of_another_protocol_do_not_stay(store: Store, out: Path) -> Non
 def test_a_run_that_is_not_scored_yet_is_no_loss(store: Store, out: Path) -> None:
     both = tiny_sweep(runs=(RUN, tiny_run(seed=1)))
     assert collect(both, store, out)[1:] == (16, [])
+
+
+def test_a_family_that_its_names_do_not_tell_and_several_passes_are_columns() -> None:
+    plain, masked = tiny_run(), tiny_run(model="digit-MDTv2-S/2", data="digits8")
+    assert own_columns([plain]) == [] and "passes" in own_columns([plain, masked])
