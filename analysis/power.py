@@ -10,7 +10,7 @@ from scipy import stats
 
 from analysis.grid import SCORED
 from analysis.noise import PRIORS, UNKNOWN, noise, published_noise
-from analysis.table import RUN, TableError
+from analysis.table import RUN, TableError, uncertain
 
 MOST_SEEDS = 1000
 NODES = 1000  # of the deviation's distribution
@@ -71,7 +71,7 @@ def sampling_spread(table: pd.DataFrame, metric: str) -> tuple[float, int]:
 
     Such protocols have another id and all else alike. NaN and 0 where there are none.
     """
-    rows = table[table["metric"].eq(metric) & table["value"].gt(0)]
+    rows = table[table["metric"].eq(metric) & table["value"].gt(0) & ~uncertain(table)]
     keys = [*RUN, "step", *SCORED, "guidance_channels"]
     groups = np.log(rows["value"]).groupby([rows[key] for key in keys], dropna=False)
     found = groups.agg(["var", "size"])
