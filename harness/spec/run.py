@@ -10,6 +10,7 @@ from harness.base.validation import one_of, refuse, within
 from harness.data import DATASETS, Data
 from harness.models import CONDITIONINGS, MODELS, Model, Setting
 from harness.objectives import OBJECTIVES, Objective
+from harness.spec.ema import ema_problem
 from harness.spec.identity import PRECISIONS, Identity
 from harness.spec.optimizers import OPTIMIZERS, Optimizer
 from harness.spec.schedule import schedule_problem
@@ -27,7 +28,9 @@ class Run(Identity):
     The defaults are the paper's recipe (section 4).
     `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
     autocast. `objective` None is "ddpm", the paper's; `optimizer` None is "adamw"; `schedule` None
-    is a constant lr (see harness/spec/schedule.py); `conditioning` and `variant` are the model's.
+    is a constant lr (see harness/spec/schedule.py); `ema` None is `ema_decay` at every step, and
+    "power-0.1" an average over a tenth of the steps in its place (harness/spec/ema.py);
+    `conditioning` and `variant` are the model's.
     `recipe` counts changes of what the other fields mean: there was none, it is 1.
 
     Raises:
@@ -48,13 +51,15 @@ class Run(Identity):
     variant: str | None = None
     optimizer: Annotated[str | None, one_of(OPTIMIZERS)] = None
     schedule: Annotated[str | None, schedule_problem] = None
+    ema: Annotated[str | None, ema_problem] = None
     recipe: Annotated[int | None, known_recipe] = None
 
     def __post_init__(self) -> None:
         self.normalise()
         refuse(
             f"Run({self.model})",
-            self.field_problems() or self.model_problems() + self.data_problems(),
+            self.field_problems()
+            or self.model_problems() + self.average_problems() + self.data_problems(),
         )
 
     def normalise(self) -> None:
@@ -99,6 +104,12 @@ class Run(Identity):
                 remedy = f"take one of {', '.join(known)}" if known else "leave it out"
                 found.append(f"{name} = {value!r}: {row.family} has no such {name}: {remedy}")
         return found
+
+    def average_problems(self) -> list[str]:
+        """A decay that nothing would use."""
+        if self.ema is None or self.ema_decay == type(self).ema_decay:
+            return []
+        return [f"ema_decay = {self.ema_decay} beside ema = {self.ema!r}: leave one of them out"]
 
     def data_problems(self) -> list[str]:
         """The problems that only show when model and dataset meet."""

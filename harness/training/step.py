@@ -17,6 +17,7 @@ from harness.base.distributed import Rank
 from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision
 from harness.spec import Run
+from harness.spec.ema import Average, read_ema
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
@@ -90,6 +91,7 @@ def stepper(
     terms = len(run.objective_row.terms)
     count = len(microbatches(run, cluster, rank))
     schedule = read_schedule(run.schedule) or Schedule()
+    average = read_ema(run.ema, run.ema_decay) or Average(run.ema_decay)
 
     @matmul_precision(run.precision)
     def step(number: int, batches: Batches) -> Tensor:
@@ -115,7 +117,7 @@ def stepper(
             group["lr"] = run.lr * schedule.factor(number)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(averages, weights, 1 - run.ema_decay)
+        torch._foreach_lerp_(averages, weights, 1 - average.kept(number))
         return values
 
     return step

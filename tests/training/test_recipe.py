@@ -6,10 +6,14 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers import ROOT, only_training, tiny_run, train_all
 
 from harness.base.errors import UserError
+from harness.base.tensors import load_tensors
+from harness.spec.ema import read_ema
 from harness.spec.optimizers import OPTIMIZERS
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.store import Store
@@ -60,12 +64,42 @@ def test_with_a_warm_up_the_first_steps_are_smaller(tmp_path: Path) -> None:
     assert sum(plain[10:]) < sum(slow[10:])
 
 
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.25])
+def test_a_power_average_is_as_wide_as_it_says_at_any_length(width: float) -> None:
+    """The weights it gives to the steps have that deviation, relative to the number of steps."""
+    average = read_ema(f"power-{width}", 0.0)
+    assert average is not None
+    for steps in (2_000, 8_000):
+        shares = np.zeros(steps)
+        for step in range(1, steps + 1):
+            shares[:step] *= average.kept(step)
+            shares[step - 1] += 1 - average.kept(step)
+        time = np.arange(1, steps + 1) / steps
+        mean = (shares * time).sum()
+        assert shares.sum() == pytest.approx(1)
+        assert np.sqrt((shares * (time - mean) ** 2).sum()) == pytest.approx(width, rel=0.01)
+
+
+def test_the_average_of_a_run_is_the_one_it_names(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (run,) = (sweep := only_training((3,), ema="power-0.1", ema_decay=0.9999)).runs
+    train_all(sweep, store)
+    last = load_tensors(store.state(run, 3), "cpu")
+    name = "final_layer.linear.weight"
+    assert not torch.equal(last[f"ema.{name}"], last[f"net.{name}"])
+    with pytest.raises(UserError, match=r"ema_decay = 0.9 beside ema = 'power-0.1': leave one"):
+        tiny_run(ema="power-0.1", ema_decay=0.9)
+    with pytest.raises(UserError, match=r"is no average: write power-WIDTH"):
+        tiny_run(ema="power-0.4")
+
+
+@pytest.mark.parametrize("ema", [None, "power-0.1"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("schedule", ["warmup-7", "wsd-2-6-12"])
 def test_a_run_goes_on_as_if_it_had_not_stopped(
-    optimizer: str, schedule: str, tmp_path: Path
+    optimizer: str, schedule: str, ema: str | None, tmp_path: Path
 ) -> None:
-    fields = {"optimizer": optimizer, "schedule": schedule}
+    fields = {"optimizer": optimizer, "schedule": schedule, "ema": ema, "ema_decay": 0.9999}
     whole, parts = Store(tmp_path / "whole"), Store(tmp_path / "parts")
     for store, ends in ((whole, [(10,)]), (parts, [(4,), (10,)])):
         for steps in ends:
