@@ -152,7 +152,7 @@ def scores_text(rows: list[dict[str, Any]]) -> str:
         [
             row["protocol"],
             str(row["step"]),
-            *(f"{row['values'].get(n, float('nan')):.4g}" for n in names),
+            *(f"{row['values'][n]:.4g}" if n in row["values"] else "" for n in names),
         ]
         for row in rows
         if "values" in row

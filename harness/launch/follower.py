@@ -21,7 +21,8 @@ from harness.launch.logs import last_error
 from harness.launch.orders import Submission
 from harness.launch.submit import FOLLOWER, submit_jobs
 from harness.launch.tickets import Line, Ticket
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import Run, Sweep
+from harness.spec.validation import read_protocol
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 
@@ -69,10 +70,28 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def to_json(sweep: Sweep) -> dict[str, Any]:
+    """A sweep as JSON; `scored` has the steps of each protocol where they have their own."""
+    own = isinstance(sweep.protocols, dict)
+    scored = {"scored": [sweep.steps_of(protocol) for protocol in sweep.protocols]} if own else {}
+    return {
+        "name": sweep.name,
+        "runs": [asdict(run) for run in sweep.runs],
+        "steps": sweep.steps,
+        "protocols": [asdict(protocol) for protocol in sweep.protocols],
+        "keep": sweep.keep,
+        **scored,
+    }
+
+
 def from_json(fields: dict[str, Any]) -> Sweep:
-    runs = [Run(**run) for run in fields["runs"]]
-    protocols = [Protocol(**protocol) for protocol in fields["protocols"]]
-    return Sweep(**fields | {"runs": runs, "protocols": protocols})
+    """The sweep that to_json() wrote."""
+    given = dict(fields)
+    runs = [Run(**run) for run in given.pop("runs")]
+    protocols = [read_protocol(protocol) for protocol in given.pop("protocols")]
+    scored = given.pop("scored", None)
+    pairs = dict(zip(protocols, scored, strict=True)) if scored else tuple(protocols)
+    return Sweep(runs=tuple(runs), protocols=pairs, **given)
 
 
 def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[str, bool]:
@@ -81,7 +100,7 @@ def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[st
     Raises:
         UserError: another launch holds the lock, or the scheduler refuses.
     """
-    fields = asdict(sweep)
+    fields = to_json(sweep)
     name = f"{prefix(sweep)}{hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:8]}"
     with launch_lock(store):
         if ticket := query_jobs(store, cluster.executor).by_task.get(name):

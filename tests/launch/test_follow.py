@@ -13,9 +13,10 @@ import pytest
 from helpers import ROOT, run_verb, tiny_protocol, tiny_run, tiny_sweep, written
 
 from harness.launch.follow import follow
-from harness.launch.follower import REQUEUE_TRAP, from_json, prefix
+from harness.launch.follower import REQUEUE_TRAP, from_json, prefix, to_json
 from harness.launch.jobs import cancel
 from harness.launch.ledger import given, ledger
+from harness.spec import Validation
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
@@ -30,13 +31,17 @@ def until(check: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
-def test_a_sweep_survives_the_way_through_json() -> None:
-    from dataclasses import asdict
-
-    sweep = tiny_sweep(
-        protocols=(tiny_protocol(), tiny_protocol(name="other", reference_digest="ab"))
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_a_sweep_survives_the_way_through_json(own_steps: bool) -> None:
+    protocols = (
+        tiny_protocol(),
+        tiny_protocol(name="other", reference_digest="ab"),
+        Validation(name="val", points=2_000),
     )
-    assert from_json(json.loads(json.dumps(asdict(sweep)))) == sweep
+    pairs = dict(zip(protocols, [(20,), (10, 20), (10,)], strict=True))
+    run = tiny_run(data="digits-split")
+    sweep = tiny_sweep(runs=(run,), protocols=pairs if own_steps else protocols, keep=("latents",))
+    assert from_json(json.loads(json.dumps(to_json(sweep)))) == sweep
 
 
 def test_a_detached_follower_of_this_machine(
