@@ -8,10 +8,18 @@ import sys
 from pathlib import Path
 
 from harness.base.validation import one_of, refuse, within
-from harness.cli.verb import Verb, add_cluster, add_device, add_dirty, add_rows, cluster_from
+from harness.cli.verb import (
+    Verb,
+    add_cluster,
+    add_device,
+    add_dirty,
+    add_rows,
+    cluster_from,
+    use_own_rows,
+)
 from harness.data import DATASETS
 from harness.data.index import PIXELS, SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
-from harness.spec import ENCODERS, use_rows
+from harness.spec import ENCODERS
 from harness.study.store import Store
 
 
@@ -23,8 +31,7 @@ def encode(args: argparse.Namespace) -> int:
     from harness.launch.submit import submit
     from harness.study.tasks import Encode
 
-    if args.rows:
-        use_rows(args.rows)
+    use_own_rows(args)
     if args.verify:
         return verify(args.images)
     args.vae = args.vae or vaes(args.data)[0]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from harness.base.errors import UserError
 from harness.base.files import read_json
 from harness.cli.show import find_run
-from harness.cli.verb import Verb, add_cluster, add_rows, cluster_from
+from harness.cli.verb import Verb, add_cluster, add_rows, cluster_from, use_own_rows
 from harness.models.decoders import PUBLISHED_DECODERS
-from harness.spec import WEIGHTS, use_rows
+from harness.spec import WEIGHTS
 from harness.study.store import Store
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def import_options(parser: argparse.ArgumentParser) -> None:
 def import_checkpoint(args: argparse.Namespace) -> int:
     from harness.exchange.incoming import arrival, put, report
 
-    if args.rows:
-        use_rows(args.rows)
+    use_own_rows(args)
     store = Store(Path(cluster_from(args).store))
     arrived = arrival(args.file, args.fields, args.step)
     for line in report(arrived, put(arrived, store)):
@@ -75,8 +74,7 @@ def export(args: argparse.Namespace) -> int:
 
     if args.vae and args.to != "diffusers":
         raise UserError(f"--vae {args.vae} is of --to diffusers: leave it out")
-    if args.rows:
-        use_rows(args.rows)
+    use_own_rows(args)
     token = hub.own_token() if args.push else ""
     store = Store(Path(cluster_from(args).store))
     run = find_run(args.run, store)

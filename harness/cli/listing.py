@@ -11,7 +11,14 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.text import aligned
-from harness.cli.verb import Verb, add_cluster, add_json, cluster_from
+from harness.cli.verb import (
+    Verb,
+    add_cluster,
+    add_json,
+    add_rows,
+    cluster_from,
+    use_own_rows,
+)
 from harness.spec import Run, Sweep
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep, sweep_names, sweep_path
@@ -20,10 +27,12 @@ from harness.study.varying import varying
 
 def list_options(parser: argparse.ArgumentParser) -> None:
     add_cluster(parser)
+    add_rows(parser)
     add_json(parser)
 
 
 def list_all(args: argparse.Namespace) -> int:
+    use_own_rows(args)
     found = list_json(Store(Path(cluster_from(args).store)))
     print(json.dumps(found, indent=1) if args.json else list_text(found))
     return 0

@@ -9,11 +9,10 @@ from typing import Any
 
 from harness.base.text import aligned
 from harness.base.validation import one_of, refuse
-from harness.cli.verb import Verb, add_json, add_rows
+from harness.cli.verb import Verb, add_json, add_rows, use_own_rows
 from harness.data import DATASETS, Data
 from harness.extractors import EXTRACTORS
 from harness.metrics import value_names
-from harness.spec import use_rows
 
 
 def refuse_absent(*paths: Path | None) -> None:
@@ -99,11 +98,6 @@ def extractor_options(parser: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(EXTRACTORS)} (default: inception), or of your file of rows",
     )
     add_rows(parser)
-
-
-def use_own_rows(args: argparse.Namespace) -> None:
-    if args.rows:
-        use_rows(args.rows)
 
 
 def parity(args: argparse.Namespace) -> int:

@@ -12,7 +12,14 @@ from harness.base.errors import UserError
 from harness.base.files import read_json
 from harness.base.spelling import suggestion
 from harness.base.text import aligned, duration, in_units
-from harness.cli.verb import Verb, add_cluster, add_json, cluster_from
+from harness.cli.verb import (
+    Verb,
+    add_cluster,
+    add_json,
+    add_rows,
+    cluster_from,
+    use_own_rows,
+)
 from harness.launch.failures import failures
 from harness.metrics import value_names
 from harness.spec import Run
@@ -26,10 +33,12 @@ MOST_METRICS = 5  # columns of a table of scores; --json has them all
 def show_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's id or its beginning, or a model")
     add_cluster(parser)
+    add_rows(parser)
     add_json(parser)
 
 
 def show(args: argparse.Namespace) -> int:
+    use_own_rows(args)
     store = Store(Path(cluster_from(args).store))
     found = show_json(find_run(args.run, store), store)
     print(json.dumps(found, indent=1) if args.json else show_text(found))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import UserError
-from harness.spec import Sweep
+from harness.spec import Sweep, use_rows
 from harness.study.choice import WORD
 from harness.study.cluster import Cluster, read_cluster
 from harness.study.store import Store
@@ -117,6 +117,12 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=Path, metavar="FILE", help="your own file of rows, which adds to the tables"
     )
+
+
+def use_own_rows(args: argparse.Namespace) -> None:
+    """Adds the rows of the file that --rows names."""
+    if args.rows:
+        use_rows(args.rows)
 
 
 def add_changed_rows(parser: argparse.ArgumentParser) -> None:

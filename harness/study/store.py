@@ -13,7 +13,7 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.files import is_intact, read_json, read_lines, write_json
 from harness.spec import AnyProtocol, Protocol, Run, Validation
-from harness.spec.own_rows import digests
+from harness.spec.own_rows import LOADED, digests
 from harness.study.logs import is_log_line, merged
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
@@ -225,7 +225,9 @@ class Store:
             UserError: it is damaged, or its fields are not known here.
         """
         fields = read_json(self.root / "runs" / name / "run.json")
-        fields.pop(ROWS, None)
+        files = fields.pop(ROWS, {})
+        if absent := [file for file in files if file not in LOADED]:
+            raise UserError(f"{name} has rows of {', '.join(absent)}: name that file by --rows")
         return Run(**fields)
 
     def register(self, run: Run) -> None:

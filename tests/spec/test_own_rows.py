@@ -146,3 +146,16 @@ def test_a_network_that_cannot_be_trained_is_refused_before_anything_starts(
     for verb in ("plan", "run", "launch"):
         assert re.search(fault, refused(capsys, verb, sweep, "--cluster", cluster))
     assert not list(Store(tmp_path / "store").root.glob("runs/*"))
+
+
+def test_a_run_with_rows_of_a_file_is_shown_once_the_file_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, store = write(tmp_path), tmp_path / "store"
+    assert run_verb(capsys, "run", sweep, "--store", store)[0] == 0
+    forget_rows()
+    fault = refused(capsys, "show", "ConvNet-S", "--store", store)
+    assert "has rows of my_rows.py: name that file by --rows" in fault
+    named = ("--store", store, "--rows", tmp_path / "my_rows.py")
+    assert run_verb(capsys, "show", "ConvNet-S", *named)[0] == 0
+    assert "ConvNet-S" in run_verb(capsys, "list", *named)[1]
