@@ -11,7 +11,7 @@ from harness.base.text import aligned, duration, in_units
 from harness.cli.candidates import require_hours, scale, siblings, speed_of, sweep_of
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
-from harness.cli.verb import Verb, add_json, add_sweep
+from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
 from harness.spec import Run, Sweep
 from harness.study import cost
 from harness.study.speed import Speed, hours
@@ -25,10 +25,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--serve", type=float, default=0, metavar="N", help="images to sample afterwards"
     )
-    parser.add_argument("--metric", default="fid", help="(default: fid)")
-    parser.add_argument(
-        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
-    )
+    add_metric(parser)
+    add_on(parser)
     add_json(parser)
     table_options(parser)
 

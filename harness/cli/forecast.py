@@ -16,7 +16,7 @@ from harness.cli.candidates import scale
 from harness.cli.predict import model_options, scale_of
 from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
-from harness.cli.verb import Verb, add_json, add_sweep
+from harness.cli.verb import Verb, add_json, add_metric, add_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--step", type=int, help="training step (default: the last of the study); by the joint law"
     )
-    parser.add_argument("--metric", default="fid", help="(default: fid)")
+    add_metric(parser)
     add_json(parser)
     table_options(parser)
 

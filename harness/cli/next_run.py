@@ -24,7 +24,7 @@ from harness.cli.candidates import (
 )
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
-from harness.cli.verb import Verb, add_json, add_sweep
+from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
 from harness.spec import Run, Sweep
 from harness.study import cost
 from harness.study.speed import Speed, hours
@@ -46,10 +46,8 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="whose score is wanted, at the last step (default: the largest of the family)",
     )
-    parser.add_argument("--metric", default="fid", help="(default: fid)")
-    parser.add_argument(
-        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
-    )
+    add_metric(parser)
+    add_on(parser)
     parser.add_argument("--out", type=Path, help="the sweep's file (default: it is not written)")
     add_json(parser)
     table_options(parser)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.text import aligned, duration, in_units
-from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
+from harness.cli.verb import Verb, add_json, add_on, add_sweep, cluster_from
 from harness.spec import Run, Sweep
 from harness.study import compute, cost, memory
 from harness.study.checks import problems, warnings
@@ -31,9 +31,7 @@ LEAST_GFLOPS = 0.1
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser)
     add_json(parser)
-    parser.add_argument(
-        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
-    )
+    add_on(parser)
     parser.add_argument(
         "--others", action="store_true", help="names the store's runs that are not of this sweep"
     )

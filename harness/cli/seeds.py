@@ -13,7 +13,7 @@ from harness.base.text import aligned, duration
 from harness.cli.plan import estimates, whole_costs
 from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
-from harness.cli.verb import Verb, add_json, add_sweep, cluster_from
+from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep, cluster_from
 from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
@@ -37,10 +37,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cells", type=int, default=1, help="models compared at once, Holm-corrected (default: 1)"
     )
-    parser.add_argument("--metric", default="fid", help="(default: fid)")
-    parser.add_argument(
-        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
-    )
+    add_metric(parser)
+    add_on(parser)
     add_json(parser)
     table_options(parser)
 
@@ -168,7 +166,7 @@ def text(found: dict[str, Any]) -> str:
         )
         for row in found["rows"]
     ]
-    columns = ("seeds", "difference told", "device time of every recipe")
+    columns = ("seeds", "smallest difference", "device time of every recipe")
     return "\n".join(
         [
             head,

@@ -113,6 +113,16 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_metric(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metric", default="fid", help="(default: fid)")
+
+
+def add_on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on", metavar="DEVICE", default="", help="a measured device, by part of its name"
+    )
+
+
 def add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=Path, metavar="FILE", help="your own file of rows, which adds to the tables"

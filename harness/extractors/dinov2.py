@@ -1,7 +1,7 @@
 """DINOv2's ViT-L/14 as dgm-eval uses it for FD-DINOv2; weights are named as in the released file.
 
 Sources: facebookresearch/dinov2 (Apache-2.0), the network; layer6ai-labs/dgm-eval (MIT), what it
-is fed with. Written anew, and compared with both by tests/scoring/test_vision.py.
+is fed with. Written for this project, and compared with both by tests/scoring/test_vision.py.
 """
 
 from __future__ import annotations

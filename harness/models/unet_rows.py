@@ -11,7 +11,7 @@ from harness.models.rows import Counts, Model, Setting
 if TYPE_CHECKING:
     from torch import nn
 
-CONTEXT = 512  # width of the token by which LDM is told the class
+CONTEXT = 512  # width of the token that gives LDM the class
 NORM = 5  # multiply-adds of each number in an affine norm, as fvcore has it
 
 
