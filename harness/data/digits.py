@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data.origin import Origin
+from harness.data.memory import InMemory
 from harness.data.rows import DATASETS
 
 
@@ -28,7 +28,7 @@ def load(name: str = "digits") -> tuple[Tensor, Tensor]:
     return images, labels.long()
 
 
-class Digits:
+class Digits(InMemory):
     """The digits, in memory. Nothing in a sample is random: a mirrored 2 is no digit.
 
     Of a split dataset every fifth is held out: both parts come from all along the file, whose
@@ -36,18 +36,9 @@ class Digits:
     """
 
     def __init__(self, name: str = "digits", held_out: bool = False) -> None:
-        self.images, self.labels = load(name)
-        digest = "embedded"
+        (images, labels), digest = load(name), "embedded"
         if DATASETS[name].open_held_out:
-            chosen = (torch.arange(len(self.labels)) % 5 == 0) == held_out
-            self.images, self.labels = self.images[chosen], self.labels[chosen]
+            chosen = (torch.arange(len(labels)) % 5 == 0) == held_out
+            images, labels = images[chosen], labels[chosen]
             digest = f"embedded, {'every fifth' if held_out else 'without every fifth'}"
-        self.origin = Origin(images=len(self.labels), digest=digest)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(
-        self, index: Tensor, low: int, device: torch.device, *key: object
-    ) -> tuple[Tensor, Tensor]:
-        return self.images[index].to(device), self.labels[index].to(device)
+        super().__init__(images, labels, digest)

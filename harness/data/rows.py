@@ -81,9 +81,10 @@ def held_out_digits(name: str, path: Path | None) -> Dataset:
 
 
 def embedded_shapes(name: str, path: Path | None) -> Dataset:
-    from harness.data.shapes import Shapes
+    from harness.data.memory import InMemory
+    from harness.data.shapes import load
 
-    return Shapes()
+    return InMemory(*load())
 
 
 def imagenet(pixels: int) -> Data:

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.data.origin import Origin
-
 Array = np.ndarray[Any, Any]
 
 COUNT, SIDE = 10_000, 16
@@ -52,19 +50,3 @@ def load() -> tuple[Tensor, Tensor]:
     cover = np.clip(0.5 - distance * radius, 0, 1)[:, None]  # edges a pixel wide
     images = ground + cover * (ink - ground)
     return torch.from_numpy(images.astype(np.float32)), torch.from_numpy(labels)
-
-
-class Shapes:
-    """The shapes, in memory. Nothing in a sample is random."""
-
-    def __init__(self) -> None:
-        self.images, self.labels = load()
-        self.origin = Origin(images=len(self.labels), digest="embedded")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(
-        self, index: Tensor, low: int, device: torch.device, *key: object
-    ) -> tuple[Tensor, Tensor]:
-        return self.images[index].to(device), self.labels[index].to(device)
