@@ -139,7 +139,7 @@ def hours_of_recipes(sweep: Sweep, cluster: Cluster, on: str) -> float | None:
         return None
     whole = whole_costs(sweep, speed)
     recipes = {dataclasses.replace(run, seed=0).id: run for run in sweep.runs}
-    return sum(whole[cost.kind(run)].hours for run in recipes.values())
+    return sum(whole[run.id].hours for run in recipes.values())
 
 
 def clean(values: dict[str, Any]) -> dict[str, Any]:
