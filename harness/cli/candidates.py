@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def steps_like(run: Run, sweep: Sweep) -> tuple[int, ...]:
 
 
 def siblings(sweep: Sweep) -> Iterator[Run]:
-    """The sweep's first run with every named model of its families, and its own, that fit its data."""
+    """The sweep's first run with its own models and all named ones of their families that fit."""
     first = dataclasses.replace(first_run(sweep), seed=0)
     families = {run.model_row.family for run in sweep.runs}
     for name in dict.fromkeys([*MODELS, *(run.model for run in sweep.runs)]):

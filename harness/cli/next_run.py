@@ -21,8 +21,8 @@ from harness.cli.candidates import (
     score_hours,
     siblings,
     speed_of,
-    sweep_of,
     steps_like,
+    sweep_of,
     sweep_source,
 )
 from harness.cli.report import table, table_errors

@@ -119,7 +119,7 @@ def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
 
 
 def whole_costs(sweep: Sweep, speed: Speed) -> dict[str, cost.Cost]:
-    """What each run takes from its beginning to its last score, by id; each kind is counted once."""
+    """What each run takes from its beginning to its last score; a kind is counted once."""
     kinds = {run: (cost.kind(run), sweep.steps_of(run)) for run in sweep.runs}
     one_each = {kind: run for run, kind in kinds.items()}
     found = {kind: cost.cost(untouched(run, sweep), sweep, speed) for kind, run in one_each.items()}

@@ -15,7 +15,6 @@ from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep, cluster_from
 from harness.spec import Sweep
-from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.speed import known_speed
 from harness.study.store import Store

@@ -80,7 +80,7 @@ class Models(dict[str, Model]):
         return super().__contains__(name) or (isinstance(name, str) and free_row(name) is not None)
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return super().get(name) or free_row(name) or default
 
     def problem(self, name: str) -> str | None:
         """A check that the name is known: of a free size what is wrong, else the nearest name."""
