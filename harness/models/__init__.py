@@ -8,8 +8,9 @@ from harness.models.mdt_rows import MDTS
 from harness.models.rows import Counts, Model, Setting
 from harness.models.unet_rows import U_NETS
 from harness.models.uvit_rows import U_VITS
+from harness.models.video_rows import VIDEO_DITS
 
 __all__ = ["CONDITIONINGS", "MODELS", "Counts", "Model", "Setting"]
 
 # A table: another family is its file and its rows.
-MODELS: dict[str, Model] = {**DITS, **U_VITS, **DIFFITS, **MDTS, **U_NETS}
+MODELS: dict[str, Model] = {**DITS, **U_VITS, **DIFFITS, **MDTS, **U_NETS, **VIDEO_DITS}
