@@ -30,8 +30,8 @@ for name in set(FIGURES) - set(sys.argv[3:]):
     del FIGURES[name]
 write("small", load(sys.argv[1]), None, None, Path(sys.argv[2]))
 """
-# Curves, a fit's band and two bootstraps.
-SOME = ("figure_02", "figure_08", "figure_joint", "figure_prediction")
+# Curves, a fit, and a bootstrap.
+SOME = ("figure_02", "figure_08", "figure_prediction")
 
 
 def small() -> pd.DataFrame:
