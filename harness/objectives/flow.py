@@ -129,9 +129,10 @@ class Flow:
 
     def velocity(self, denoiser: Denoiser, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Returns dx / dt at x [N, C, H, W] and t [N], from one call of the network."""
-        found, point = denoiser(x, 1 - t, y).float(), self.at(t)
+        found = denoiser(x, 1 - t, y).float()
         if self.prediction == "velocity":
             return -found
+        point = self.at(t)
         noise = found if self.prediction == "noise" else -point.sigma * found
         return point.velocity(x, noise)
 
