@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.table import (
+    EXTRACTED,
     LOSSES,
     RECIPE,
     RUN,
@@ -232,6 +233,8 @@ def axis_label(rows: pd.DataFrame) -> str:
         return name
     if features == "inception":
         return f"{name}-{n / 1000:g}K" if name.endswith("FID") else name
+    if (metric, features) in EXTRACTED:
+        return f"{name} (N = {n:,.0f})"
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"
 
 

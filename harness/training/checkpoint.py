@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,13 +36,21 @@ def is_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack(largest).isfinite().all())
 
 
-def save(run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState) -> None:
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies to the CPU, which a later step does not change."""
+    return {name: x.detach().to("cpu", copy=True) for name, x in tensors.items()}
+
+
+def save(
+    run: Run, store: Store, step: int, kinds: Collection[str], tensors: Mapping[str, Tensor]
+) -> None:
     """Writes the state, and these kinds of weights to be scored; deletes the oldest states.
 
     The state comes first: weights can be written again from it, but not the other way round.
+    tensors: of tensors_of().
     """
-    save_tensors(store.state(run, step), tensors_of(state), {"checkpoint": f"{run.id}@{step}"})
-    save_weights(run, store, step, kinds, state)
+    save_tensors(store.state(run, step), tensors, {"checkpoint": f"{run.id}@{step}"})
+    save_weights(run, store, step, kinds, tensors)
     for path in store.stale_states(run, step):
         path.unlink()
         with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
@@ -50,14 +58,15 @@ def save(run: Run, store: Store, step: int, kinds: Collection[str], state: Train
 
 
 def save_weights(
-    run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState
+    run: Run, store: Store, step: int, kinds: Collection[str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Writes the weights that are scored: of `kinds` "raw" and "ema"."""
+    """Writes the weights that are scored: of `kinds` "raw" and "ema"; tensors: of tensors_of()."""
     metadata = {"checkpoint": f"{run.id}@{step}"}
-    if "raw" in kinds:
-        save_tensors(store.raw(run, step), state.net.state_dict(), metadata)
-    if "ema" in kinds:  # last: a step counts as saved by its EMA
-        save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
+    files = {"raw": ("net.", store.raw(run, step)), "ema": ("ema.", store.ema(run, step))}
+    for kind, (prefix, path) in files.items():  # EMA last: a step counts as saved by it
+        if kind in kinds:
+            part = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
+            save_tensors(path, part, metadata)
 
 
 def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:

@@ -81,7 +81,6 @@ def test_no_digit_of_a_record_can_change_unseen(store: Store, out: Path) -> None
         (lambda r: r.update(step=10), "is the record of another cell"),
         (lambda r: r.update(n=63), "n = 63 is not the 64 of"),
         (lambda r: r.update(values=[1.0]), r"values = \[1.0\] must be dict"),
-        (lambda r: r["values"].update(fjd=1.0), "has no metric of ours in fjd"),
         (lambda r: r["values"].update(fid="1.0"), "is not finite in fid"),
         (lambda r: r["values"].update(fid=True), "is not finite in fid"),
         (lambda r: r["protocol_fields"].update(seed=1), "protocol_fields are not those of"),
@@ -100,6 +99,15 @@ def test_a_record_of_something_else_stops_collect_by_name(
         collect(SWEEP, store, out)
     assert str(path) in str(refused.value) and "\n" not in str(refused.value)
     assert not list(out.glob("*")), "nothing is half written"
+
+
+def test_a_value_whose_row_is_gone_is_left_out_with_a_warning(store: Store, out: Path) -> None:
+    before = rows(collect(SWEEP, store, out)[0])
+    change(store.record(RUN, 20, PROTOCOL), lambda r: r["values"].update(fjd=1.0))
+    after = rows(collect(SWEEP, store, out)[0])
+    assert [row["metric"] for row in after] == [row["metric"] for row in before]
+    warned = {row["step"] for row in after if "no metric gives fjd: left out" in row["warning"]}
+    assert warned == {"20"}
 
 
 @pytest.mark.parametrize(
