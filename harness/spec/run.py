@@ -40,7 +40,7 @@ class Run(Identity):
         UserError: naming every field that is unknown, of another type or out of range.
     """
 
-    model: Annotated[str, one_of(MODELS)]
+    model: Annotated[str, MODELS.problem]
     data: Annotated[str, one_of(DATASETS)] = "imagenet256"
     conditioning: Annotated[str | None, one_of(CONDITIONINGS)] = None
     batch_size: Annotated[int, within(1)] = 256
