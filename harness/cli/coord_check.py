@@ -48,7 +48,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help=f"fields of the run (default: {' '.join(f'{k}={v}' for k, v in FIELDS.items())})",
     )
     parser.add_argument(
-        "--heads", type=int, nargs="+", help="the widths, as heads (default: 3 4 6 8 12 16 20)"
+        "--heads", type=int, nargs="+", help="the widths, as heads (default: 4 6 8 10 12 16 20)"
     )
     parser.add_argument("--steps", type=int, default=4, help="updates (default: 4)")
     parser.add_argument("--seeds", type=int, default=3, help="(default: 3)")

@@ -140,7 +140,7 @@ def cost(cell: Cell, sweep: Sweep, speed: Speed) -> Cost:
     counts = Counter(shared_work(t for t in cell.tasks if isinstance(t, Evaluate)))
     parts = [evaluation(run, p, speed, n, source) for (p, source), n in counts.items()]
     kept = kept_bytes(run, sweep)
-    states = (2 + run.optimizer_row.copies) * STATES_KEPT  # weights, EMA, the optimizer's
+    states = (1 + len(run.averages) + run.optimizer_row.copies) * STATES_KEPT
     copies = len(sweep.steps_of(run)) * len(cell.weights) + states
     return Cost(
         hours(images, training(run), speed) if images else 0.0,

@@ -75,12 +75,13 @@ class Store:
         return self.checkpoint(run, step) / "raw.safetensors"
 
     def weights(self, run: Run, step: int, kind: str) -> Path:
-        """The file that a protocol with these `weights`, "ema" or "raw", scores.
+        """The file that a protocol with these `weights` scores, or of an average that is tracked.
 
-        Without raw.safetensors it is the state, which has the raw weights too, as `net.*`.
+        Without raw.safetensors it is the state, which has the raw weights too, as `net.*`. An
+        average that is rebuilt has no file.
         """
-        if kind == "ema":
-            return self.ema(run, step)
+        if kind != "raw":
+            return self.checkpoint(run, step) / f"{run.file_of(kind) or kind}.safetensors"
         raw = self.raw(run, step)
         return raw if raw.exists() else self.state(run, step)
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
@@ -21,13 +21,21 @@ from harness.training.step import TrainState
 
 
 def tensors_of(state: TrainState) -> dict[str, Tensor]:
-    """All tensors of a state by the names in its file: net.*, ema.* and the optimizer's."""
-    net, ema, optimizer = state
-    tensors = {f"net.{name}": x for name, x in net.state_dict().items()}
-    tensors |= {f"ema.{name}": x for name, x in ema.state_dict().items()}
-    for name, p in net.named_parameters():
-        tensors |= {f"{key}.{name}": x for key, x in optimizer.state.get(p, {}).items()}
+    """All tensors of a state by the names in its file: those of modules() and the optimizer's."""
+    tensors = {
+        f"{part}.{name}": x
+        for part, module in modules(state).items()
+        for name, x in module.state_dict().items()
+    }
+    for name, p in state.net.named_parameters():
+        tensors |= {f"{key}.{name}": x for key, x in state.optimizer.state.get(p, {}).items()}
     return tensors
+
+
+def modules(state: TrainState) -> dict[str, nn.Module]:
+    """The networks of a state by the names in its file: net, ema, and ema1, ... of the others."""
+    others = {f"ema{i}": module for i, module in enumerate(state.others, 1)}
+    return {"net": state.net, "ema": state.ema, **others}
 
 
 def is_finite(tensors: Iterable[Tensor]) -> bool:
@@ -52,12 +60,14 @@ def save(run: Run, store: Store, step: int, kinds: Collection[str], state: Train
 def save_weights(
     run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState
 ) -> None:
-    """Writes the weights that are scored: of `kinds` "raw" and "ema"."""
+    """Writes the weights that are scored: of `kinds` "raw" and the run's averages."""
     metadata = {"checkpoint": f"{run.id}@{step}"}
     if "raw" in kinds:
         save_tensors(store.raw(run, step), state.net.state_dict(), metadata)
-    if "ema" in kinds:  # last: a step counts as saved by its EMA
-        save_tensors(store.ema(run, step), state.ema.state_dict(), metadata)
+    averages = zip(run.averages, state.averages, strict=True)
+    for kind, module in reversed([*averages]):  # "ema" last: a step counts as saved by it
+        if kind in kinds:
+            save_tensors(store.weights(run, step, kind), module.state_dict(), metadata)
 
 
 def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
@@ -95,7 +105,7 @@ def read_state(
 def load(
     path: Path, checkpoint: str, state: TrainState, names: Sequence[str], rank: Rank
 ) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a file by part (net, ema, the optimizer's `names`) and name.
+    """The tensors of a file by part (those of modules(), the optimizer's `names`) and name.
 
     Raises:
         UserError: the file is damaged, is of another checkpoint, or holds what is not finite.
@@ -116,8 +126,8 @@ def load(
 
 def put(parts: dict[str, dict[str, Tensor]], state: TrainState, names: Sequence[str]) -> None:
     """Puts the tensors that load() read into a state; `names` are the optimizer's."""
-    state.net.load_state_dict(parts["net"])
-    state.ema.load_state_dict(parts["ema"])
+    for part, module in modules(state).items():
+        module.load_state_dict(parts[part])
     for name, p in state.net.named_parameters():
         if p.requires_grad:
             state.optimizer.state[p] = {key: parts[key][name] for key in names}
@@ -127,7 +137,7 @@ def layout(state: TrainState, names: Sequence[str]) -> dict[str, tuple[torch.Siz
     """Shape and type of every tensor in the file of a state; `names` are the optimizer's."""
     net = state.net.state_dict()
     wanted = {
-        f"{part}.{name}": (x.shape, x.dtype) for part in ("net", "ema") for name, x in net.items()
+        f"{part}.{name}": (x.shape, x.dtype) for part in modules(state) for name, x in net.items()
     }
     for name, p in state.net.named_parameters():
         if p.requires_grad:

@@ -15,7 +15,7 @@ from harness.models import MODELS
 from harness.spec import Run
 from harness.training import parametrization, step
 
-SMALL = ("digit-DiT-S/8", "--heads", 3, 8, 20, "--steps", 2, "--seeds", 1)
+SMALL = ("digit-DiT-S/8", "--heads", 4, 8, 20, "--steps", 2, "--seeds", 1)
 
 
 def undivided(net: nn.Module, run: Run) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def test_under_mup_nothing_grows_and_under_the_standard_one_the_output_does(
     status, out, _ = run_verb(capsys, "coord-check", *SMALL, "--out", tmp_path / "check")
     assert status == 0 and "under muP nothing grows with the width" in out
     table = pd.read_csv(tmp_path / "check_modules.csv")
-    assert set(table["width"]) == {48, 128, 320} and set(table["step"]) == {0, 1, 2}
+    assert set(table["width"]) == {64, 128, 320} and set(table["step"]) == {0, 1, 2}
     found = slopes(table)
     assert found["mup"].abs().max() < 0.15
     assert "final_layer.linear" in growing(found, "standard")
