@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from harness.base.files import is_whole, rows_in
 from harness.extractors import EXTRACTORS
 from harness.spec import AnyProtocol, Run, Sweep, Validation
+from harness.study.branches import beginning, branched, fork
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import NETWORK, Evaluate, Task, Train
 
@@ -37,10 +39,24 @@ def survey(sweep: Sweep, store: Store) -> list[Cell]:
         ValueError: another run lies under the id of one of these.
     """
     known = store.run_ids()
-    return [
+    cells = [
         examine(run, sweep, store) if run.id in known else untouched(run, sweep)
         for run in sweep.runs
     ]
+    alike: dict[object, list[Train]] = {}
+    for task in (task for cell in cells for task in cell.tasks if isinstance(task, Train)):
+        if fork(task.run) is not None:
+            alike.setdefault(beginning(task.run), []).append(task)
+    return [with_branch(cell, store, alike) for cell in cells]
+
+
+def with_branch(cell: Cell, store: Store, alike: Mapping[object, list[Train]]) -> Cell:
+    """The cell, with its training as it begins at the state of a run that is alike until there."""
+    if fork(cell.run) is None:
+        return cell
+    others = alike.get(beginning(cell.run), [])
+    tasks = (branched(t, store, others) if isinstance(t, Train) else t for t in cell.tasks)
+    return replace(cell, tasks=tuple(tasks))
 
 
 def missing(sweep: Sweep, store: Store) -> list[Task]:

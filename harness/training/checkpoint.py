@@ -15,6 +15,7 @@ from harness.base.distributed import Rank
 from harness.base.errors import UserError
 from harness.base.tensors import load_tensors, read_metadata, save_tensors
 from harness.spec import Run
+from harness.study.branches import fork, trunks
 from harness.study.store import Store
 from harness.study.tasks import Train
 from harness.training.step import TrainState
@@ -51,7 +52,7 @@ def save(run: Run, store: Store, step: int, kinds: Collection[str], state: Train
     """
     save_tensors(store.state(run, step), tensors_of(state), {"checkpoint": f"{run.id}@{step}"})
     save_weights(run, store, step, kinds, state)
-    for path in store.stale_states(run, step):
+    for path in store.stale_states(run, step, fork(run)):
         path.unlink()
         with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
             path.parent.rmdir()
@@ -70,19 +71,22 @@ def save_weights(
             save_tensors(store.weights(run, step, kind), module.state_dict(), metadata)
 
 
-def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> int:
+def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> tuple[int, Run]:
     """Loads the newest state at or before the first wanted step that is whole on every rank.
 
-    Returns its step; 0 where there is none.
+    It is the run's own, or that of a run which is the same until there (harness/study/branches.py).
+    Returns its step, 0 where there is none, and whose it is.
     """
-    run = task.run
-    for step in rank.first([s for s in reversed(store.steps(run)) if s <= task.steps[0]]):
-        parts = read_state(run, store, step, state, rank)
+    run, last = task.run, task.steps[0]
+    found = [(step, run) for step in store.steps(run) if step <= last]
+    found = sorted([*trunks(run, store, last), *found], key=lambda pair: (pair[0], pair[1] == run))
+    for step, origin in rank.first(found[::-1]):
+        parts = read_state(origin, store, step, state, rank)
         if not rank.any(parts is None):
             assert parts is not None
             put(parts, state, run.optimizer_row.state)
-            return step
-    return 0
+            return step, origin
+    return 0, run
 
 
 def read_state(
