@@ -16,6 +16,7 @@ from harness import __version__
 from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
 from harness.cli.best import BEST
+from harness.cli.coord_check import COORD_CHECK
 from harness.cli.encode import ENCODE
 from harness.cli.exchange import EXPORT, IMPORT
 from harness.cli.forecast import FORECAST
@@ -38,7 +39,7 @@ from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
 SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT)
-TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS, NEXT, BEST, ISOFLOP)
+TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS, NEXT, BEST, ISOFLOP, COORD_CHECK)
 STORE_VERBS = (LIST, SHOW, PRUNE, IMPORT, EXPORT)
 IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
 VERBS = (*SWEEP_VERBS, *TABLE_VERBS, *STORE_VERBS, *IMAGE_VERBS)

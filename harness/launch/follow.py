@@ -20,7 +20,6 @@ from harness.spec import Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Evaluate
 
 HOURLY_S = 3600  # a follower with nothing new to report says so that often
 
@@ -78,7 +77,7 @@ def follow(
             report(done, failed, sweep, cluster, say)
             retry = asked = False
             names = {task.id for task in tasks}
-            waiting = {task.id for task in tasks if isinstance(task, Evaluate) and not task.ready}
+            waiting = {task.id for task in tasks if not task.ready}
             taken = {task.id for task in done.submitted}
             problems(f"{len(done.held | taken)} jobs wait or run, {len(names)} tasks are missing")
             if not names & (done.held | taken | done.postponed) and names <= done.left | waiting:

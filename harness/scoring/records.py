@@ -19,6 +19,7 @@ from harness.data.origin import read_origin
 from harness.metrics import default_names, row_names
 from harness.metrics.reference import Features
 from harness.metrics.values import values, warnings
+from harness.scoring.averages import rebuilt_warnings
 from harness.scoring.inputs import Inputs, decoder_warnings
 from harness.scoring.picture import strips
 from harness.scoring.sample import labels
@@ -96,6 +97,7 @@ def write_record(
             *warnings(protocol.images, extractor.layers),
             *few_images(run, store),
             *foreign(run, task.step, store),
+            *rebuilt_warnings(store, run, task.step, protocol.weights),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         **made,

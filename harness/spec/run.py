@@ -10,7 +10,7 @@ from harness.base.validation import one_of, refuse, within
 from harness.data import DATASETS, Data
 from harness.models import CONDITIONINGS, MODELS, Model, Setting
 from harness.objectives import OBJECTIVES, Objective
-from harness.spec.ema import ema_problem
+from harness.spec.ema import Average, averages_of, ema_problem, file_of, made_from
 from harness.spec.identity import PRECISIONS, Identity
 from harness.spec.optimizers import OPTIMIZERS, Optimizer
 from harness.spec.schedule import schedule_problem
@@ -31,7 +31,8 @@ class Run(Identity):
     `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
     autocast. `objective` None is "ddpm", the paper's; `optimizer` None is "adamw"; `schedule` None
     is a constant lr (see harness/spec/schedule.py); `ema` None is `ema_decay` at every step, and
-    "power-0.1" an average over a tenth of the steps in its place (harness/spec/ema.py);
+    "power-0.1" an average over a tenth of the steps in its place, "power-0.05+power-0.1" two of
+    them, from which others are rebuilt (docs/averages.md);
     `parametrization` None is the standard one, and "mup" lets initial weights and lr follow the
     width (docs/mup.md); `conditioning` and `variant` are the model's.
     `recipe` counts changes of what the other fields mean: there was none, it is 1.
@@ -100,6 +101,19 @@ class Run(Identity):
     @property
     def optimizer_row(self) -> Optimizer:
         return OPTIMIZERS[self.optimizer or "adamw"]
+
+    @property
+    def averages(self) -> dict[str, Average]:
+        """The averages of weights that training tracks, by the name of their file."""
+        return averages_of(self.ema, self.ema_decay)
+
+    def file_of(self, weights: str) -> str | None:
+        """The name of the file that has a protocol's weights; None of an average to be rebuilt."""
+        return file_of(weights, self.ema)
+
+    def made_from(self, weights: str) -> tuple[str, ...]:
+        """The files of a checkpoint that a protocol's weights are read or rebuilt from."""
+        return made_from(weights, self.ema)
 
     @property
     def setting(self) -> Setting:

@@ -147,6 +147,8 @@ class Sweep(Fields):
             yield from sampler_problems(name, protocol)
         for data, validation in itertools.product(datasets, validations):
             yield from held_out_problems(data, validation)
+        for run, protocol in itertools.product(self.runs, self.protocols):
+            yield from average_problems(run, protocol)
         for data, protocol in itertools.product(datasets, self.sampling):
             yield from guidance_problems(data, protocol)
             yield from sight_problems(data, protocol)
@@ -157,6 +159,15 @@ def sampler_problems(objective: str, protocol: Protocol) -> Iterator[str]:
         yield (
             f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
             f" {objective!r}: take one of {', '.join(fit)}"
+        )
+
+
+def average_problems(run: Run, protocol: AnyProtocol) -> Iterator[str]:
+    """An average of a run that tracks none it could be rebuilt from."""
+    if run.ema is None and run.file_of(protocol.weights) is None:
+        yield (
+            f"{protocol.name}: weights = {protocol.weights!r} of {run.model}, which tracks no power"
+            " average: train it with ema='power-0.05+power-0.1'"
         )
 
 
