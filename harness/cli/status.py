@@ -28,6 +28,7 @@ from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.logs import merged
+from harness.study.outlook import outlook
 from harness.study.plan import Cell, survey
 from harness.study.speed import known_speed
 from harness.study.store import Store
@@ -106,6 +107,9 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
         status_row(cell, sweep, store, known) | {"planned_hours": planned[cell.run.id].hours}
         for cell in cells
     ]
+    seen = outlook(sweep, cells, store)
+    for row in rows:
+        row["outlook"] = seen[row["run"]]._asdict() if row["run"] in seen else None
     follow = [] if away else followers(sweep, store, jobs)
     name_idle(rows, any(follower["state"] == "RUNNING" for follower in follow))
     return {
