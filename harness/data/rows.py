@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Data:
     """What a model of this dataset sees: [channels, size, size] of `classes` classes.
 
+    frames: of a clip, [channels, frames, size, size]; None where samples are images;
     classes: 0 where there are no labels; images: how many the dataset's name stands for, None
     where any number will do; pixels: the side of an image, `size` where it is not given;
     autoencoder: the family of VAEs that makes latents of images, None of data that are pixels;
@@ -38,6 +39,7 @@ class Data:
     open: Callable[[str, Path | None], Dataset] | None = None
     held_out: int | None = None
     open_held_out: Callable[[str, Path | None], Dataset] | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", self.pixels or self.size)
@@ -45,7 +47,17 @@ class Data:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of a sample."""
-        return self.channels, self.size, self.size
+        return self.shaped(self.channels, self.size)
+
+    def shaped(self, channels: int, side: int) -> tuple[int, ...]:
+        """The shape of an image or clip with that many channels and pixels a side."""
+        frames = (self.frames,) if self.frames else ()
+        return channels, *frames, side, side
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape of what an extractor reads: of a decoded image or clip."""
+        return self.shaped(self.colours, self.pixels)
 
     @property
     def latent(self) -> bool:
@@ -138,7 +150,7 @@ class Dataset(Protocol):
     def batch(
         self, index: Tensor, low: int, device: torch.device, *key: object
     ) -> tuple[Tensor, Tensor]:
-        """Returns the samples `index` and their labels: fp32 [N, C, H, W] and [N], on the device.
+        """Returns the samples `index` and their labels: fp32 [N, *shape] and [N], on the device.
 
         They fill the slots of a batch from `low` on: what is random in a sample is a function of
         its slot and of `key`.

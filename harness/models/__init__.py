@@ -9,8 +9,9 @@ from harness.models.mdt_rows import MDTS
 from harness.models.rows import Counts, Model, Setting
 from harness.models.unet_rows import U_NETS
 from harness.models.uvit_rows import U_VITS
+from harness.models.video_rows import VIDEO_DITS
 
 __all__ = ["CONDITIONINGS", "MODELS", "Counts", "Model", "Setting", "free_name"]
 
 # A table: another family is its file and its rows. DiT of any size is found beside them.
-MODELS = Models({**DITS, **U_VITS, **DIFFITS, **MDTS, **U_NETS})
+MODELS = Models({**DITS, **U_VITS, **DIFFITS, **MDTS, **U_NETS, **VIDEO_DITS})

@@ -17,7 +17,7 @@ from harness.base.npz import image_shape, named, opened
 
 
 def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
-    """Writes `n` images of uint8 batches [N, C, H, W] as `arr_0`, [n, H, W, C]; none are held.
+    """Writes `n` images of uint8 batches [N, C, …] as `arr_0`, [n, …, C]; none are held.
 
     Raises:
         UserError: other than n images of one shape came; no file is left.
@@ -29,7 +29,7 @@ def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
             archive.open("arr_0.npy", "w", force_zip64=True) as file,
         ):
             for batch in images:
-                pixels = batch.permute(0, 2, 3, 1).numpy()
+                pixels = batch.movedim(1, -1).numpy()
                 if not written:
                     shape = (n, *pixels.shape[1:])
                     expected = math.prod(shape)

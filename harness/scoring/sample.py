@@ -42,9 +42,9 @@ def labels(
 def sample(
     net: nn.Module, run: Run, protocol: Protocol, low: int, high: int, device: torch.device | str
 ) -> Tensor:
-    """Latents low … high of a protocol in fp32, [high - low, C, h, w]."""
+    """Latents low … high of a protocol in fp32, [high - low, C, …]."""
     data = DATASETS[run.data]
-    shape, device = (data.channels, data.size, data.size), torch.device(device)
+    shape, device = data.shape, torch.device(device)
 
     def noise(k: int) -> Tensor:
         return rng.normal(low, high, shape, device, "noise", protocol.seed, k)
@@ -67,7 +67,7 @@ def sample(
 def sample_images(
     net: nn.Module, decode: Decoder, task: Evaluate, low: int, high: int, device: torch.device
 ) -> Tensor:
-    """Images low … high of an evaluation, uint8 [N, 1 or 3, H, W] on the device.
+    """Images low … high of an evaluation, uint8 [N, 1 or 3, …, H, W] on the device.
 
     Raises:
         UserError: latents or pixels are not finite; as bytes they would be black, and score.
@@ -78,7 +78,7 @@ def sample_images(
 def sample_latents(
     net: nn.Module, task: Evaluate, low: int, high: int, device: torch.device
 ) -> Tensor:
-    """Latents low … high of an evaluation, fp32 [N, C, h, w] on the device.
+    """Latents low … high of an evaluation, fp32 [N, C, …] on the device.
 
     Raises:
         UserError: some are not finite.
@@ -89,7 +89,7 @@ def sample_latents(
 
 
 def decoded_images(decode: Decoder, task: Evaluate, latents: Tensor) -> Tensor:
-    """Images of latents [N, C, h, w], uint8 [N, 1 or 3, H, W].
+    """Images of latents [N, C, …], uint8 [N, 1 or 3, …, H, W].
 
     Raises:
         UserError: pixels are not finite.

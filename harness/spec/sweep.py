@@ -191,8 +191,8 @@ def sight_problems(data: str, protocol: Protocol) -> Iterator[str]:
             f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
             f" set it to {one_of_these(decoders)}"
         )
-    if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
-        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
+    if not EXTRACTORS[protocol.features].fits(row.seen):
+        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.seen)]
         yield (
             f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
             f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
