@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.base.errors import UserError
 from harness.spec import Sweep
 from harness.study.collect import write_scores
 from harness.study.plan import Cell
@@ -43,7 +44,10 @@ def outlook(sweep: Sweep, cells: Sequence[Cell], store: Store) -> dict[str, Outl
         return {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.csv"
-        write_scores(path, sweep, store)
+        try:
+            write_scores(path, sweep, store)
+        except UserError:  # a record of something else: collect names it
+            return {}
         found = dict(predicted(path, [protocol.id for protocol in sweep.protocols]))
     return {run: seen for run, seen in found.items() if run in unfinished}
 
