@@ -5,34 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import tiny_protocol, tiny_run, tiny_sweep
+from helpers import scored, tiny_protocol, tiny_run, tiny_sweep
 
-from harness.base.files import read_json, write_json
+from harness.base.files import write_json
 from harness.cli.status import status_json
 from harness.cli.status_text import status_text
-from harness.spec import Protocol, Run, Sweep
+from harness.spec import Sweep
 from harness.study.cluster import Cluster
 from harness.study.outlook import Outlook, outlook
 from harness.study.plan import survey
 from harness.study.store import Store
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "store_3880366"
-RUNS = tuple(tiny_run(seed=seed) for seed in range(6))
+RUNS = (*(tiny_run(seed=seed) for seed in range(5)), tiny_run(model="mini-DiT-S/4"))
 SWEEP = tiny_sweep(runs=RUNS)
 FIRST = {10: (400, 420, 380, 410, 390), 20: (200, 215, 188, 206, 193)}  # five finished runs
-
-
-def scored(
-    store: Store, run: Run, step: int, fid: float, protocol: Protocol = SWEEP.sampling[0]
-) -> None:
-    record = read_json(Store(FIXTURE).record(tiny_run(), 10, SWEEP.sampling[0]))
-    values = {**record["values"], "fid": float(fid)}
-    of = {"run": run.id, "step": step, "protocol": protocol.id, "n": protocol.n}
-    store.register(run)
-    write_json(
-        store.record(run, step, protocol),
-        {**record, **of, "values": values, "protocol_fields": None},
-    )
 
 
 @pytest.fixture
@@ -62,6 +48,10 @@ def test_an_unfinished_run_will_gain_what_the_finished_ones_did(store: Store) ->
 def test_a_run_far_behind_is_dominated_by_the_best_finished_one(store: Store) -> None:
     scored(store, RUNS[5], 10, 900)
     assert seen(store)[RUNS[5].id].dominated_by == RUNS[2].id
+    seed = tiny_run(seed=7)
+    scored(store, seed, 10, 900)
+    found = seen(store, tiny_sweep(runs=(*RUNS[:5], seed)))
+    assert found[seed.id].dominated_by == "", "another seed of the same model is noise"
 
 
 def test_status_shows_it_for_people_and_for_scripts(store: Store) -> None:
