@@ -22,7 +22,8 @@ from harness.study.isoflop import (
     points_of,
     rungs,
     runs_of,
-)from harness.study.sweep_file import load_sweep
+)
+from harness.study.sweep_file import load_sweep
 
 PAPER = Run(model="DiT-S/2")
 DIGITS = tiny_run(model="digit-DiT-S/2", data="digits8", batch_size=32)
