@@ -92,6 +92,7 @@ OF_PROTOCOL = [
 ]
 
 OPTIONAL = ("guidance_schedule",)  # columns of a sweep that has them
+SAMPLING_SEED = "sampling_seed"  # a column of a sweep that samples under several
 
 Row = Mapping[str, Any]
 Add = Callable[[Row], object]
@@ -130,7 +131,9 @@ def write_scores(path: Path, sweep: Sweep, store: Store) -> None:
 
 def score_columns(sweep: Sweep) -> list[str]:
     scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
-    return with_varied(COLUMNS, [*varying(sweep.runs), *scheduled, *own_columns(sweep.runs)])
+    several = len({protocol.seed for protocol in sweep.sampling}) > 1
+    own = [*own_columns(sweep.runs), *[SAMPLING_SEED] * several]
+    return with_varied(COLUMNS, [*varying(sweep.runs), *scheduled, *own])
 
 
 def own_columns(runs: Sequence[Run]) -> list[str]:
@@ -235,6 +238,7 @@ def score_rows(
     common = {
         **shared,
         **{field: getattr(protocol, field, None) for field in (*OF_PROTOCOL, *OPTIONAL)},
+        SAMPLING_SEED: protocol.seed if isinstance(protocol, Protocol) else None,
         "source": "measured",
         "step": step,
         "images": step * run.batch_size,
