@@ -21,7 +21,7 @@ NUMBER_COLUMNS = (
     " guidance_channels seconds schema"
 ).split()
 # Columns that a table may have: of one without them they follow from the name and the patch size.
-OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes")
+OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes", "sampling_seed")
 # Of published values: those that nobody here has read in their authors' own text.
 UNCERTAIN = ("second-hand", "recalled")
 LOG_TEXT_COLUMNS = "study run model size conditioning".split()

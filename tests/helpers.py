@@ -18,6 +18,7 @@ import pytest
 from torch import Tensor
 
 from harness.base.distributed import stop_on_signal
+from harness.base.files import read_json, write_json
 from harness.cli import main as cli
 from harness.launch.perform import perform
 from harness.spec import Protocol, Run, Sweep, own_rows
@@ -159,6 +160,17 @@ def score_all(sweep: Sweep, store: Store, **cluster: Any) -> None:
     for task in missing(sweep, store):
         if isinstance(task, Evaluate):
             do(task, store, **cluster)
+
+
+def scored(store: Store, run: Run, step: int, fid: float, protocol: Protocol | None = None) -> None:
+    """A record of this score, as harness run would have written it."""
+    of = protocol or tiny_protocol()
+    like = Store(ROOT / "tests" / "fixtures" / "store_3880366")
+    record = read_json(like.record(tiny_run(), 10, tiny_protocol()))
+    mine = {"run": run.id, "step": step, "protocol": of.id, "n": of.n, "protocol_fields": None}
+    values = {**record["values"], "fid": float(fid)}
+    store.register(run)
+    write_json(store.record(run, step, of), {**record, **mine, "values": values})
 
 
 def curve(store: Store, run: Run) -> list[tuple[Any, ...]]:
