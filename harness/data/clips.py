@@ -1,4 +1,4 @@
-"""Moving digits: clips by formula, of every embedded digit on every lawful way. Nothing is drawn."""
+"""Moving digits: clips by formula, of every embedded digit on every lawful way."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ EXTRACTORS: dict[str, Extractor] = {
     "moving-digits-1": Extractor(
         layers={"pool": 64, "logits": 10, "frames": 8 * 64, "track": 8 * 2},
         channels=1,
-        gmacs=0.0,
+        gmacs=0.004356992,
         build=Late("harness.extractors.moving_digits", "build"),
         weights=Weights(
             "moving_digits_1.safetensors",

@@ -84,8 +84,9 @@ def boxes(clips: Tensor) -> Tensor:
 class MovingDigits(nn.Module):
     """uint8 clips [N, 1, 8, 12, 12] → pool, logits, frames and track, as the row has them.
 
-    logits: the mean over frames of digits-cnn-1's; frames: digits-cnn-1's 64 features of each frame, of the digit's box alone: what is seen and not
-    where; track: the centre of the ink in each frame, row and column.
+    pool: of MotionCNN; logits: the mean over frames of digits-cnn-1's; frames: its 64 features of
+    each frame, of the digit's box alone: what is seen and not where; track: the centre of the ink
+    in each frame, row and column.
     """
 
     def __init__(self) -> None:

@@ -9,8 +9,6 @@ import pytest
 import torch
 from helpers import (
     curve,
-    do,
-    ranks,
     run_verb,
     score_all,
     tiny_protocol,
@@ -24,12 +22,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.base.files import read_json, sha256
-from harness.base.motion import FRAMES, REACH
+from harness.base.motion import FRAMES
 from harness.data import DATASETS, open_dataset, open_held_out
 from harness.data.clips import WAYS, MovingDigits, load, places
 from harness.extractors import EXTRACTORS, digits_cnn
 from harness.extractors.moving_digits import FROZEN, LAYERS
-from harness.metrics import default_names
 from harness.metrics.motion import deviation
 from harness.metrics.reference import Features, Reference
 from harness.metrics.values import values
@@ -43,8 +40,8 @@ from harness.study.store import Store
 NAMES = ("fid", "frame_fid", "motion_error", "speed_distance", "label_accuracy")
 N = 2000
 LAWFUL = ("real", "reversed")
-SPLIT = 5.0
-DIGIT, PLACE = 0.9, 0.9
+
+
 Scores = dict[str, dict[str, float]]
 
 
@@ -137,7 +134,7 @@ def test_a_motion_played_backwards_is_as_lawful(scores: Scores) -> None:
     every = {tuple(way.flatten().tolist()) for way in ways}
     assert len(every) == WAYS == 256
     assert every == {tuple(way.flatten().tolist()) for way in ways.flip(2)}
-    assert scores["reversed"]["fid"] == pytest.approx(scores["real"]["fid"], abs=SPLIT)
+    assert scores["reversed"]["fid"] == pytest.approx(scores["real"]["fid"], abs=4)
 
 
 def test_deviation_is_measured_in_pixels() -> None:
@@ -181,7 +178,7 @@ def test_the_extractor_is_the_one_of_the_table(extractor: features.Loaded) -> No
     for name, x in load_file(digits_cnn.FROZEN).items():
         assert torch.equal(held[f"frames.{name}"], x), "frames are seen by digits-cnn-1"
     digit, place = accuracy(extractor.network.motion, MovingDigits(held_out=True), 2000)
-    assert digit > DIGIT and place > PLACE
+    assert digit > 0.93 and place > 0.95
     with pytest.raises(ValueError, match=r"reads uint8 images \[N, 1, 8, H, W\], not torch.uint8"):
         extractor(torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
 
