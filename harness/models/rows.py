@@ -84,6 +84,11 @@ class Model:
         return ()
 
     @property
+    def patch_side(self) -> float | None:
+        """What tables have as the patch: its side; of a tube that of a square of as many pixels."""
+        return self.patch
+
+    @property
     def clips(self) -> bool:
         """Whether samples are clips rather than images."""
         return False
