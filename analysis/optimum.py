@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,8 @@ import pandas as pd
 
 from analysis.correlation import Array
 from analysis.joint import ALPHA, BETA, GAMMA, A, B, E, Joint, Points, evaluate
-from analysis.joint_bootstrap import Draws, intervals
-from analysis.table import RUN, TableError
+from analysis.joint_bootstrap import Draws, bootstrap, intervals
+from analysis.table import RUN, TableError, listed
 
 BUDGETS = 5  # a table of more rows is not read
 # A parabola needs three sizes; one more tells how well it fits.
@@ -109,6 +110,30 @@ def at_optimum(theta: Array, points: Points, n: Array, d: Array, tokens: float) 
     size = theta[:, A] - theta[:, ALPHA] * (np.log(n) - n0) - theta[:, GAMMA] * log_t
     data = theta[:, B] - theta[:, BETA] * (np.log(d) - d0)
     return np.asarray(np.exp(theta[:, E]) + np.exp(size) + np.exp(data))
+
+
+def known_tokens(points: Points, patch: float) -> float:
+    """Returns the tokens of an image, as the table counts them, at this patch.
+
+    Raises:
+        TableError: the study has no model of this patch.
+    """
+    rows = points.rows[points.rows["patch"].eq(patch)]
+    if rows.empty:
+        known = listed(points.rows["patch"])
+        raise TableError(f"no model of the study has a patch of {patch:g}: its patches are {known}")
+    return float(rows["tokens"].iloc[0])
+
+
+def gflops_at(joint: Joint, tokens: float, draws: int) -> Callable[[float], float]:
+    """Returns the Gflops of the best model as a function of compute.
+
+    Raises:
+        TableError: the scores do not tell what size or what images bring.
+    """
+    require_trade(bootstrap(joint, draws))
+    best = optimum(joint.theta, joint.points, tokens)
+    return lambda budget: float(np.exp(best.log_n + best.a * np.log(budget)) * tokens / 1e9)
 
 
 def require_trade(draws: Draws) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from harness.data import digits
 from harness.spec import own_rows
 
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a script's & ignores it, for children too
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from harness.base.distributed import stop_on_signal
 from harness.cli import main as cli
 from harness.launch.perform import perform
 from harness.spec import Protocol, Run, Sweep, own_rows
@@ -127,12 +128,14 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def do(task: Task, store: Store, **cluster: Any) -> list[str]:
     """Does one task here, and returns what it said."""
     said: list[str] = []
-    perform(
-        task,
-        store,
-        Cluster(**{"store": str(store.root), "device": "cpu"} | cluster),
-        lambda line, share: said.append(line),
-    )
+    with stop_on_signal() as stop:
+        perform(
+            task,
+            store,
+            Cluster(**{"store": str(store.root), "device": "cpu"} | cluster),
+            lambda line, share: said.append(line),
+            stop,
+        )
     return said
 
 

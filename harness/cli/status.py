@@ -103,8 +103,7 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     speed = known_speed(store, cluster)
     planned = whole_costs(sweep, speed)
     rows = [
-        status_row(cell, sweep, store, known)
-        | {"planned_hours": planned[cost.kind(cell.run)].hours}
+        status_row(cell, sweep, store, known) | {"planned_hours": planned[cell.run.id].hours}
         for cell in cells
     ]
     follow = [] if away else followers(sweep, store, jobs)
@@ -155,7 +154,7 @@ def used_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, float]:
 
 
 def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str, Any]:
-    run, last = cell.run, sweep.steps[-1]
+    run, last = cell.run, sweep.steps_of(cell.run)[-1]
     attempts = store.read_attempts(run)[0] if cell.known else []
     lines, records = merged(attempts), scored_records(cell, sweep, store)
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
@@ -172,9 +171,9 @@ def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str
         "loss": sum(losses) / len(losses) if losses else None,
         "last_step": last,
         "checkpoints": len(cell.checkpoints),
-        "checkpoints_wanted": len(sweep.steps),
+        "checkpoints_wanted": len(sweep.steps_of(run)),
         "scores": cell.scores,
-        "scores_wanted": len(sweep.scores),
+        "scores_wanted": len(sweep.scores_of(run)),
         "images_per_second": speed,
         "eta_seconds": eta,
         "silent_seconds": silent(held, known.last),
@@ -231,7 +230,7 @@ def silent(held: Mapping[str, Ticket], last: Mapping[str, Line]) -> float | None
 
 def user_of(cell: Cell, sweep: Sweep, last: Mapping[str, Line]) -> str:
     """Who submitted the run's latest training, else one of its evaluations."""
-    scores = (f"{cell.run.id}@{step}:{p.id}" for step, p in sweep.scores)
+    scores = (f"{cell.run.id}@{step}:{p.id}" for step, p in sweep.scores_of(cell.run))
     lines = [last[task] for task in (cell.run.id, *scores) if task in last]
     return str(lines[0].get("user", "unknown")) if lines else "unknown"
 

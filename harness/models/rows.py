@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+BASE_HEADS = 4  # of muP's base width: the paper's 288 is 4 heads of 72 (arXiv 2505.15270)
 LOSS_VALUES = 18  # fp32 values of each number of a sample that the loss keeps: measured of ddpm's
 
 
@@ -95,6 +96,22 @@ class Model:
 
     def passes(self, setting: Setting) -> float:
         """Forward passes' worth of a training step's forward, such as 1.6 where parts run twice."""
+        return 1.0
+
+    def of_heads(self, heads: int) -> Model | None:
+        """The same row at the width of that many heads of its own size; None: it has no widths."""
+        return None
+
+    @property
+    def base(self) -> Model | None:
+        """The row of the width from which muP counts: a run of it is the standard one."""
+        return self.of_heads(BASE_HEADS)
+
+    def deviation(self, name: str, fan_in: int, fan_out: int) -> float:
+        """Standard deviation that `build` draws a linear weight with, up to a constant factor.
+
+        muP reads how it follows the width. The default: not at all.
+        """
         return 1.0
 
     def problem(self, setting: Setting) -> str | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from harness.base.errors import UserError
 from harness.base.files import sha256
 from harness.base.late import Late
+from harness.base.precision import matmul_precision
 from harness.extractors import EXTRACTORS, Extractor
 from harness.metrics.reference import Features
 
@@ -53,34 +52,14 @@ class Loaded:
                 f"{self.name} reads images {' or '.join(map(str, self.sides))} wide, not"
                 f" {images.shape[-1]}: take images of that size, or another extractor"
             )
-        with full_precision(self.device):
+        off = torch.autocast(torch.device(self.device).type, enabled=False)
+        with matmul_precision("fp32"), off:
             moved = images.to(self.device)
             plain = moved.clone(memory_format=torch.contiguous_format)  # strides change rounding
             features = self.network(plain)
         return {
             name: layer.float().cpu() for name, layer in zip(self.layers, features, strict=True)
         }
-
-
-@contextmanager
-def full_precision(device: str) -> Iterator[None]:
-    """Turns TF32 and autocast off: cuDNN's convolutions round to TF32 by default."""
-    backends: Any = torch.backends
-    switches = (
-        backends.cudnn.conv,
-        backends.cuda.matmul,
-        backends.mkldnn.conv,
-        backends.mkldnn.matmul,
-    )
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(torch.device(device).type, enabled=False):
-            yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
 
 
 def load(

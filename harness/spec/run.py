@@ -15,6 +15,8 @@ from harness.spec.identity import PRECISIONS, Identity
 from harness.spec.optimizers import OPTIMIZERS, Optimizer
 from harness.spec.schedule import schedule_problem
 
+PARAMETRIZATIONS = ("mup",)  # beside None, the standard one
+
 
 def known_recipe(value: int) -> str | None:
     """A check that this version knows the recipe."""
@@ -30,14 +32,15 @@ class Run(Identity):
     autocast. `objective` None is "ddpm", the paper's; `optimizer` None is "adamw"; `schedule` None
     is a constant lr (see harness/spec/schedule.py); `ema` None is `ema_decay` at every step, and
     "power-0.1" an average over a tenth of the steps in its place (harness/spec/ema.py);
-    `conditioning` and `variant` are the model's.
+    `parametrization` None is the standard one, and "mup" lets initial weights and lr follow the
+    width (docs/mup.md); `conditioning` and `variant` are the model's.
     `recipe` counts changes of what the other fields mean: there was none, it is 1.
 
     Raises:
         UserError: naming every field that is unknown, of another type or out of range.
     """
 
-    model: Annotated[str, one_of(MODELS)]
+    model: Annotated[str, MODELS.problem]
     data: Annotated[str, one_of(DATASETS)] = "imagenet256"
     conditioning: Annotated[str | None, one_of(CONDITIONINGS)] = None
     batch_size: Annotated[int, within(1)] = 256
@@ -52,6 +55,7 @@ class Run(Identity):
     optimizer: Annotated[str | None, one_of(OPTIMIZERS)] = None
     schedule: Annotated[str | None, schedule_problem] = None
     ema: Annotated[str | None, ema_problem] = None
+    parametrization: Annotated[str | None, one_of(PARAMETRIZATIONS)] = None
     recipe: Annotated[int | None, known_recipe] = None
 
     def __post_init__(self) -> None:
@@ -59,12 +63,21 @@ class Run(Identity):
         refuse(
             f"Run({self.model})",
             self.field_problems()
-            or self.model_problems() + self.average_problems() + self.data_problems(),
+            or self.model_problems()
+            + self.average_problems()
+            + self.mup_problems()
+            + self.data_problems(),
         )
 
     def normalise(self) -> None:
         """Gives one spelling to what means the same, so that it has one id."""
-        plain = {"objective": "ddpm", "optimizer": "adamw", "schedule": "constant", "recipe": 1}
+        plain = {
+            "objective": "ddpm",
+            "optimizer": "adamw",
+            "schedule": "constant",
+            "parametrization": "standard",
+            "recipe": 1,
+        }
         for name, value in plain.items():
             if getattr(self, name) == value:  # as runs of before there were others
                 object.__setattr__(self, name, None)
@@ -110,6 +123,19 @@ class Run(Identity):
         if self.ema is None or self.ema_decay == type(self).ema_decay:
             return []
         return [f"ema_decay = {self.ema_decay} beside ema = {self.ema!r}: leave one of them out"]
+
+    def mup_problems(self) -> list[str]:
+        """What muP has no rule for: other networks, and optimizers that are not Adam's."""
+        if self.parametrization is None:
+            return []
+        row, found = self.optimizer_row, []
+        if self.model_row.base is None:
+            found.append(f"{self.model_row.family} has no base width")
+        if "exp_avg_sq" not in row.state:
+            found.append(f"its rule is of Adam and AdamW, not of {self.optimizer}")
+        elif row.of != "AdamW" and self.weight_decay:
+            found.append(f"its rule has no weight decay with {self.optimizer}: take adamw")
+        return [f"parametrization = {self.parametrization!r}: {fault}" for fault in found]
 
     def data_problems(self) -> list[str]:
         """The problems that only show when model and dataset meet."""

@@ -138,7 +138,7 @@ def table_problems(cluster: Cluster) -> list[str]:
     """The problems within the tables that override fields, where they are tables."""
     overrides = tagged(Cluster, RESOURCE, OVERRIDE)
     models = cluster.models if isinstance(cluster.models, dict) else {}
-    unknown = [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
+    unknown = [f'models."{model}" {fault}' for model in models if (fault := MODELS.problem(model))]
     tables = {f'models."{model}"': (table, overrides) for model, table in models.items()}
     if isinstance(cluster.evaluate, dict):
         tables["evaluate"] = cluster.evaluate, overrides

@@ -157,7 +157,7 @@ def collect_run(
     count, scored, damaged = 0, 0, []
     for protocol in sweep.protocols:
         records = store.recorded(run, protocol)
-        for step in (step for step in sweep.steps_of(protocol) if step in records):
+        for step in (s for s, p in sweep.scores_of(run) if p == protocol and s in records):
             if not records[step]:
                 damaged.append(store.record(run, step, protocol))
                 continue

@@ -60,8 +60,9 @@ def weights_scored(sweep: Sweep) -> tuple[str, ...]:
 
 
 def untouched(run: Run, sweep: Sweep) -> Cell:
-    train = Train(run, sweep.steps, 0, "never trained", weights_scored(sweep))
-    waiting = [Evaluate(run, s, p, False, "no checkpoint yet", sweep.keep) for s, p in sweep.scores]
+    steps, scores = sweep.steps_of(run), sweep.scores_of(run)
+    train = Train(run, steps, 0, "never trained", weights_scored(sweep))
+    waiting = [Evaluate(run, s, p, False, "no checkpoint yet", sweep.keep) for s, p in scores]
     return Cell(run, False, 0, (), 0, (train, *waiting), train.weights)
 
 
@@ -73,23 +74,24 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     """
     store.registered(run)
     steps, kinds = store.steps(run), weights_scored(sweep)
-    wanted = [step for step in steps if step in sweep.steps]
+    asked, scores = sweep.steps_of(run), sweep.scores_of(run)
+    wanted = [step for step in steps if step in asked]
     whole = {k: {s for s in wanted if is_whole(store.weights(run, s, k))} for k in kinds}
     damaged = {s for s in wanted if store.ema(run, s).exists()} - whole["ema"]
     records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
     # Of a score that is there, the values it lacks; of another, None.
     lacking = {
-        (s, p): store.lacking(run, s, p) if records[p.id].get(s) else None for s, p in sweep.scores
+        (s, p): store.lacking(run, s, p) if records[p.id].get(s) else None for s, p in scores
     }
     sources = {pair: source(run, *pair, store) for pair, names in lacking.items() if names != []}
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    scored = {s for s, _ in sweep.scores}
-    needed: dict[int, set[str]] = {s: set() if s in scored else {"ema"} for s in sweep.steps}
+    scored = {s for s, _ in scores}
+    needed: dict[int, set[str]] = {s: set() if s in scored else {"ema"} for s in asked}
     for s in damaged:
         needed[s].add("ema")
     for (s, p), kept in sources.items():
         needed[s] |= {"ema", p.weights} if kept == NETWORK else set()
-    absent = [s for s in sweep.steps if any(s not in whole[kind] for kind in needed[s])]
+    absent = [s for s in asked if any(s not in whole[kind] for kind in needed[s])]
     tasks: list[Task] = []
     if absent:
         resume = newest(run, store, absent[0])
@@ -101,9 +103,8 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
         ready = kept != NETWORK or s in whole[p.weights]
         reason = evaluate_reason(ready, s in records[p.id], lacking[s, p] or [], kept)
         tasks.append(Evaluate(run, s, p, ready, reason, sweep.keep, kept))
-    scores = len(sweep.scores) - len(sources)
-    there = tuple(sorted(whole["ema"]))
-    return Cell(run, True, newest(run, store), there, scores, tuple(tasks), kinds)
+    there, scored_now = tuple(sorted(whole["ema"])), len(scores) - len(sources)
+    return Cell(run, True, newest(run, store), there, scored_now, tuple(tasks), kinds)
 
 
 def newest(run: Run, store: Store, limit: int | None = None) -> int:

@@ -21,6 +21,7 @@ from harness.spec.ema import Average, read_ema
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
+from harness.training.parametrization import groups, scale_weights
 
 # (x0, t, y, noise) of an objective's losses, and what a second pass of the network sees, if any:
 # the microbatches of each batch, batch after batch.
@@ -39,18 +40,17 @@ def new_network(run: Run) -> nn.Module:
     """Builds the network as the run's seed initialises it: on the CPU, alike for every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.seed("weights", run.seed))
-        return network(run)
+        net = network(run)
+    scale_weights(net, run)
+    return net
 
 
 def new_state(run: Run, device: torch.device) -> TrainState:
     """Builds network, EMA and optimizer at step 0."""
     net = new_network(run).to(device)
     ema = copy.deepcopy(net).requires_grad_(False)
-    weights = [p for p in net.parameters() if p.requires_grad]
     row = run.optimizer_row
-    optimizer = getattr(torch.optim, row.of)(
-        weights, lr=run.lr, weight_decay=run.weight_decay, **row.settings
-    )
+    optimizer = getattr(torch.optim, row.of)(groups(net, run), **row.settings)
     return TrainState(net, ema, optimizer)
 
 
@@ -114,7 +114,7 @@ def stepper(
             [p.grad for p in weights if p.grad is not None]
         )
         for group in optimizer.param_groups:
-            group["lr"] = run.lr * schedule.factor(number)
+            group["lr"] = run.lr * schedule.factor(number) / group["growth"]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch._foreach_lerp_(averages, weights, 1 - average.kept(number))

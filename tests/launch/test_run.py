@@ -32,7 +32,6 @@ from helpers import (
 )
 
 from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
-from harness.base.signals import stop_afterwards
 from harness.launch.failures import failures
 from harness.launch.progress import Bar
 from harness.launch.run import workers
@@ -379,20 +378,6 @@ def test_each_worker_is_given_a_gpu_of_its_own(
         for worker in crew:
             worker.listener.join()
         assert [worker.problem for worker in crew] == ["0", "1", "2"]
-
-
-def test_a_stop_during_an_import_is_not_lost() -> None:
-    """Within, an exception of a signal may be swallowed."""
-    reached: list[str] = []
-
-    @stop_afterwards()
-    def imports() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        reached.append("the end")
-
-    with pytest.raises(KeyboardInterrupt):
-        imports()
-    assert reached
 
 
 def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path) -> None:

@@ -341,7 +341,7 @@ def test_a_training_whose_lock_was_removed_saves_and_stops(tmp_path: Path) -> No
         store.train_claim(run).unlink(missing_ok=True)
 
     with pytest.raises(UserError, match=r"train.lock was removed while it was held"):
-        perform(task, store, Cluster(), remove)
+        perform(task, store, Cluster(), remove, Stop())
     stopped = newest(run, store)
     assert 0 < stopped < 100 and len(curve(store, run)) == stopped
     train_all(sweep, store)
