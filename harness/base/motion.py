@@ -18,4 +18,4 @@ def place(start: T, speed: T, frame: T) -> T:
     start: where it begins on the way there and back, 0 … PERIOD - 1; the latter half is on the way
     back, so that a speed needs no sign.
     """
-    return REACH - abs((start + speed * frame) % PERIOD - REACH)  # type: ignore[operator,no-any-return,call-overload]
+    return REACH - abs((start + speed * frame) % PERIOD - REACH)  # type: ignore[operator]

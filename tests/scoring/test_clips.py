@@ -26,7 +26,7 @@ from harness.base.motion import FRAMES
 from harness.data import DATASETS, open_dataset, open_held_out
 from harness.data.clips import WAYS, MovingDigits, load, places
 from harness.extractors import EXTRACTORS, digits_cnn
-from harness.extractors.moving_digits import FROZEN, LAYERS
+from harness.extractors.moving_digits import FROZEN, LAYERS, build
 from harness.metrics.motion import deviation
 from harness.metrics.reference import Features, Reference
 from harness.metrics.values import values
@@ -177,7 +177,8 @@ def test_the_extractor_is_the_one_of_the_table(extractor: features.Loaded) -> No
     held = load_file(FROZEN)
     for name, x in load_file(digits_cnn.FROZEN).items():
         assert torch.equal(held[f"frames.{name}"], x), "frames are seen by digits-cnn-1"
-    digit, place = accuracy(extractor.network.motion, MovingDigits(held_out=True), 2000)
+    network = build(FROZEN)
+    digit, place = accuracy(network.motion, MovingDigits(held_out=True), 2000)
     assert digit > 0.93 and place > 0.95
     with pytest.raises(ValueError, match=r"reads uint8 images \[N, 1, 8, H, W\], not torch.uint8"):
         extractor(torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
@@ -207,10 +208,10 @@ def test_clips_are_trained_resumed_sampled_and_scored(
     assert run_verb(capsys, *words, "--out", out)[0] == 0
     assert run_verb(capsys, *words, "--png", png)[0] == 0
     assert Image.open(png).size[0] > 8 * 12 * 5
-    words = ("--extractor", "moving-digits-1")
+    seen = ("--extractor", "moving-digits-1")
     made = tmp_path / "reference.npz"
-    assert run_verb(capsys, "reference", "--images", out, "--out", made, *words)[0] == 0
-    status, text, _ = run_verb(capsys, "score", "--samples", out, "--reference", made, *words)
+    assert run_verb(capsys, "reference", "--images", out, "--out", made, *seen)[0] == 0
+    status, text, _ = run_verb(capsys, "score", "--samples", out, "--reference", made, *seen)
     assert status == 0 and "motion_error" in text
 
 
