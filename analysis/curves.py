@@ -96,8 +96,11 @@ def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     studies = every["study"].nunique() > 1
     found = []
     for _, row in rows.iterrows():
-        short = row["size"] and np.isfinite(row["patch"]) and not several
-        parts = [f"{row['size']}/{row['patch']:g}" if short else row["model"].split(", ")[0]]
+        model, short = row["model"].split(", ")[0], f"{row['size']}/{row['patch']:g}"
+        sized = row["size"] and np.isfinite(row["patch"]) and not several
+        if sized and short not in model:  # of tubes, S/2x4
+            short = model.removeprefix(f"{row.get('family', '')}-")
+        parts = [short if sized else model]
         parts = [] if one else parts
         parts += [row["recipe"]] if row.get("recipe") else []
         parts += [row["study"]] if studies else []

@@ -90,7 +90,7 @@ def scale(run: Run) -> Candidate:
     row = run.model_row
     return {
         "model": run.model,
-        "patch": float("nan") if row.patch is None else row.patch,
+        "patch": float("nan") if row.patch_side is None else row.patch_side,
         "gflops": compute.gflops(run),
         "params": compute.parameters(run),
     }

@@ -138,7 +138,9 @@ def score_columns(sweep: Sweep) -> list[str]:
 
 def own_columns(runs: Sequence[Run]) -> list[str]:
     """The columns of models that their names and Gflops alone would tell wrongly."""
-    unnamed = any(not run.model.startswith(f"{run.model_row.family}-") for run in runs)
+    unnamed = any(
+        run.model_row.clips or not run.model.startswith(f"{run.model_row.family}-") for run in runs
+    )
     several = any(run.model_row.passes(run.setting) != 1 for run in runs)
     return ["family"] * unnamed + ["passes"] * several
 
@@ -200,7 +202,7 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
         "study": sweep.name,
         "run": run.id,
         "size": row.size,
-        "patch": row.patch,
+        "patch": row.patch_side,
         "family": row.family,
         "passes": row.passes(run.setting),
         **counts,
