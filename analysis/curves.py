@@ -87,21 +87,25 @@ AVERAGE = {"value": "mean", "low": "min", "high": "max", "seeds": "size"}
 
 
 def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
-    """Returns 'XL/2' where all drawn are of one family, else the model; and what else varies.
+    """Returns 'XL/2' where all drawn are of one family, and what else varies.
 
-    Where the rows are recipes of one model, it is what varies alone.
+    Where the rows are recipes of one model, it is what varies alone. Of several families, which
+    have colours, the largest model bears the family's name, and markers tell the sizes.
     """
     one = rows[["size", "patch"]].drop_duplicates().shape[0] == 1 and rows["recipe"].nunique() > 1
-    several = "family" in every and every["family"].nunique() > 1
+    several = style.several_families(every)
+    largest = rows.loc[rows.groupby("family")["gflops"].idxmax(), "model"] if several else []
+    alike = several and rows.groupby(["family", "size"])["patch"].nunique().max() < 2
     studies = every["study"].nunique() > 1
     found = []
     for _, row in rows.iterrows():
-        short = row["size"] and np.isfinite(row["patch"]) and not several
-        parts = [f"{row['size']}/{row['patch']:g}" if short else row["model"].split(", ")[0]]
-        parts = [] if one else parts
-        parts += [row["recipe"]] if row.get("recipe") else []
-        parts += [row["study"]] if studies else []
-        found.append(", ".join(parts))
+        short = row["size"] and np.isfinite(row["patch"])
+        name = f"{row['size']}/{row['patch']:g}" if short else row["model"].split(", ")[0]
+        if several and row["size"]:
+            last = row["model"] in set(largest)
+            name = (row["family"] if last else "") if alike else row["model"] if last else name
+        parts = ["" if one else name, row.get("recipe", ""), row["study"] if studies else ""]
+        found.append(", ".join(filter(None, parts)))
     return found
 
 

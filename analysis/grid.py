@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from analysis.compute import training_compute
 from analysis.table import (
     LOSSES,
     RECIPE,
@@ -233,12 +234,3 @@ def axis_label(rows: pd.DataFrame) -> str:
     if features == "inception":
         return f"{name}-{n / 1000:g}K" if name.endswith("FID") else name
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"
-
-
-def training_compute(rows: pd.DataFrame) -> pd.Series:
-    """Returns Gflops · batch · steps · 3, as in Figure 9: a backward pass costs two forward.
-
-    Of a network that is trained with more than one pass of an image, all passes count.
-    """
-    passes = rows["passes"].fillna(1) if "passes" in rows else 1
-    return rows["gflops"] * rows["batch_size"] * rows["step"] * 3 * passes
