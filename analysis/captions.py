@@ -16,6 +16,7 @@ NEEDS = {
     "figure_06": [],
     "figure_08": [],
     "figure_09": ["batch_size"],
+    "figure_families": ["batch_size", "params"],
     "figure_12": [],
     "figure_prediction": [],
     "figure_residuals": [],

@@ -15,7 +15,6 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import (
     EngFormatter,
     FuncFormatter,
-    LogFormatterMathtext,
     LogLocator,
     MaxNLocator,
     NullFormatter,
@@ -180,10 +179,19 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
             max(high, 10 ** np.ceil(np.log10(high))),
         )
     subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 3.0, 5.0) if high > 4 * low else NEAR
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=most_ticks(axis)))
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
     axis.axes.set_xlim(low, high) if isinstance(axis, XAxis) else axis.axes.set_ylim(low, high)
+
+
+def most_ticks(axis: Axis) -> int:
+    """Returns how many labels of 10,000 an axis has space for, at most 12."""
+    ax, fig = axis.axes, axis.get_figure(root=True)
+    assert fig is not None
+    if not isinstance(axis, XAxis):
+        return 12
+    return int(np.clip(ax.get_position().width * fig.get_figwidth() / style.em() / 3.6, 3, 12))
 
 
 # Ticks of a logarithmic axis that spans less than a factor of 4.
@@ -191,10 +199,11 @@ NEAR = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 
 
 def number(value: float, place: int | None = None) -> str:
-    """Returns 0.01, 25, 10,000, and powers of ten beyond."""
+    """Returns 0.01, 25, 10,000, and beyond 1e6: an exponent above the line would be below 6 pt."""
     if 0.9e-4 < value < 1.1e5:
         return f"{value:,.6g}"
-    return str(LogFormatterMathtext()(value, place))
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
 
 
 def score_axis(ax: Axes, values: pd.Series, shape: str = "log") -> None:

@@ -15,7 +15,7 @@ from analysis.comparison import holm
 from analysis.compute import sampling_compute
 from analysis.correlation import Array
 from analysis.fits import squares
-from analysis.grid import grid, means
+from analysis.grid import grid, means, one_axis
 from analysis.table import TableError, listed
 
 # What two families can be equal in.
@@ -25,6 +25,8 @@ AXES = {
     "training compute": "compute",
     "parameters": "params",
 }
+# Families of several studies share an axis if these agree; what else differs is said beside it.
+QUANTITY = ("metric", "data", "features", "n")
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,28 @@ class Lines:
         return design(member, np.log10(x) - self.centre, self.parallel)
 
 
-def several(table: pd.DataFrame, metric: str = "fid") -> bool:
-    """Whether a table has several families of two models or more on one axis."""
-    rows = grid(table, metric)
-    counts = rows[rows["last"]].groupby(["study", "family"])["gflops"].nunique()
-    return bool((counts > 1).groupby("study").sum().max() > 1)
+def placed(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
+    """Returns the grid of scores; a family of several studies is named after its study too.
+
+    Raises:
+        TableError: rows that cannot share an axis, or studies whose scores are not one quantity.
+    """
+    rows = one_axis(grid(table, metric), QUANTITY)
+    studies = rows.groupby("family")["study"].transform("nunique")
+    return rows.assign(
+        family=rows["family"].where(studies.eq(1), rows["family"] + ", " + rows["study"])
+    )
 
 
 def models_of(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
     """Returns one row per model at the last step, of the patch sizes that all families share.
 
-    Families whose scores have no logarithm, or models without a patch size, stay as they are.
+    Models without a patch size stay; those whose score has no logarithm are left out.
 
     Raises:
         TableError: fewer than two families, or rows that cannot share an axis.
     """
-    rows = grid(table, metric)
+    rows = placed(table, metric)
     last = rows[rows["last"]].assign(sampling=sampling_compute)
     sampling = last.groupby(["study", "model"])["sampling"].first().rename("sampling")
     models = means(last).merge(sampling, on=["study", "model"])

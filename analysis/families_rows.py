@@ -21,20 +21,21 @@ from analysis.table import HIGHER_IS_BETTER, METRICS, TableError
 METHOD = "Fieller, parallel lines"
 
 
-def ahead(models: pd.DataFrame, axis: str, metric: str = "fid") -> str:
-    """States which family is ahead at equal compute of a kind, by how much, how certain that is.
+def leading(models: pd.DataFrame, axis: str, metric: str = "fid") -> pd.Series:
+    """Returns what the second best family needs for the score of the best, its `other`.
 
     Raises:
         TableError: too few families or models.
     """
-    order = by_score(models, axis, metric)
-    pair = seen_from(offsets(models, axis), order[0]).set_index("family").loc[order[1]]
-    name = METRICS.get(metric, metric)
-    verb = "ahead" if pair["p"] < 0.05 else "ahead, not with certainty,"
-    return (
-        f"{order[0]} is {verb} at equal {axis}: {order[1]}, the next, needs"
-        f" {multiple_text(pair)} as much for the same {name} ({certainty(pair)})"
-    )
+    first, second = by_score(models, axis, metric)[:2]
+    return seen_from(offsets(models, axis), first).set_index("family", drop=False).loc[second]
+
+
+def ahead(pair: pd.Series, kind: str) -> str:
+    """States in a few words which family is ahead at equal compute of a kind, and by how much."""
+    verb = "is ahead" if pair["p"] < 0.05 else "may be ahead"
+    needs = f"{pair['family']} needs {multiple_text(pair)} for its score"
+    return f"At equal {kind} {pair['other']} {verb}: {needs}"
 
 
 def by_score(models: pd.DataFrame, axis: str, metric: str) -> list[str]:
@@ -55,7 +56,7 @@ def multiple_text(pair: pd.Series) -> str:
 def certainty(pair: pd.Series) -> str:
     """Returns 'p = 0.002', and where the shift rests on the lines alone that it does."""
     p = f"p = {pair['p']:.1g}"
-    return p if pair["common"] else f"{p}; extrapolated, no score is in both ranges"
+    return p if pair["common"] else f"{p}, extrapolated: no score is in both ranges"
 
 
 def scales(models: pd.DataFrame, axis: str = "Gflops") -> str:
@@ -91,18 +92,24 @@ def summary(table: pd.DataFrame, metric: str = "fid") -> str:
         TableError: fewer than two families, or too few models.
     """
     models = models_of(table, metric)
-    texts = [attempt("", lambda axis=axis: ahead(models, axis, metric), []) for axis in kinds(models)]
-    known = "; ".join(filter(None, [*texts, attempt("", lambda: scales(models), [])]))
-    if not known:
-        raise TableError("families have too few models to be compared: train other sizes")
-    return f"{known[0].upper()}{known[1:]}."
+    pairs = {kind: leading(models, axis, metric) for axis, kind in kinds(models).items()}
+    kind, first = next(iter(pairs.items()))
+    texts = [f"{ahead(first, kind)} ({certainty(first)})"]
+    for kind, pair in [*pairs.items()][1:]:
+        same = [pair["family"], pair["other"]] == [first["family"], first["other"]]
+        text = multiple_text(pair) if same else ahead(pair, kind).partition(f"{kind} ")[2]
+        texts.append(f"at equal {kind} {text} (p = {pair['p']:.1g})")
+    return f"{'; '.join([*texts, scales(models)])}."
 
 
-def kinds(models: pd.DataFrame) -> list[str]:
-    """Returns the axes that differ: under one protocol sampling compute goes with Gflops."""
+def kinds(models: pd.DataFrame) -> dict[str, str]:
+    """Returns what is equal on each axis: under one protocol sampling compute goes with Gflops."""
     share = models["sampling"] / models["gflops"]
-    same = share.isna().any() or np.isclose(share.max(), share.min())
-    return [axis for axis in AXES if not (same and axis == "sampling compute")]
+    names = {axis: axis for axis in AXES} | {"training compute": "training compute, all passes"}
+    if share.isna().any() or np.isclose(share.max(), share.min()):
+        del names["sampling compute"]
+        names["Gflops"] = "Gflops and sampling compute"
+    return names
 
 
 def family_rows(table: pd.DataFrame) -> list[Row]:
@@ -136,18 +143,16 @@ def exponent_rows(models: pd.DataFrame) -> list[Row]:
 
 
 def offset_rows(models: pd.DataFrame, axis: str) -> list[Row]:
-    best = by_score(models, axis, "fid")[0]
-    note = "equal Gflops is equal sampling compute here" if axis == "Gflops" else ""
-    note = note if "sampling compute" not in kinds(models) else ""
+    best, kind = by_score(models, axis, "fid")[0], kinds(models)[axis]
     return [
         row_of(
-            f"{row['family']}, {axis} for the score of {best}",
+            f"{row['family']}, {kind} for the score of {best}",
             row["multiple"],
             (row["low"], row["high"]),
             ".3g",
             METHOD,
             len(models),
-            ", ".join(filter(None, [certainty(row), note])),
+            certainty(row),
         )
         for _, row in seen_from(offsets(models, axis), best).iterrows()
     ]

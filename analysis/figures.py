@@ -26,8 +26,10 @@ from analysis.curves import (
     step_axis,
     until_last_step,
 )
+from analysis.families import models_of
 from analysis.fitted_lines import draw_families, draw_line
 from analysis.grid import grid, one_axis
+from analysis.rows import attempt
 from analysis.table import METRICS, TableError, listed
 
 GFLOPS = "Model compute (Gflops of one image)"
@@ -160,7 +162,9 @@ def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     models, name = models[models["complete"]], METRICS.get(metric, metric)
     by = ["study"] if models["study"].nunique() > 1 else []
     if style.several_families(every):
-        set_title(ax, draw_families(ax, every, metric))
+        inks = style.inks(every)[1]
+        made = attempt("", lambda: draw_families(ax, models_of(table, metric), inks, "Gflops", metric), [])
+        set_title(ax, made or "")
     elif rows["recipe"].eq("").all():
         findings = [
             ": ".join([*part[by].iloc[0], draw_line(ax, part, name)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ from statsmodels.regression.linear_model import OLS
 
 from analysis import fits, style
 from analysis.correlation import MINUS
-from analysis.families import AXES, fit_lines, models_of
-from analysis.families_rows import ahead
-from analysis.table import TableError
+from analysis.families import AXES, fit_lines
+from analysis.families_rows import leading, multiple_text
 
 
 def draw_line(ax: Axes, rows: pd.DataFrame, name: str) -> str:
@@ -61,18 +61,17 @@ def design(gflops: Any) -> np.ndarray:
     return np.column_stack([np.ones(len(gflops)), np.log10(gflops)])
 
 
-def draw_families(ax: Axes, rows: pd.DataFrame, metric: str, axis: str = "Gflops") -> str:
-    """Draws the line of each family in its colour, with its band; returns which is ahead.
+def draw_families(
+    ax: Axes, models: pd.DataFrame, inks: Mapping[Any, str], axis: str, metric: str
+) -> str:
+    """Draws the line of each family in its colour, with its band; returns which leads.
 
-    The noise behind the bands is that of all families. Nothing where they cannot be compared.
+    The noise behind the bands is that of all families.
+
+    Raises:
+        TableError: too few families or models.
     """
-    try:
-        models = models_of(rows, metric)
-        lines = fit_lines(models, axis, parallel=False)
-    except TableError:
-        return ""
-    _, inks = style.inks(rows)
-    limits = ax.get_ylim()
+    lines, limits = fit_lines(models, axis, parallel=False), ax.get_ylim()
     for family in lines.families:
         own = models.loc[models["family"] == family, AXES[axis]]
         x = np.geomspace(own.min(), own.max(), 20)
@@ -82,4 +81,5 @@ def draw_families(ax: Axes, rows: pd.DataFrame, metric: str, axis: str = "Gflops
         ax.plot(x, mean, lw=1, label=f"{family}, line", **look)
         ax.fill_between(x, low, high, alpha=0.1, lw=0, label=f"{family}, 95 % band", **look)
     ax.set_ylim(limits)
-    return ahead(models, axis, metric)
+    pair = leading(models, axis, metric)
+    return f"{pair['other']} leads: the next needs {multiple_text(pair)}"
