@@ -23,9 +23,9 @@ from matplotlib.ticker import (
 from analysis import style
 from analysis.grid import axis_label
 from analysis.labels import label
+from analysis.seeds import SERIES, draw_interval, over_seeds
 from analysis.table import RECIPE, RUN, TableError
 
-SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
 NAMED = {"batch_size": "batch", "sampling_steps": "steps", "guidance": "cfg"}
 
 
@@ -69,22 +69,6 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def over_seeds(rows: pd.DataFrame, x: str = "step") -> pd.DataFrame:
-    """Returns one row per recipe and x: the mean, lowest and highest value, and the seeds.
-
-    Incomplete seeds of a recipe with complete ones are left out.
-    """
-    by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
-    whole = rows.groupby(by, dropna=False)["complete"].transform("any")
-    rows = rows[rows["complete"] | ~whole]
-    first = {name: (name, "first") for name in rows.columns if name not in (*by, x, "value")}
-    value = {name: ("value", how) for name, how in AVERAGE.items()}
-    return rows.groupby([*by, x], dropna=False, sort=False, as_index=False).agg(**first, **value)
-
-
-AVERAGE = {"value": "mean", "low": "min", "high": "max", "seeds": "size"}
-
-
 def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     """Returns 'XL/2' where all drawn are of one family, and what else varies.
 
@@ -117,7 +101,7 @@ def draw_curves(
     inks: Mapping[Any, str] | None = None,
     **line: Any,
 ) -> None:
-    """Draws a recipe's mean over seeds as one line, the seeds' range as a band, and names it.
+    """Draws a recipe's mean over seeds as one line, its 95 % interval as a band, and names it.
 
     `every` are all rows of the figure, of which `rows` are the panel's. `texts` is a column with
     other names; `inks` are the colours of those names, in place of the sizes'.
@@ -132,23 +116,12 @@ def draw_curves(
         look = {**style.line_style(curve.iloc[0], every), **line}
         if inks:
             look |= style.inked(look, inks[curve["name"].iloc[0]])
-        draw_range(ax, curve, x, look["color"], look.get("linestyle"))
+        draw_interval(ax, curve, x, look["color"], look.get("linestyle"))
         ax.plot(curve[x], curve["value"], **look)
         marks.append(curve[[x, "value"]].to_numpy(float))
         named.append(str(curve["name"].iloc[0]))
         colours.append(look["color"])
     label(ax, marks, named, colours)
-
-
-def draw_range(ax: Axes, curve: pd.DataFrame, x: str, colour: Any, linestyle: Any) -> None:
-    """Draws the lowest to highest of several seeds: a band along a curve, a bar at a point."""
-    if (curve["seeds"] < 2).all():
-        return
-    if len(curve) > 1 and linestyle != "none":
-        ax.fill_between(curve[x], curve["low"], curve["high"], color=colour, alpha=0.18, lw=0)
-        return
-    ends = np.abs(curve[["low", "high"]].to_numpy().T - curve["value"].to_numpy())
-    ax.errorbar(curve[x], curve["value"], ends, fmt="none", color=colour, lw=1, capsize=2)
 
 
 def draw_bubbles(
@@ -162,6 +135,7 @@ def draw_bubbles(
         face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
         colours = {"edgecolors": edge, "linewidths": 1, "label": row["model"]}
         ax.scatter(row["x"], row["value"], size, [face], **colours)
+        draw_interval(ax, row.to_frame().T, "x", style.INK, "none")
     marks = rows[["x", "value"]].to_numpy(float)[:, None]
     label(ax, list(marks), texts, [style.INK] * len(rows), np.sqrt(area / np.pi))
 

@@ -1,4 +1,4 @@
-"""Families of models on one axis: the law of each, and what compute of one is worth in another's."""
+"""Families of models on one axis: the law of each, what one needs for the score of another."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def models_of(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
 def shared_patches(models: pd.DataFrame) -> pd.DataFrame:
     """Returns the models of the patch sizes that every family has, or all if there is none."""
     sets = [set(part["patch"].dropna()) for _, part in models.groupby("family")]
-    shared = set.intersection(*(patches for patches in sets if patches) or [set()])
+    known = [patches for patches in sets if patches]
+    shared = set.intersection(*known) if known else set()
     return models[models["patch"].isna() | models["patch"].isin(shared)] if shared else models
 
 
@@ -120,7 +121,9 @@ def usable(models: pd.DataFrame, axis: str, parallel: bool = True) -> pd.DataFra
 
 def parallel_test(models: pd.DataFrame, axis: str) -> dict[str, float]:
     """Tests a slope per family against one of all (F test): F, df, df_residual, p."""
-    own, one = (fit_lines(usable(models, axis, False), axis, parallel) for parallel in (False, True))
+    own, one = (
+        fit_lines(usable(models, axis, False), axis, parallel) for parallel in (False, True)
+    )
     y = own.fit.model.endog
     (wide, rank), (loss, less) = (squares(lines.fit.model.exog, y) for lines in (own, one))
     df, spare = rank - less, len(y) - rank

@@ -36,7 +36,7 @@ def family_scores(table: pd.DataFrame, ax: Axes, axis: str, metric: str = "fid")
     """
     models, every = models_of(table, metric), placed(table, metric).assign(study="", recipe="")
     rows = at_last_step(every)
-    rows = rows[rows[AXES[axis]].gt(0)]
+    rows = rows[rows[AXES[axis]].gt(0) & rows["model"].isin(models["model"])]
     compute_axis(ax, rows[AXES[axis]])
     score_axis(ax, rows["value"])
     ax.set(xlabel=TITLES[axis])
@@ -73,7 +73,9 @@ def family_needs(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
     ax.set(xlabel=style.literal(f"Multiple of {best[0]}'s for the same score"))
-    ax.legend(handles=axis_entries([*axes]), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    ax.legend(
+        handles=axis_entries([*axes]), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
+    )
     return ax
 
 

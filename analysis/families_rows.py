@@ -16,7 +16,7 @@ from analysis.families import (
     seen_from,
 )
 from analysis.rows import Row, attempt, row_of
-from analysis.table import HIGHER_IS_BETTER, METRICS, TableError
+from analysis.table import HIGHER_IS_BETTER
 
 METHOD = "Fieller, parallel lines"
 
@@ -73,7 +73,7 @@ def scales(models: pd.DataFrame, axis: str = "Gflops") -> str:
         for row in (steep, flat)
     ]
     verdict = (
-        f"differ: {steep['family']} scales best"
+        f"differ: {steep['family']} scales best, and the multiples are averages over the range"
         if test["p"] < 0.05
         else "do not differ with certainty: no family is shown to scale better"
     )

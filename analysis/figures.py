@@ -18,7 +18,6 @@ from analysis.curves import (
     label_score,
     name_share,
     names,
-    over_seeds,
     panel_title,
     score_axis,
     select,
@@ -30,6 +29,7 @@ from analysis.families import models_of
 from analysis.fitted_lines import draw_families, draw_line
 from analysis.grid import grid, one_axis
 from analysis.rows import attempt
+from analysis.seeds import over_seeds
 from analysis.table import METRICS, TableError, listed
 
 GFLOPS = "Model compute (Gflops of one image)"
@@ -163,7 +163,9 @@ def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     by = ["study"] if models["study"].nunique() > 1 else []
     if style.several_families(every):
         inks = style.inks(every)[1]
-        made = attempt("", lambda: draw_families(ax, models_of(table, metric), inks, "Gflops", metric), [])
+        made = attempt(
+            "", lambda: draw_families(ax, models_of(table, metric), inks, "Gflops", metric), []
+        )
         set_title(ax, made or "")
     elif rows["recipe"].eq("").all():
         findings = [

@@ -292,7 +292,9 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
     if layout.source == "samples":
         grow(fig, em())  # for the stamp
     else:
-        add_legend(fig, data, layout.sized)
+        # Families of several studies have colours as if they were of one.
+        one = name == "figure_families"
+        add_legend(fig, data.assign(study="") if one else data, layout.sized)
     text = Layout(drawn).caption
     fig.set_label(caption(name, text, data) if layout.source == "table" else text)
     return reasons

@@ -70,7 +70,8 @@ def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     shown = [name for name in names if known[name] in inks] if sized else []
     found = [entry(f"size {x}" if column == "size" else x, color=known[x], lw=3) for x in shown]
     found += marker_entries(lines, table) if sized else []
-    found += source_entries(lines, dots)
+    given = table["source"] if "source" in table else pd.Series("measured", table.index)
+    found += source_entries(lines, dots, given.eq("measured").any())
     if style.INCOMPLETE in inks:
         found.append(entry("incomplete", color=style.INCOMPLETE, lw=3))
     return found
@@ -80,7 +81,7 @@ def ink(line: Line2D) -> str:
     return to_hex(to_rgb(line.get_color()))
 
 
-def source_entries(lines: list[Line2D], dots: list[PathCollection]) -> list[Line2D]:
+def source_entries(lines: list[Line2D], dots: list[PathCollection], measured: bool) -> list[Line2D]:
     """Returns what hollow and faint markers are, and where there are both, what filled ones are."""
     faces = [line.get_markerfacecolor() for line in lines if line.get_marker() not in ("None", "")]
     hollow = "white" in faces or any(np.asarray(d.get_facecolor())[0, 3] < 0.5 for d in dots)
@@ -89,7 +90,7 @@ def source_entries(lines: list[Line2D], dots: list[PathCollection]) -> list[Line
     )
     look: dict[str, Any] = {"marker": "o", "color": style.SOFT, "ls": "none"}
     found = [entry("published", mfc="white", **look)] if hollow else []
-    return found + ([entry("measured", **look)] if hollow and filled else [])
+    return found + ([entry("measured", **look)] if hollow and filled and measured else [])
 
 
 def order(table: pd.DataFrame) -> list[str]:

@@ -14,8 +14,8 @@ from analysis.families import models_of, placed
 from analysis.families_rows import summary
 from analysis.figures import figure_08
 from analysis.files import INDEX, Files, csv_bytes, figure_files
-from analysis.legend import add_legend
 from analysis.layout import draw
+from analysis.legend import add_legend
 from analysis.panels import Layout, Panel, crop, place_panels
 from analysis.parts import Part
 from analysis.rows import attempt
@@ -104,8 +104,12 @@ def conditions_text(table: pd.DataFrame) -> str:
     rows = placed(table)
     rows = rows[rows["last"] & rows["family"].isin(models_of(table)["family"])]
     fields = [name for name in comparison.COMPARABLE if rows[name].nunique(dropna=False) > 1]
-    texts = [f"{name} ({listed(rows[name])})" for name in fields]
+    texts = [f"{name} ({listed(given(rows[name]))})" for name in fields]
     return f"The studies differ in {' and '.join(texts)}." if texts else ""
+
+
+def given(values: pd.Series) -> pd.Series:
+    return values.astype(object).where(values.notna() & values.ne(""), "not given")
 
 
 def figure_section(files: Files) -> html.Section:

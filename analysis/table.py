@@ -266,7 +266,7 @@ def with_family(table: pd.DataFrame) -> pd.DataFrame:
     Tokens are (32 / patch)², those of the paper's 32 × 32 latents: of another input all models
     have the same multiple, which no exponent sees.
     """
-    given = table["family"] if "family" in table else pd.Series("", table.index)
+    given = table["family"].fillna("") if "family" in table else pd.Series("", table.index)
     named = table["model"].str.replace(MEMBER, "", regex=True)
     table = table if "others" in table else table.assign(others="")
     of_patch = (32 / table["patch"]) ** 2
