@@ -108,12 +108,13 @@ def draw_curves(
     """
     every = rows if every is None else every
     marks, named, colours = [], [], []
+    look_of = style.line_styles(every)
     by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
     found = over_seeds(rows, x)
     found = found.assign(name=found[texts] if texts else names(found, every))
     for _, curve in found.groupby(by, sort=False, dropna=False, observed=True):
         curve = curve.sort_values(x)
-        look = {**style.line_style(curve.iloc[0], every), **line}
+        look = {**look_of(curve.iloc[0]), **line}
         if inks:
             look |= style.inked(look, inks[curve["name"].iloc[0]])
         draw_interval(ax, curve, x, look["color"], look.get("linestyle"))
@@ -130,8 +131,9 @@ def draw_bubbles(
     """Draws areas in proportion to Gflops, the largest 900 square points on a page."""
     wide = mpl.rcParams["figure.figsize"][0] / style.WIDTHS["page"]
     area = 900 * min(1.3 * wide, 1) * rows["gflops"] / rows["gflops"].max()
+    look_of = style.line_styles(rows if every is None else every)
     for (_, row), size in zip(rows.iterrows(), area, strict=True):
-        edge = style.line_style(row, rows if every is None else every)["color"]
+        edge = look_of(row)["color"]
         face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
         colours = {"edgecolors": edge, "linewidths": 1, "label": row["model"]}
         ax.scatter(row["x"], row["value"], size, [face], **colours)

@@ -27,9 +27,13 @@ def over_seeds(rows: pd.DataFrame, x: str = "step") -> pd.DataFrame:
     rows = rows[rows["complete"] | ~whole]
     logs = bool(rows["value"].gt(0).all())
     rows = rows.assign(scaled=np.log(rows["value"]) if logs else rows["value"])
-    first = {name: (name, "first") for name in rows if name not in (*by, x, "value", "scaled")}
-    found = rows.groupby([*by, x], dropna=False, sort=False, as_index=False).agg(
-        **first, value=("value", "mean"), seeds=("value", "size"), sd=("scaled", "std")
+    groups = rows.groupby([*by, x], dropna=False, sort=False, observed=True)
+    # Both have the groups in the order of their first rows.
+    found = rows[~rows.duplicated([*by, x])].drop(columns="scaled").reset_index(drop=True)
+    found = found.assign(
+        value=groups["value"].mean().to_numpy(),
+        seeds=groups["value"].size().to_numpy(),
+        sd=groups["scaled"].std().to_numpy(),
     )
     half = half_widths(found)
     low, high = (

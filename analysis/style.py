@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -187,23 +187,27 @@ def dashes(rows: pd.DataFrame) -> tuple[str, dict[Any, Any]]:
     return "patch", others(rows["patch"], DASHES, OTHER_DASHES)
 
 
-def line_style(row: pd.Series, rows: pd.DataFrame) -> dict[str, Any]:
-    """Returns a run's line properties among all `rows`.
+def line_styles(rows: pd.DataFrame) -> Callable[[pd.Series], dict[str, Any]]:
+    """Returns what gives a run's line properties among all `rows`.
 
     Colour is the size and the marker the patch, of several families the family and the size;
     dashes are the patch, or the recipe; measured is filled, published hollow, incomplete grey.
     """
     (key, ink), (column, marker), (dashed, dash) = inks(rows), markers(rows), dashes(rows)
-    colour = ink.get(row[key], OTHER) if row.get("complete", True) else INCOMPLETE
-    hollow = row.get("source", "measured") != "measured"
-    return {
-        "color": colour,
-        "marker": marker.get(row[column], "H"),
-        "linestyle": dash.get(row[dashed], "-"),
-        "markeredgecolor": colour,
-        "markerfacecolor": "white" if hollow else colour,
-        "label": row["model"],
-    }
+
+    def line_style(row: pd.Series) -> dict[str, Any]:
+        colour = ink.get(row[key], OTHER) if row.get("complete", True) else INCOMPLETE
+        hollow = row.get("source", "measured") != "measured"
+        return {
+            "color": colour,
+            "marker": marker.get(row[column], "H"),
+            "linestyle": dash.get(row[dashed], "-"),
+            "markeredgecolor": colour,
+            "markerfacecolor": "white" if hollow else colour,
+            "label": row["model"],
+        }
+
+    return line_style
 
 
 def inked(look: Mapping[str, Any], ink: str) -> dict[str, Any]:
