@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from analysis.compute import training_compute
 from analysis.table import (
     EXTRACTED,
     LOSSES,
@@ -252,12 +253,3 @@ def axis_label(rows: pd.DataFrame) -> str:
     if (metric, features) in EXTRACTED:
         return f"{name} (N = {n:,.0f})"
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"
-
-
-def training_compute(rows: pd.DataFrame) -> pd.Series:
-    """Returns Gflops · batch · steps · 3, as in Figure 9: a backward pass costs two forward.
-
-    Of a network that is trained with more than one pass of an image, all passes count.
-    """
-    passes = rows["passes"].fillna(1) if "passes" in rows else 1
-    return rows["gflops"] * rows["batch_size"] * rows["step"] * 3 * passes

@@ -16,6 +16,7 @@ from analysis.correlation import (
     decimals,
     jackknife_interval,
 )
+from analysis.families_rows import family_rows
 from analysis.grid import axis_label, final, grid
 from analysis.joint_rows import joint_rows, loss_rows
 from analysis.noise import UNKNOWN, noise, sampling_noise
@@ -217,6 +218,7 @@ def noise_of_training(table: pd.DataFrame) -> list[Row]:
 
 SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Correlations": correlations,
+    "Families": family_rows,
     "Exponents": exponents,
     "Power laws": power_laws,
     "Over whole sizes and patches": whole_groups,
