@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "objective": "flow",
     "optimizer": "adamw-0.9-0.95",
     "schedule": "warmup-500",
+    "parametrization": "mup",
     "ema": "power-0.1",
     "batch_size": 128,
     "lr": 2e-4,
