@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from analysis.correlation import Array
-from analysis.grid import final, grid
+from analysis.grid import final, grid, has_own_steps
 from analysis.table import PUBLISHED, published, with_family
 
 # A published rerun sets the noise only if its source can be looked up: a page or owner/repository.
@@ -87,7 +87,7 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
 
 def ends(rows: pd.DataFrame) -> pd.Series:
     """Marks the last step; of runs that have steps of their own, the last of each model."""
-    if 2 * rows.loc[rows["last"], "model"].nunique() >= rows["model"].nunique():
+    if not has_own_steps(rows):
         return rows["last"]
     return rows["step"].eq(rows.groupby("model")["step"].transform("max"))
 
