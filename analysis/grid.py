@@ -56,6 +56,13 @@ def grid(
     return rows.sort_values(["study", "gflops", "model", "seed", "step"])
 
 
+def ends(rows: pd.DataFrame) -> pd.Series:
+    """Marks the last step of a grid; of runs that end at steps of their own, each model's last."""
+    if not has_own_steps(rows):
+        return rows["last"]
+    return rows["step"].eq(rows.groupby("model")["step"].transform("max"))
+
+
 def over_samplings(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the scores with those of several sampling seeds as their mean, under the first seed.
 
