@@ -82,7 +82,9 @@ def stepper(
     """
     net, ema, optimizer = state
     module = torch.compile(net) if cluster.compile else net
-    forward: Any = DistributedDataParallel(module) if rank.world > 1 else module
+    forward: Any = (
+        DistributedDataParallel(module, gradient_as_bucket_view=True) if rank.world > 1 else module
+    )
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
     averages: list[Tensor] = [
         e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad
