@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.base import rng
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
-from harness.base.precision import autocast, matmul_precision
+from harness.base.precision import autocast, matmul_precision, repeatable
 from harness.spec import Run
 from harness.spec.ema import Average, read_ema
 from harness.spec.schedule import Schedule, read_schedule
@@ -96,6 +96,7 @@ def stepper(
     average = read_ema(run.ema, run.ema_decay) or Average(run.ema_decay)
 
     @matmul_precision(run.precision)
+    @repeatable(rank.device)
     def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
