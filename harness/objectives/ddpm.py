@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.base import rng
+from harness.objectives.broadcast import each
 from harness.objectives.rows import TIMESTEPS
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def flat_mean(x: Tensor) -> Tensor:
 
 
 def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Returns -log of the Gaussian's mass in the bin of x, all [N, C, H, W].
+    """Returns -log of the Gaussian's mass in the bin of x, all of one shape [N, C, …].
 
     Values in [-1, 1] stand for 256 levels; the end bins are open (Ho et al. 2020, equation 13).
     """
@@ -109,10 +110,10 @@ def losses(
     """Returns mse [N] and vb [N], in bits per dimension; the hybrid loss is their sum.
 
     The gradient of vb reaches the variance channels alone (Nichol & Dhariwal 2021, equation 16).
-    x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
+    x0, noise: [N, C, …], such as images [N, C, H, W]; t, y: [N]; table: Schedule.table().
     """
     root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (
-        c.view(-1, 1, 1, 1) for c in table[t].unbind(1)
+        each(c, x0) for c in table[t].unbind(1)
     )
     xt = root_a * x0 + root_rest * noise
     predicted, v = denoiser(xt, t, y).float().chunk(2, dim=1)
@@ -123,7 +124,7 @@ def losses(
     kl = 0.5 * (
         log_variance - low - 1 + torch.exp(low - log_variance) + apart * torch.exp(-log_variance)
     )
-    first = (t == 0).view(-1, 1, 1, 1)
+    first = each(t == 0, x0)
     bound = torch.where(first, discretized_nll(x0, mean, log_variance), kl)
     return mse, flat_mean(bound) / math.log(2)
 
@@ -142,7 +143,7 @@ def noise_loss(
     With `min_snr` the error of x_0 counts by at most that signal-to-noise ratio; in terms of the
     noise, by min(snr, min_snr) / snr (Hang et al. 2023, section 3.4).
     """
-    root_a, root_rest = (c.view(-1, 1, 1, 1) for c in table[t, :2].unbind(1))
+    root_a, root_rest = (each(c, x0) for c in table[t, :2].unbind(1))
     mse = flat_mean((noise - denoiser(root_a * x0 + root_rest * noise, t, y).float()) ** 2)
     if min_snr is None:
         return mse
@@ -156,7 +157,7 @@ def ddpm(
     """Samples over `steps` respaced timesteps, without clipping.
 
     The variance is the learned one, or else that of the posterior. x: the starting noise
-    [N, C, H, W]; y: labels [N]. Each step is one forward and two fused multiply-adds:
+    [N, C, …]; y: labels [N]. Each step is one forward and two fused multiply-adds:
     mean = p · x - q · predicted noise, with p and q computed once.
     """
     schedule = respaced(linear_schedule(), steps)

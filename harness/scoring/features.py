@@ -23,7 +23,10 @@ from harness.metrics.reference import Features
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: references are cached by it
 class Loaded:
-    """An extractor at work: uint8 images [N, channels, H, W] → fp32 [N, …] by layer, on the CPU."""
+    """An extractor at work: uint8 images [N, channels, H, W] → fp32 [N, …] by layer, on the CPU.
+
+    One of clips reads [N, channels, frames, H, W].
+    """
 
     name: str
     digest: str
@@ -33,12 +36,15 @@ class Loaded:
     network: nn.Module
     warnings: tuple[str, ...] = ()
     sides: tuple[int, ...] = ()
+    frames: int | None = None
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
+        read = (self.channels, *([self.frames] if self.frames else []))
+        if images.dtype != torch.uint8 or images.shape[1:-2] != read:
             raise UserError(
-                f"{self.name} reads uint8 images [N, {self.channels}, H, W], not {images.dtype}"
+                f"{self.name} reads uint8 images [N, {', '.join(map(str, read))}, H, W], not"
+                f" {images.dtype}"
                 f" {list(images.shape)}: convert with clamp(127.5 x + 128, 0, 255)"
             )
         if self.sides and images.shape[-1] not in self.sides:
@@ -119,7 +125,8 @@ def started(
     warnings: tuple[str, ...] = (),
 ) -> Loaded:
     ready = network.to(device).eval()
-    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings, row.sides)
+    seen = row.sides, row.frames
+    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings, *seen)
 
 
 def unweighted(name: str, device: str) -> Loaded:
@@ -135,7 +142,7 @@ def source_digest(row: Extractor) -> str:
 
 
 def extract(images: Iterable[Tensor], extractor: Loaded) -> Features:
-    """All features of a stream of uint8 batches [N, C, H, W]; the images are not kept.
+    """All features of a stream of uint8 batches [N, C, …]; the images are not kept.
 
     Raises:
         UserError: there are none.

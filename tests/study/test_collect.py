@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import tiny_protocol, tiny_run, tiny_sweep
+from helpers import scored, tiny_protocol, tiny_run, tiny_sweep
 
+from analysis.grid import grid
+from analysis.table import load
 from harness.base.files import append_lines, read_json, write_json
+from harness.study.choice import chosen
 from harness.study.collect import collect, own_columns
+from harness.study.plan import missing, survey
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "store_3880366"
 SWEEP = tiny_sweep()
@@ -198,3 +203,20 @@ def test_a_run_that_is_not_scored_yet_is_no_loss(store: Store, out: Path) -> Non
 def test_a_family_that_its_names_do_not_tell_and_several_passes_are_columns() -> None:
     plain, masked = tiny_run(), tiny_run(model="digit-MDTv2-S/2", data="digits8")
     assert own_columns([plain]) == [] and "passes" in own_columns([plain, masked])
+
+
+def test_sampling_seeds_are_planned_collected_and_averaged(store: Store, out: Path) -> None:
+    both = chosen(SWEEP, ["protocol.seed=0,1"])
+    first, second = both.sampling
+    assert [task.id for task in missing(both, store) if isinstance(task, Evaluate)] == [
+        f"{RUN.id}@{step}:{second.id}" for step in (10, 20)
+    ]
+    for step, fid in ((10, 900), (20, 700)):
+        scored(store, RUN, step, fid, second)
+    assert survey(both, store)[0].scores == 4
+    table, _, warnings = collect(both, store, out)
+    assert warnings == [] and {row["sampling_seed"] for row in rows(table)} == {"0", "1"}
+    one = read_json(store.record(RUN, 10, first))["values"]["fid"]
+    scores = grid(load(table)).set_index("step")["value"]
+    assert scores[10] == pytest.approx((one + 900) / 2)
+    assert "sampling_seed" not in rows(collect(SWEEP, store, out)[0])[0]

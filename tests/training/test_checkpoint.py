@@ -122,7 +122,7 @@ run = Run(**json.loads(sys.argv[1]))
 with process_group("cpu") as rank:
     for mine, *others in zip(sys.argv[2:4], sys.argv[4:6]):
         state, store = new_state(run, rank.device), Store(Path([mine, *others][rank.index]))
-        step = resume(Train(run, (60,), 0, ""), store, state, rank)
+        step, _ = resume(Train(run, (60,), 0, ""), store, state, rank)
         print(step, sum(float(p.double().sum()) for p in state.net.parameters()))
 """
 
