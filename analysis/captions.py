@@ -16,6 +16,7 @@ NEEDS = {
     "figure_06": [],
     "figure_08": [],
     "figure_09": ["batch_size"],
+    "figure_families": ["batch_size", "params"],
     "figure_12": [],
     "figure_prediction": [],
     "figure_residuals": [],
@@ -46,7 +47,8 @@ def seeds_text(table: pd.DataFrame) -> str:
         return ""
     least, most = counts.min(), counts.max()
     seeds = f"{least}" if least == most else f"{least} to {most}"
-    return f"Means, and lowest to highest, of {seeds} seeds." if most > 1 else ""
+    interval = "their 95 % intervals by the spread of all models"
+    return f"Means of {seeds} seeds with {interval}." if most > 1 else ""
 
 
 def not_shown(table: pd.DataFrame, needs: list[str]) -> str:

@@ -15,7 +15,6 @@ from matplotlib.axis import Axis, XAxis
 from matplotlib.ticker import (
     EngFormatter,
     FuncFormatter,
-    LogFormatterMathtext,
     LogLocator,
     MaxNLocator,
     NullFormatter,
@@ -24,9 +23,9 @@ from matplotlib.ticker import (
 from analysis import style
 from analysis.grid import axis_label
 from analysis.labels import label
+from analysis.seeds import SERIES, draw_interval, over_seeds
 from analysis.table import RECIPE, RUN, TableError
 
-SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
 NAMED = {"batch_size": "batch", "sampling_steps": "steps", "guidance": "cfg"}
 
 
@@ -70,39 +69,33 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def over_seeds(rows: pd.DataFrame, x: str = "step") -> pd.DataFrame:
-    """Returns one row per recipe and x: the mean, lowest and highest value, and the seeds.
-
-    Incomplete seeds of a recipe with complete ones are left out.
-    """
-    by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
-    whole = rows.groupby(by, dropna=False)["complete"].transform("any")
-    rows = rows[rows["complete"] | ~whole]
-    first = {name: (name, "first") for name in rows.columns if name not in (*by, x, "value")}
-    value = {name: ("value", how) for name, how in AVERAGE.items()}
-    return rows.groupby([*by, x], dropna=False, sort=False, as_index=False).agg(**first, **value)
-
-
-AVERAGE = {"value": "mean", "low": "min", "high": "max", "seeds": "size"}
-
-
 def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
-    """Returns 'XL/2' where all drawn are of one family, else the model; and what else varies.
+    """Returns 'XL/2' where all drawn are of one family, and what else varies.
 
-    Where the rows are recipes of one model, it is what varies alone.
+    Where the rows are recipes of one model, it is what varies alone. Of several families, which
+    have colours, the largest model bears the family's name, and markers tell the sizes.
     """
     one = rows[["size", "patch"]].drop_duplicates().shape[0] == 1 and rows["recipe"].nunique() > 1
-    several = "family" in every and every["family"].nunique() > 1
+    several = style.several_families(every)
+    largest = rows.loc[rows.groupby("family")["gflops"].idxmax(), "model"] if several else []
+    alike = several and rows.groupby(["family", "size"])["patch"].nunique().max() < 2
     studies = every["study"].nunique() > 1
     found = []
     for _, row in rows.iterrows():
-        short = row["size"] and np.isfinite(row["patch"]) and not several
-        parts = [f"{row['size']}/{row['patch']:g}" if short else row["model"].split(", ")[0]]
-        parts = [] if one else parts
-        parts += [row["recipe"]] if row.get("recipe") else []
-        parts += [row["study"]] if studies else []
-        found.append(", ".join(parts))
+        model = row["model"].split(", ")[0]
+        name = short_name(row, model) if row["size"] and np.isfinite(row["patch"]) else model
+        if several and row["size"]:
+            last = row["model"] in set(largest)
+            name = (row["family"] if last else "") if alike else row["model"] if last else name
+        parts = ["" if one else name, row.get("recipe", ""), row["study"] if studies else ""]
+        found.append(", ".join(filter(None, parts)))
     return found
+
+
+def short_name(row: pd.Series, model: str) -> str:
+    """Returns 'XL/2' of 'DiT-XL/2', and 'S/2x4' of a model of tubes, whose patch is no number."""
+    short = f"{row['size']}/{row['patch']:g}"
+    return short if short in model else model.removeprefix(f"{row.get('family', '')}-")
 
 
 def draw_curves(
@@ -114,38 +107,28 @@ def draw_curves(
     inks: Mapping[Any, str] | None = None,
     **line: Any,
 ) -> None:
-    """Draws a recipe's mean over seeds as one line, the seeds' range as a band, and names it.
+    """Draws a recipe's mean over seeds as one line, its 95 % interval as a band, and names it.
 
     `every` are all rows of the figure, of which `rows` are the panel's. `texts` is a column with
     other names; `inks` are the colours of those names, in place of the sizes'.
     """
     every = rows if every is None else every
     marks, named, colours = [], [], []
+    look_of = style.line_styles(every)
     by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
     found = over_seeds(rows, x)
     found = found.assign(name=found[texts] if texts else names(found, every))
     for _, curve in found.groupby(by, sort=False, dropna=False, observed=True):
         curve = curve.sort_values(x)
-        look = {**style.line_style(curve.iloc[0], every), **line}
+        look = {**look_of(curve.iloc[0]), **line}
         if inks:
             look |= style.inked(look, inks[curve["name"].iloc[0]])
-        draw_range(ax, curve, x, look["color"], look.get("linestyle"))
+        draw_interval(ax, curve, x, look["color"], look.get("linestyle"))
         ax.plot(curve[x], curve["value"], **look)
         marks.append(curve[[x, "value"]].to_numpy(float))
         named.append(str(curve["name"].iloc[0]))
         colours.append(look["color"])
     label(ax, marks, named, colours)
-
-
-def draw_range(ax: Axes, curve: pd.DataFrame, x: str, colour: Any, linestyle: Any) -> None:
-    """Draws the lowest to highest of several seeds: a band along a curve, a bar at a point."""
-    if (curve["seeds"] < 2).all():
-        return
-    if len(curve) > 1 and linestyle != "none":
-        ax.fill_between(curve[x], curve["low"], curve["high"], color=colour, alpha=0.18, lw=0)
-        return
-    ends = np.abs(curve[["low", "high"]].to_numpy().T - curve["value"].to_numpy())
-    ax.errorbar(curve[x], curve["value"], ends, fmt="none", color=colour, lw=1, capsize=2)
 
 
 def draw_bubbles(
@@ -154,11 +137,13 @@ def draw_bubbles(
     """Draws areas in proportion to Gflops, the largest 900 square points on a page."""
     wide = mpl.rcParams["figure.figsize"][0] / style.WIDTHS["page"]
     area = 900 * min(1.3 * wide, 1) * rows["gflops"] / rows["gflops"].max()
+    look_of = style.line_styles(rows if every is None else every)
     for (_, row), size in zip(rows.iterrows(), area, strict=True):
-        edge = style.line_style(row, rows if every is None else every)["color"]
+        edge = look_of(row)["color"]
         face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
         colours = {"edgecolors": edge, "linewidths": 1, "label": row["model"]}
         ax.scatter(row["x"], row["value"], size, [face], **colours)
+        draw_interval(ax, row.to_frame().T, "x", style.INK, "none")
     marks = rows[["x", "value"]].to_numpy(float)[:, None]
     label(ax, list(marks), texts, [style.INK] * len(rows), np.sqrt(area / np.pi))
 
@@ -176,10 +161,19 @@ def log_axis(axis: Axis, low: float, high: float, decades: bool = False) -> None
             max(high, 10 ** np.ceil(np.log10(high))),
         )
     subs = (1.0,) if within > 1 or decades else (1.0, 2.0, 3.0, 5.0) if high > 4 * low else NEAR
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=most_ticks(axis)))
     axis.set_major_formatter(FuncFormatter(number))
     axis.set_minor_formatter(NullFormatter())
     axis.axes.set_xlim(low, high) if isinstance(axis, XAxis) else axis.axes.set_ylim(low, high)
+
+
+def most_ticks(axis: Axis) -> int:
+    """Returns how many labels of 10,000 an axis has space for, at most 12."""
+    ax, fig = axis.axes, axis.get_figure(root=True)
+    assert fig is not None
+    if not isinstance(axis, XAxis):
+        return 12
+    return int(np.clip(ax.get_position().width * fig.get_figwidth() / style.em() / 3.6, 3, 12))
 
 
 # Ticks of a logarithmic axis that spans less than a factor of 4.
@@ -187,10 +181,11 @@ NEAR = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
 
 
 def number(value: float, place: int | None = None) -> str:
-    """Returns 0.01, 25, 10,000, and powers of ten beyond."""
+    """Returns 0.01, 25, 10,000, and beyond 1e6: an exponent above the line would be below 6 pt."""
     if 0.9e-4 < value < 1.1e5:
         return f"{value:,.6g}"
-    return str(LogFormatterMathtext()(value, place))
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(power)}"
 
 
 def score_axis(ax: Axes, values: pd.Series, shape: str = "log") -> None:

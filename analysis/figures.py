@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from statsmodels.regression.linear_model import OLS
 
-from analysis import fits, laws, style
-from analysis.correlation import MINUS
+from analysis import laws, style
+from analysis.compute import sampling_compute
 from analysis.curves import (
     apart,
     at_last_step,
@@ -20,7 +18,6 @@ from analysis.curves import (
     label_score,
     name_share,
     names,
-    over_seeds,
     panel_title,
     score_axis,
     select,
@@ -28,7 +25,11 @@ from analysis.curves import (
     step_axis,
     until_last_step,
 )
+from analysis.families import models_of
+from analysis.fitted_lines import draw_families, draw_line
 from analysis.grid import grid, one_axis
+from analysis.rows import attempt
+from analysis.seeds import over_seeds
 from analysis.table import METRICS, TableError, listed
 
 GFLOPS = "Model compute (Gflops of one image)"
@@ -148,7 +149,8 @@ def figure_06(table: pd.DataFrame, ax: Axes, metric: str = "fid", **only: Any) -
 def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     """Draws a score over the model's Gflops at the last step, with the line through all models.
 
-    A bar is the range of a model's seeds, the band the 95 % interval of the line.
+    A bar is the 95 % interval of a model's mean over seeds, the band that of the line. Of several
+    families each has its line, the noise that of all.
     """
     every = grid(apart(table, metric), metric)
     rows = at_last_step(every)
@@ -157,60 +159,23 @@ def figure_08(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     ax.set(xlabel=GFLOPS)
     label_score(ax, rows)
     models = over_seeds(rows, "gflops")
-    by = [name for name in ("study", "family") if models[name].nunique() > 1]
-    findings = [
-        ": ".join([*part[by].iloc[0], draw_line(ax, part, METRICS.get(metric, metric))])
-        for _, part in models[models["complete"]].groupby(["study", "family"], sort=False)
-        if part["gflops"].nunique() > 2 and rows["recipe"].eq("").all()
-    ]
-    set_title(ax, "\n".join(findings))
+    models, name = models[models["complete"]], METRICS.get(metric, metric)
+    by = ["study"] if models["study"].nunique() > 1 else []
+    if style.several_families(every):
+        inks = style.inks(every)[1]
+        made = attempt(
+            "", lambda: draw_families(ax, models_of(table, metric), inks, "Gflops", metric), []
+        )
+        set_title(ax, made or "")
+    elif rows["recipe"].eq("").all():
+        findings = [
+            ": ".join([*part[by].iloc[0], draw_line(ax, part, name)])
+            for _, part in models.groupby("study", sort=False)
+            if part["gflops"].nunique() > 2
+        ]
+        set_title(ax, "\n".join(findings))
     draw_curves(ax, rows, "gflops", every, linestyle="none")
     return ax
-
-
-def draw_line(ax: Axes, rows: pd.DataFrame, name: str) -> str:
-    """Draws the least-squares line of a score in log Gflops with its band; returns its slope.
-
-    The score is in logs where its axis is. The slope is what ten times the Gflops do.
-    """
-    logs = ax.get_yscale() == "log"
-    values = np.log10(rows["value"]) if logs else rows["value"]
-    fit = OLS(values.to_numpy(), design(rows["gflops"])).fit()
-    x = np.geomspace(rows["gflops"].min(), rows["gflops"].max(), 40)
-    frame = fit.get_prediction(design(x)).summary_frame(alpha=0.05)
-    mean, low, high = (
-        (10 ** frame[column] if logs else frame[column]).to_numpy()
-        for column in ("mean", "mean_ci_lower", "mean_ci_upper")
-    )
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(min(bottom, mean[[0, -1]].min()), max(top, mean[[0, -1]].max()))
-    ax.plot(x, mean, color=style.SOFT, lw=1, label="line", zorder=1)
-    ax.fill_between(x, low, high, color=style.SOFT, alpha=0.15, lw=0, label="95 % band", zorder=0)
-    slope, (least, most) = fit.params[1], fit.conf_int()[1]
-    if logs:
-        text = f"10 × Gflops: {name} × {10**slope:.2f} [{10**least:.2f}, {10**most:.2f}]"
-        return text + draw_patches(ax, rows)
-    text = f"10 × Gflops: {name} {slope:+.2g} [{least:+.2g}, {most:+.2g}]"
-    return text.replace("-", MINUS)
-
-
-def draw_patches(ax: Axes, rows: pd.DataFrame) -> str:
-    """Draws a line per patch where these refute the one line; returns the line that says so."""
-    test = fits.misspecification(rows, fits.GFLOPS)
-    if not test["p"] < 0.01 or test["alternative"] != "a line per patch":
-        return ""
-    for patch, part in rows.groupby("patch"):
-        if part["gflops"].nunique() > 1:
-            slope, start = np.polyfit(np.log10(part["gflops"]), np.log10(part["value"]), 1)
-            x = np.array([part["gflops"].min(), part["gflops"].max()])
-            dashes = style.others(rows["patch"], style.DASHES, style.OTHER_DASHES)[patch]
-            soft: dict[str, Any] = {"color": style.SOFT, "lw": 0.8, "ls": dashes, "zorder": 1}
-            ax.plot(x, 10**start * x**slope, label=f"patch {patch:g}", **soft)
-    return f"\nrefuted by a line per patch, p = {test['p']:.1g}"
-
-
-def design(gflops: Any) -> np.ndarray:
-    return np.column_stack([np.ones(len(gflops)), np.log10(gflops)])
 
 
 def figure_09(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
@@ -248,7 +213,7 @@ def figure_10(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
         counts = listed(table["sampling_steps"].dropna())
         raise TableError(f"no two models with several sampling steps ({counts}): score others")
     rows = one_axis(rows, ONE_SAMPLER)
-    rows = rows.assign(sampling=rows["gflops"] * rows["sampling_steps"] / 1000, complete=True)
+    rows = rows.assign(sampling=sampling_compute(rows) / 1000, complete=True)
     compute_axis(ax, rows["sampling"])
     score_axis(ax, rows["value"])
     ax.set(xlabel=SAMPLING)

@@ -8,6 +8,7 @@ from functools import partial
 import pandas as pd
 
 from analysis.correlation import correlation, correlation_text
+from analysis.families_rows import summary
 from analysis.grid import axis_label, grid
 from analysis.parts import Part
 from analysis.rows import attempt
@@ -31,6 +32,8 @@ def follows_compute(table: pd.DataFrame, metric: str) -> str:
         TableError: fewer than 3 models, or rows that cannot share an axis.
     """
     rows = correlation(table, metric, statistics=["pearson"])
+    if rows["family"].nunique() > 1:
+        raise TableError("several families: each has its own correlation, in the statistics")
     name = axis_label(grid(table, metric))
     value = float(rows["value"].iloc[0])
     verb = "falls with" if value < 0 else "rises with"
@@ -56,4 +59,4 @@ def best(table: pd.DataFrame, metric: str) -> str:
     )
 
 
-STATEMENTS = (follows_compute, best)
+STATEMENTS = (summary, follows_compute, best)

@@ -61,7 +61,8 @@ def label(
             taken = shown[i], cores[i], radii[i], others, covered, written, frame
             places[i] = best_place(text, *taken)[None]
     for i, text in enumerate(texts):
-        write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
+        if text:
+            write(ax, text, places[i][0], marks[i], shown[i], colours[i], radii[i])
 
 
 def points_of(ax: Axes) -> float:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import fits
 from analysis.captions import caption
+from analysis.families_panels import family_needs, family_scores
 from analysis.figures import (
     figure_02_left,
     figure_02_right,
@@ -93,9 +94,9 @@ FIGURES = {
             (
                 Panel(
                     figure_08,
-                    "The score over the model's Gflops at the last step. Grey: the least-squares"
-                    " line with the 95 % band of its mean; a thin line per patch where one line is"
-                    " refuted (F test, p < 0.01).",
+                    "The score over the model's Gflops at the last step, with the least-squares"
+                    " line of each family and the 95 % band of its mean; a thin line per patch"
+                    " where one line is refuted (F test, p < 0.01).",
                     top=3.5,
                 ),
             ),
@@ -167,6 +168,30 @@ FIGURES = {
         height=24,
         split=swept,
         sized=False,
+    ),
+    "figure_families": Layout(
+        (
+            tuple(
+                Panel(
+                    family_scores,
+                    "The last score over training compute, all passes counted, and over"
+                    " parameters, with each family's line and its 95 % band; the noise is that of"
+                    " all families.",
+                    {"axis": axis},
+                )
+                for axis in ("training compute", "parameters")
+            ),
+            (
+                Panel(
+                    family_needs,
+                    "Below, what each family needs for the score of the best, with 95 % intervals"
+                    " (parallel lines); dotted where no score is in the range of both.",
+                    left=9.5,
+                    top=4.8,
+                ),
+            ),
+        ),
+        height=24,
     ),
     "figure_prediction": Layout(
         (
@@ -267,7 +292,9 @@ def draw(name: str, data: Any, fig: Figure) -> list[str]:
     if layout.source == "samples":
         grow(fig, em())  # for the stamp
     else:
-        add_legend(fig, data, layout.sized)
+        # Families of several studies have colours as if they were of one.
+        one = name == "figure_families"
+        add_legend(fig, data.assign(study="") if one else data, layout.sized)
     text = Layout(drawn).caption
     fig.set_label(caption(name, text, data) if layout.source == "table" else text)
     return reasons

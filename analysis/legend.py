@@ -13,14 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import style
+from analysis.curves import apart
+from analysis.loss import CURVE, with_recipe
 from analysis.panels import grow
 from analysis.table import with_family
 
 
 def add_legend(fig: Figure, table: pd.DataFrame, sized: bool = True) -> None:
     """Adds space below the panels, with the encodings that they use and the table has."""
-    if "metric" in table:  # a log has steps of models with Gflops alone
-        table = with_family(table[table["gflops"].gt(0) & table["step"].gt(0)])
+    if "metric" not in table:  # a log: millions of steps of a few curves
+        table = with_recipe(table.drop_duplicates([name for name in CURVE if name in table]))
+    elif sized:
+        table = apart(table)
+    table = with_family(table[table["gflops"].gt(0) & table["step"].gt(0)])
     handles = encodings(fig, table, sized)
     em, width = style.em(), fig.get_figwidth() / style.em()
     columns = max(int((width - 1) // widest(handles)), 1) if handles else 1
@@ -55,15 +60,18 @@ def widest(handles: list[Line2D]) -> float:
 
 def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     """Returns what a reader must know: of sizes, patches and sources those that are drawn."""
-    known = {**style.colours(table), "incomplete": style.INCOMPLETE, "other": style.OTHER}
+    column, colours = style.inks(table)
+    known = {**colours, "incomplete": style.INCOMPLETE, "other": style.OTHER}
     lines = [line for ax in fig.axes for line in ax.lines]
     lines = [line for line in lines if not sized or ink(line) in known.values()]
     dots = [dots for ax in fig.axes for dots in ax.collections if isinstance(dots, PathCollection)]
     inks = {ink(line) for line in lines} | {to_hex(np.asarray(d.get_edgecolor())[0]) for d in dots}
-    sizes = [name for name in order(table) if known[name] in inks] if sized else []
-    found = [entry(f"size {name}", color=known[name], lw=3) for name in sizes]
-    found += patch_entries(lines, table) if sized else []
-    found += source_entries(lines, dots)
+    names = order(table) if column == "size" else sorted(set(table["family"]))
+    shown = [name for name in names if known[name] in inks] if sized else []
+    found = [entry(f"size {x}" if column == "size" else x, color=known[x], lw=3) for x in shown]
+    found += marker_entries(lines, table) if sized else []
+    given = table["source"] if "source" in table else pd.Series("measured", table.index)
+    found += source_entries(lines, dots, given.eq("measured").any())
     if style.INCOMPLETE in inks:
         found.append(entry("incomplete", color=style.INCOMPLETE, lw=3))
     return found
@@ -73,7 +81,7 @@ def ink(line: Line2D) -> str:
     return to_hex(to_rgb(line.get_color()))
 
 
-def source_entries(lines: list[Line2D], dots: list[PathCollection]) -> list[Line2D]:
+def source_entries(lines: list[Line2D], dots: list[PathCollection], measured: bool) -> list[Line2D]:
     """Returns what hollow and faint markers are, and where there are both, what filled ones are."""
     faces = [line.get_markerfacecolor() for line in lines if line.get_marker() not in ("None", "")]
     hollow = "white" in faces or any(np.asarray(d.get_facecolor())[0, 3] < 0.5 for d in dots)
@@ -82,7 +90,7 @@ def source_entries(lines: list[Line2D], dots: list[PathCollection]) -> list[Line
     )
     look: dict[str, Any] = {"marker": "o", "color": style.SOFT, "ls": "none"}
     found = [entry("published", mfc="white", **look)] if hollow else []
-    return found + ([entry("measured", **look)] if hollow and filled else [])
+    return found + ([entry("measured", **look)] if hollow and filled and measured else [])
 
 
 def order(table: pd.DataFrame) -> list[str]:
@@ -90,19 +98,20 @@ def order(table: pd.DataFrame) -> list[str]:
     return list(sized.groupby("size", observed=True)["gflops"].max().sort_values().index)
 
 
-def patch_entries(lines: list[Line2D], table: pd.DataFrame) -> list[Line2D]:
-    """Returns an entry per patch or family with its marker, and with dashes where lines have."""
+def marker_entries(lines: list[Line2D], table: pd.DataFrame) -> list[Line2D]:
+    """Returns an entry per patch or size with its marker, and with dashes where lines have."""
     column, marker = style.markers(table)
-    dashed = style.others(table["patch"], style.DASHES, style.OTHER_DASHES)
+    by, dashed = style.dashes(table)
     drawn = {line.get_marker() for line in lines}
     joined = any(np.size(line.get_xdata()) > 2 and line.get_linestyle() != "None" for line in lines)
     found = []
-    for value in sorted(set(table[column].dropna()), key=str, reverse=True):
+    patches = sorted(set(table["patch"].dropna()), key=str, reverse=True)
+    for value in patches if column == "patch" else order(table):
         look: dict[str, Any] = {"color": style.INK, "lw": 1.2}
         look["marker"] = marker[value] if marker[value] in drawn else ""
-        look["ls"] = dashed[value] if column == "patch" and joined else "none"
+        look["ls"] = dashed[value] if column == by and joined else "none"
         if look["marker"] or look["ls"] != "none":
-            text = f"patch {value:g}" if column == "patch" else str(value)
+            text = f"patch {value:g}" if column == "patch" else f"size {value}"
             found.append(entry(text, **look))
     return found
 

@@ -9,13 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from analysis.curves import draw_curves, panel_title, score_axis, select, step_axis
+from analysis.curves import draw_curves, panel_title, recipes, score_axis, select, step_axis
+from analysis.table import with_family
 
 # Bins of a curve: few enough that 5 million rows become 1,800 points.
 BINS = 150
 # The part of a curve that one of its points averages, by local lines.
 SMOOTHED = 0.1
-CURVE = "study model size patch conditioning batch_size".split()
+CURVE = "study model size patch conditioning batch_size lr".split()
 
 
 def figure_13(log: pd.DataFrame, ax: Axes, **only: Any) -> Axes:
@@ -46,7 +47,13 @@ def smoothed(log: pd.DataFrame) -> pd.DataFrame:
         share = max(SMOOTHED, min(4 / len(curve), 1))
         loss = lowess(curve["loss"], curve["step"], share, it=0, return_sorted=False)
         rows.loc[curve.index, "loss"] = np.where(np.isfinite(loss), loss, curve["loss"])
-    return rows.assign(complete=True, source="measured", recipe="")
+    return with_recipe(with_family(rows)).assign(complete=True, source="measured")
+
+
+def with_recipe(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns curves with what varies between those of one model, such as 'lr 0.003'."""
+    rows = rows.assign(others="", lr=rows.get("lr", np.nan))
+    return rows.assign(recipe=recipes(rows, "model"))
 
 
 def binned(log: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:

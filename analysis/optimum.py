@@ -18,6 +18,7 @@ BUDGETS = 5  # a table of more rows is not read
 SIZES = 3
 # An exponent of 0 has its best size at 0 or at infinity: far from any study, and still a number.
 LEAST_EXPONENT = 1e-2
+MET = np.log(1.01)  # a run of whole steps meets a budget to 1 %, as harness isoflop has it
 
 
 def flop_per_image(points: Points) -> float:
@@ -208,7 +209,7 @@ def at_compute(rows: pd.DataFrame, budget: float) -> tuple[Array, Array]:
     for _, run in rows.groupby(by, dropna=False):
         run = run.sort_values("D")
         reached = np.log(compute_of(run).to_numpy())
-        if reached[0] - 1e-9 <= np.log(budget) <= reached[-1] + 1e-9:
+        if reached[0] - MET <= np.log(budget) <= reached[-1] + MET:
             at = np.interp(np.log(budget), reached, np.log(run["value"].to_numpy()))
             sizes.append(float(run["N"].iloc[0]))
             scores.append(float(np.exp(at)))

@@ -16,6 +16,7 @@ from analysis.correlation import (
     decimals,
     jackknife_interval,
 )
+from analysis.families_rows import family_rows
 from analysis.grid import axis_label, final, grid
 from analysis.joint_rows import joint_rows, loss_rows
 from analysis.noise import UNKNOWN, noise, sampling_noise
@@ -202,6 +203,12 @@ def noise_of_training(table: pd.DataFrame) -> list[Row]:
             )
             for _, row in found.by_patch.iterrows()
         ]
+    if np.isfinite(found.size[0]):
+        exponent, low, high = found.size
+        note = "" if found.differs_by_size else "sizes are not told apart: one noise is for all"
+        method = "log variances within patches, weighted"
+        name = "exponent of noise in Gflops"
+        rows.append(row_of(name, exponent, (low, high), ".2f", method, runs, note))
     sampled = attempt("sampling", partial(sampling_noise, table), [])
     if sampled and np.isfinite(sampled[0]):
         note = "FID∞'s own standard error, median; images alone, without training"
@@ -211,6 +218,7 @@ def noise_of_training(table: pd.DataFrame) -> list[Row]:
 
 SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Correlations": correlations,
+    "Families": family_rows,
     "Exponents": exponents,
     "Power laws": power_laws,
     "Over whole sizes and patches": whole_groups,

@@ -10,13 +10,16 @@ from matplotlib.figure import Figure
 
 from analysis import comparison, html, style
 from analysis.captions import provenance, situation
+from analysis.families import models_of, placed
+from analysis.families_rows import summary
 from analysis.figures import figure_08
 from analysis.files import INDEX, Files, csv_bytes, figure_files
+from analysis.layout import draw
 from analysis.legend import add_legend
 from analysis.panels import Layout, Panel, crop, place_panels
 from analysis.parts import Part
 from analysis.rows import attempt
-from analysis.table import TableError, digest, listed, published
+from analysis.table import TableError, digest, listed, published, with_family
 
 AGAINST = "Measured against published"
 
@@ -30,6 +33,10 @@ def render_comparison(tables: Sequence[pd.DataFrame]) -> Files:
     names, reasons = [listed(table["study"]) for table in tables], list[str]()
     files = overview_files(tables, names, reasons)
     sections = [figure_section(files)]
+    made = attempt("Families on one axis", partial(families_section, tables), reasons)
+    if made:
+        sections.append(made[0])
+        files |= made[1]
     for table, name in zip(tables[1:], names[1:], strict=True):
         heading = f"{name} beside {names[0]}"
         made = attempt(heading, partial(beside, tables[0], table, heading), reasons)
@@ -71,6 +78,38 @@ def overview_files(
         add_legend(fig, pd.concat(tables))
         style.stamp(fig, f"tables {', '.join(map(digest, tables))}")
         return figure_files("figure_08", fig)
+
+
+def families_section(tables: Sequence[pd.DataFrame]) -> tuple[html.Section, Files]:
+    """Returns the families of all studies on one axis, and its files; in what else they differ.
+
+    Raises:
+        TableError: the scores are not one quantity, or there are too few models.
+    """
+    table = pd.concat([with_family(table) for table in tables])
+    sentence, name = summary(table), "figure_families"
+    with style.theme():
+        fig = Figure()
+        draw(name, table, fig)
+        style.stamp(fig, f"tables {', '.join(map(digest, tables))}")
+        files = figure_files(name, fig)
+    caption = f"{fig.get_label()} {conditions_text(table)}"
+    svg = files[f"{name}.svg"].decode()
+    figure = html.Figure(name, svg, caption, True, [*files])
+    return html.Section("Families on one axis", paragraphs=[sentence], figures=[figure]), files
+
+
+def conditions_text(table: pd.DataFrame) -> str:
+    """States in what the studies' scores on one axis differ."""
+    rows = placed(table)
+    rows = rows[rows["last"] & rows["family"].isin(models_of(table)["family"])]
+    fields = [name for name in comparison.COMPARABLE if rows[name].nunique(dropna=False) > 1]
+    texts = [f"{name} ({listed(given(rows[name]))})" for name in fields]
+    return f"The studies differ in {' and '.join(texts)}." if texts else ""
+
+
+def given(values: pd.Series) -> pd.Series:
+    return values.astype(object).where(values.notna() & values.ne(""), "not given")
 
 
 def figure_section(files: Files) -> html.Section:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,9 @@ LEFT, BOTTOM, RIGHT, TOP = 6.0, 3.9, 1.2, 2.2
 PALETTE = {"S": "#2e96cf", "B": "#d1495b", "L": "#5b3a9b", "XL": "#10243e"}
 MARKERS = {8: "^", 4: "s", 2: "o"}
 OTHER_MARKERS = "DvPX<>h*dp"
-FAMILY_MARKERS = "osD^vPX*<>"
+SIZE_MARKERS = "osD^vPX*<>"
+# Families have no order; at least 23 apart in Lab for each kind of colour blindness.
+FAMILIES = ("#10243e", "#b58900", "#008b8b", "#5b3a9b", "#a0522d", "#c77dff")
 DASHES = {8: ":", 4: "--", 2: "-"}
 OTHER_DASHES = ("-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)))
 OTHER, ACCENT = "#4a7d4a", "#c05621"
@@ -148,33 +150,64 @@ def others(values: pd.Series, known: Mapping[Any, Any], more: Sequence[Any]) -> 
     return {**known, **{value: more[i % len(more)] for i, value in enumerate(unknown)}}
 
 
+def several_families(rows: pd.DataFrame) -> bool:
+    """Whether a study among the rows has several families: colours are theirs then."""
+    return "family" in rows and bool(rows.groupby("study")["family"].nunique().gt(1).any())
+
+
+def inks(rows: pd.DataFrame) -> tuple[str, dict[Any, str]]:
+    """Returns the column that colours tell apart, and the colour of each of its values.
+
+    It is the size, and of several families the family.
+    """
+    if several_families(rows):
+        return "family", others(rows["family"], {}, FAMILIES)
+    return "size", colours(rows)
+
+
 def markers(rows: pd.DataFrame) -> tuple[str, dict[Any, str]]:
     """Returns the column that markers tell apart, and the marker of each of its values.
 
-    It is the patch, and of several families the family.
+    It is the patch, and of several families the size, in order of Gflops.
     """
-    if "family" in rows and rows["family"].nunique() > 1:
-        return "family", others(rows["family"], {}, FAMILY_MARKERS)
+    if several_families(rows):
+        sized = rows[rows["size"].ne("")].groupby("size", observed=True)["gflops"].max()
+        order = sized.sort_values().index
+        return "size", {size: SIZE_MARKERS[i % len(SIZE_MARKERS)] for i, size in enumerate(order)}
     return "patch", others(rows["patch"], MARKERS, OTHER_MARKERS)
 
 
-def line_style(row: pd.Series, rows: pd.DataFrame) -> dict[str, Any]:
-    """Returns a run's line properties among all `rows`.
+def dashes(rows: pd.DataFrame) -> tuple[str, dict[Any, Any]]:
+    """Returns the column that dashes tell apart, and the dashes of each of its values.
 
-    Colour is the size, dashes are the patch and so is the marker, but for several families;
-    measured is filled, published hollow, incomplete grey.
+    It is the patch, and of models with several recipes the recipe.
     """
-    colour = colours(rows).get(row["size"], OTHER) if row.get("complete", True) else INCOMPLETE
-    hollow = row.get("source", "measured") != "measured"
-    column, marker = markers(rows)
-    return {
-        "color": colour,
-        "marker": marker.get(row[column], "H"),
-        "linestyle": others(rows["patch"], DASHES, OTHER_DASHES).get(row["patch"], "-"),
-        "markeredgecolor": colour,
-        "markerfacecolor": "white" if hollow else colour,
-        "label": row["model"],
-    }
+    if "recipe" in rows and rows["recipe"].ne("").any():
+        return "recipe", others(rows["recipe"], {}, ("-", "--", ":", *OTHER_DASHES))
+    return "patch", others(rows["patch"], DASHES, OTHER_DASHES)
+
+
+def line_styles(rows: pd.DataFrame) -> Callable[[pd.Series], dict[str, Any]]:
+    """Returns what gives a run's line properties among all `rows`.
+
+    Colour is the size and the marker the patch, of several families the family and the size;
+    dashes are the patch, or the recipe; measured is filled, published hollow, incomplete grey.
+    """
+    (key, ink), (column, marker), (dashed, dash) = inks(rows), markers(rows), dashes(rows)
+
+    def line_style(row: pd.Series) -> dict[str, Any]:
+        colour = ink.get(row[key], OTHER) if row.get("complete", True) else INCOMPLETE
+        hollow = row.get("source", "measured") != "measured"
+        return {
+            "color": colour,
+            "marker": marker.get(row[column], "H"),
+            "linestyle": dash.get(row[dashed], "-"),
+            "markeredgecolor": colour,
+            "markerfacecolor": "white" if hollow else colour,
+            "label": row["model"],
+        }
+
+    return line_style
 
 
 def inked(look: Mapping[str, Any], ink: str) -> dict[str, Any]:

@@ -21,11 +21,12 @@ NUMBER_COLUMNS = (
     " guidance_channels seconds schema"
 ).split()
 # Columns that a table may have: of one without them they follow from the name and the patch size.
-OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes")
+OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes", "sampling_seed")
 # Of published values: those that nobody here has read in their authors' own text.
 UNCERTAIN = ("second-hand", "recalled")
 LOG_TEXT_COLUMNS = "study run model size conditioning".split()
 LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
+OPTIONAL_LOG_NUMBERS = ("lr",)  # logs of before have none
 
 # Fields of a run that a table has only where they vary in its sweep: their text is `others`.
 OTHER_TEXT = ("objective", "precision")
@@ -57,6 +58,8 @@ METRICS = {
     "cmmd": "CMMD",
     "mind": "MIND",
 }
+# Distances that literature names with their extractor.
+EXTRACTED = {("fid", "dinov2-vitl14"): "FD-DINOv2", ("cmmd", "clip-vitl14-336"): "CMMD"}
 # Scores that are a loss, the best first: held out, then as trained.
 LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
 HIGHER_IS_BETTER = {
@@ -72,8 +75,8 @@ HIGHER_IS_BETTER = {
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
 
-# What a model's name has after its family's: '-XL/2', '-4-G', '-deep'.
-MEMBER = r"-(?:\d.*|[A-Z]{1,2}(?:[-/,].*)?|[a-z].*)$"
+# What a model's name has after its family's: '-XL/2', '-4-G', '-deep'; the U of U-Net is none.
+MEMBER = r"-(?:\d.*|[A-Z]{1,2}(?!-[A-Z]\w*[a-z])(?:[-/,].*)?|[a-z].*)$"
 
 
 class TableError(ValueError):
@@ -137,10 +140,15 @@ def load_log(path: str | Path) -> pd.DataFrame:
     Raises:
         TableError: the file is missing, is no CSV, or lacks columns.
     """
-    columns = [*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS]
+    columns = {*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS, *OPTIONAL_LOG_NUMBERS}
     dtype = dict.fromkeys(LOG_TEXT_COLUMNS, "category")
     log = read_columns(
-        Path(path), LOG_TEXT_COLUMNS, LOG_NUMBER_COLUMNS, usecols=columns, dtype=dtype
+        Path(path),
+        LOG_TEXT_COLUMNS,
+        LOG_NUMBER_COLUMNS,
+        ((), OPTIONAL_LOG_NUMBERS),
+        usecols=columns.__contains__,
+        dtype=dtype,
     )
     usable = log["step"].between(0, MOST_STEPS) & log["loss"].abs().lt(np.finfo("float32").max)
     dropped = int((~usable).sum())
@@ -260,7 +268,7 @@ def with_family(table: pd.DataFrame) -> pd.DataFrame:
     Tokens are (32 / patch)², those of the paper's 32 × 32 latents: of another input all models
     have the same multiple, which no exponent sees.
     """
-    given = table["family"] if "family" in table else pd.Series("", table.index)
+    given = table["family"].fillna("") if "family" in table else pd.Series("", table.index)
     named = table["model"].str.replace(MEMBER, "", regex=True)
     table = table if "others" in table else table.assign(others="")
     of_patch = (32 / table["patch"]) ** 2
@@ -276,6 +284,8 @@ def digest(table: pd.DataFrame) -> str:
 
 def metric_name(metric: str, features: str) -> str:
     """Names a metric, with its extractor unless that is Inception: only then is it plain FID."""
+    if (metric, features) in EXTRACTED:
+        return EXTRACTED[metric, features]
     name = (METRICS | LOSSES).get(metric, metric)
     return name if features in ("inception", "") else f"{name} ({features})"
 

@@ -13,6 +13,7 @@ from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from helpers import forget_rows
 from torch import Tensor, nn
 
+from analysis import files
 from harness.data import digits
 from harness.spec import own_rows
 
@@ -48,6 +49,12 @@ def no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     forget_rows()
     assert {field: set(table) for field, table in own_rows.TABLES.items()} == before
+
+
+@pytest.fixture
+def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as the page has them: their PDF and PNG are half of a report's time."""
+    monkeypatch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
 
 
 @pytest.fixture(scope="session")

@@ -196,9 +196,7 @@ def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Wor
 
     def make(batch: int, part: int) -> Call:
         extractor = features.unweighted(protocol.features, str(device))
-        images = torch.randint(
-            256, (batch, *run.data_row.seen), dtype=torch.uint8, device=device
-        )
+        images = torch.randint(256, (batch, *run.data_row.seen), dtype=torch.uint8, device=device)
         return lambda: [extractor(x) for x in images.split(part)]
 
     return Workload(cost.features(protocol), IMAGES, IMAGES, make)

@@ -90,7 +90,7 @@ def scale(run: Run) -> Candidate:
     row = run.model_row
     return {
         "model": run.model,
-        "patch": float("nan") if row.patch is None else row.patch,
+        "patch": float("nan") if row.patch_side is None else row.patch_side,
         "gflops": compute.gflops(run),
         "params": compute.parameters(run),
     }
@@ -130,7 +130,8 @@ def sweep_source(sweep: Sweep, about: str) -> str:
     kinds = sorted({"Sweep", *(type(part).__name__ for part in (*sweep.runs, *sweep.protocols))})
     lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(kinds)}", ""]
     lines += ["SWEEP = Sweep(", f"    name={sweep.name!r},"]
-    lines += listing("runs", sweep.runs) + [f"    steps={sweep.steps!r},"]
+    lines += listing("runs", sweep.runs)
+    lines += [f"    steps={sweep.steps!r},"] * (not isinstance(sweep.runs, dict))
     lines += listing("protocols", sweep.protocols)
     lines += [f"    keep={sweep.keep!r},"] * (sweep.keep != ("features",))
     return "\n".join([*lines, ")", ""])

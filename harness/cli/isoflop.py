@@ -109,7 +109,8 @@ def isoflop_json(args: argparse.Namespace) -> dict[str, Any]:
 
 def about(sweep: Sweep, budgets: Sequence[float]) -> str:
     many = ", ".join(f"{budget:g}" for budget in sorted(set(budgets)))
-    return f"Runs of equal compute, {many} operations, as harness isoflop made it of {sweep.name}."
+    title = f"Runs of equal compute, as harness isoflop made them of {sweep.name}."
+    return f"{title}\n\nTraining operations of a budget: {many}.\n"
 
 
 def require_numbers(args: argparse.Namespace) -> None:

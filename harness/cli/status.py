@@ -28,6 +28,7 @@ from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.logs import merged
+from harness.study.outlook import outlook
 from harness.study.plan import Cell, survey
 from harness.study.speed import known_speed
 from harness.study.store import Store
@@ -78,7 +79,7 @@ class Known(NamedTuple):
     tried: dict[str, Tries]
     endings: dict[tuple[str, str], Line]  # by launch and task
     errors: dict[str, str]  # of `harness run`
-    cancelled: set[str]
+    cancelled: Mapping[str, str]  # and why, where a follower did
     exhausted: set[str]
 
 
@@ -106,6 +107,9 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
         status_row(cell, sweep, store, known) | {"planned_hours": planned[cell.run.id].hours}
         for cell in cells
     ]
+    seen = outlook(sweep, cells, store)
+    for row in rows:
+        row["outlook"] = seen[row["run"]]._asdict() if row["run"] in seen else None
     follow = [] if away else followers(sweep, store, jobs)
     name_idle(rows, any(follower["state"] == "RUNNING" for follower in follow))
     return {
@@ -218,7 +222,7 @@ def state_of(
         return ("suspended" if "SUSPENDED" in states else "queued"), failed
     if failed:
         return "failed", failed
-    return ("cancelled" if known.cancelled & set(left) else cell.state), failed
+    return ("cancelled" if known.cancelled.keys() & set(left) else cell.state), failed
 
 
 def silent(held: Mapping[str, Ticket], last: Mapping[str, Line]) -> float | None:
@@ -240,6 +244,9 @@ def error_of(cell: Cell, store: Store, known: Known, failed: Sequence[str]) -> d
     for task in sorted(cell.tasks, key=lambda task: task.id not in failed):
         if error := task_error(task, store, known, failed):
             return {"error": error, "error_task": task.id}
+    for task in cell.tasks:
+        if why := known.cancelled.get(task.id):
+            return {"error": f"stopped: {why}", "error_task": task.id}
     return {"error": "", "error_task": ""}
 
 

@@ -99,6 +99,18 @@ def embedded_shapes(name: str, path: Path | None) -> Dataset:
     return InMemory(*load())
 
 
+def moving_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.clips import MovingDigits
+
+    return MovingDigits()
+
+
+def held_out_moving_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.clips import MovingDigits
+
+    return MovingDigits(held_out=True)
+
+
 def imagenet(pixels: int) -> Data:
     """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
     row = Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
@@ -129,11 +141,23 @@ DATASETS = {
     "digits-split": split_digits(16),
     "digits8-split": split_digits(8),
     "shapes": Data(3, 16, 8, images=10_000, open=embedded_shapes),
+    "moving-digits": Data(
+        1,
+        12,
+        10,
+        images=1_437 * 256,
+        mirrored=False,
+        open=moving_digits,
+        held_out=360 * 256,
+        open_held_out=held_out_moving_digits,
+        frames=8,
+    ),
 }
 # References that need no file, by name: images [N, C, side, side] in [-1, 1], and labels.
 EMBEDDED = {
     "digits": Late("harness.data.digits", "load"),
     "shapes": Late("harness.data.shapes", "load"),
+    "moving-digits": Late("harness.data.clips", "load"),
 }
 
 

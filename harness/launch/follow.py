@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.base.errors import UserError, user_errors
+from harness.launch.dominated import end_dominated
 from harness.launch.executors import EXECUTORS, executor
 from harness.launch.hooks import run_hook
 from harness.launch.jobs import query_jobs
@@ -68,6 +69,7 @@ def follow(
                     sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
                 )
                 end_silent(store, cluster, say)
+                end_dominated(sweep, store, cluster, say)
                 tasks = missing(sweep, store)
         except UserError as error:
             if asked:

@@ -19,9 +19,10 @@ LOSS_VALUES = 18  # fp32 values of each number of a sample that the loss keeps: 
 class Setting:
     """What a network is built for.
 
-    shape: of a sample, (channels, size, size), or of a clip (channels, frames, size, size); classes: labels 0 … classes - 1, and `classes` is
-    the null label, so that 0 classes are unconditional; outputs: channels of the result for each
-    channel of the data, as the objective has it; conditioning, variant: which of the row's.
+    shape: of a sample, (channels, size, size) or of a clip (channels, frames, size, size);
+    classes: labels 0 … classes - 1, and `classes` is the null label, so that 0 classes are
+    unconditional; outputs: channels of the result for each channel of the data, as the objective
+    has it; conditioning, variant: which of the row's.
     """
 
     shape: tuple[int, ...]
@@ -82,6 +83,11 @@ class Model:
     def variants(self) -> tuple[str, ...]:
         """Names of other networks of the same size, beside the plain one."""
         return ()
+
+    @property
+    def patch_side(self) -> float | None:
+        """What tables have as the patch: its side; of a tube that of a square of as many pixels."""
+        return self.patch
 
     @property
     def clips(self) -> bool:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.dit import DiT
+from harness.models.dit_rows import DiTModel
 from harness.models.layers import Attention, unpatchify
 from harness.models.rows import Setting
 from harness.models.video_rows import VideoDiTModel
@@ -53,7 +54,7 @@ class VideoDiT(DiT):
         super().__init__(model, model.image(setting))
         self.temp_embed = nn.Parameter(sincos_1d(model.width, self.tubes), requires_grad=False)
 
-    def add_blocks(self, model: VideoDiTModel, parts: frozenset[str]) -> None:
+    def add_blocks(self, model: DiTModel, parts: frozenset[str]) -> None:
         super().add_blocks(model, parts)
         for i, block in enumerate(self.blocks if self.factorised else []):
             block.attn = AxisAttention(model.width, model.heads, self.tubes, over_time=i % 2 == 1)

@@ -28,6 +28,10 @@ class VideoDiTModel(DiTModel):
         return True
 
     @property
+    def patch_side(self) -> float:
+        return round(self.patch * self.tube**0.5, 2)  # 4, 5.66, 8 of tubes of 1, 2 and 4 frames
+
+    @property
     def conditionings(self) -> tuple[str, ...]:
         return CONDITIONINGS[:1]
 

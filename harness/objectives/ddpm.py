@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 import numpy as np
 import torch
@@ -167,9 +167,8 @@ def ddpm(
     # half of the log variance is linear in v: middle + v · spread
     low, high = schedule.posterior_log_variance, np.log(schedule.betas)
     middle, spread = (low + high) / 4, (high - low) / 4
-    timesteps = torch.from_numpy(schedule.timesteps).to(x.device)
     for k in range(steps - 1, -1, -1):
-        found = denoiser(x, timesteps[k].expand(len(x)), y).float()
+        found = denoiser(x, everywhere(x, schedule.timesteps[k]), y).float()
         predicted, v = found.chunk(2, dim=1) if learned else (found, None)
         x = torch.add(float(p[k]) * x, predicted, alpha=-float(q[k]))
         if k and v is not None:  # the last step adds no noise
@@ -180,12 +179,20 @@ def ddpm(
 
 
 def with_scheduler(scheduler: Any, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int) -> Tensor:
-    """Samples by a deterministic diffusers scheduler, which is given the noise channels alone."""
-    scheduler.set_timesteps(steps, device=x.device)
+    """Samples by a deterministic diffusers scheduler, which is given the noise channels alone.
+
+    Its timesteps stay on the CPU, where it looks them up: on a GPU each step would wait for one.
+    """
+    scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
-        predicted = denoiser(x, t.expand(len(x)), y).float()[:, : x.shape[1]]
+        predicted = denoiser(x, everywhere(x, t), y).float()[:, : x.shape[1]]
         x = scheduler.step(predicted, t, x).prev_sample
     return x
+
+
+def everywhere(x: Tensor, t: SupportsInt) -> Tensor:
+    """The timestep for each row of x: filled in on the device, since a copy would wait for it."""
+    return torch.full((len(x),), int(t), device=x.device)
 
 
 def diffusers_scheduler(sampler: str) -> Any:

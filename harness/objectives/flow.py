@@ -130,9 +130,10 @@ class Flow:
 
     def velocity(self, denoiser: Denoiser, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Returns dx / dt at x [N, C, …] and t [N], from one call of the network."""
-        found, point = denoiser(x, 1 - t, y).float(), self.at(t, x)
+        found = denoiser(x, 1 - t, y).float()
         if self.prediction == "velocity":
             return -found
+        point = self.at(t, x)
         noise = found if self.prediction == "noise" else -point.sigma * found
         return point.velocity(x, noise)
 

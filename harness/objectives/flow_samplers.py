@@ -128,12 +128,13 @@ def sde(
     """
     h = (start - LAST) / max(1, steps - 1)
     for k in range(steps - 1, -1, -1):
-        t = full(x, LAST + k * h if steps > 1 else start)
+        time = LAST + k * h if steps > 1 else start
+        t = full(x, time)
         point, v = at(t, x), velocity(x, t)
         w = coefficient(form, point, t, h)
         score = -point.noise(x, v) / point.sigma
         drift = v - w / 2 * score
         if k == 0:
-            return x - float(t[0]) * drift
+            return x - time * drift
         x = x - h * drift + (w * h).sqrt() * noise(k)
     return x

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.files import atomic_write
-from harness.base.npz import image_shape, named, opened
+from harness.base.npz import named, opened, stored_shape
 
 
 def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
@@ -44,15 +44,15 @@ def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
 
 
 def read_array(path: Path, batch: int = 64) -> Iterator[Tensor]:
-    """uint8 batches [N, C, H, W] of `arr_0`, read as they are asked for, compressed or not.
+    """uint8 batches [N, C, …] of `arr_0`, read as they are asked for, compressed or not.
 
     Raises:
         UserError: there are no such images, or the file is damaged.
     """
-    n, side, channels = image_shape(path)
+    n, *rest = stored_shape(path)
     with opened(path, "arr_0") as (file, _):
         for start in range(0, n, batch):
-            size = (min(batch, n - start), side, side, channels)
+            size = (min(batch, n - start), *rest)
             with named(path):
                 pixels = file.read(math.prod(size))
             if len(pixels) != math.prod(size):
@@ -60,4 +60,4 @@ def read_array(path: Path, batch: int = 64) -> Iterator[Tensor]:
                     f"{path} ends before image {start + size[0]} of {n}: fetch or write it again"
                 )
             images = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(size)
-            yield images.permute(0, 3, 1, 2)
+            yield images.movedim(-1, 1)

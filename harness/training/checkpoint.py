@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -35,8 +35,13 @@ def tensors_of(state: TrainState) -> dict[str, Tensor]:
 
 def modules(state: TrainState) -> dict[str, nn.Module]:
     """The networks of a state by the names in its file: net, ema, and ema1, ... of the others."""
-    others = {f"ema{i}": module for i, module in enumerate(state.others, 1)}
-    return {"net": state.net, "ema": state.ema, **others}
+    averages = zip(average_names(len(state.averages)), state.averages, strict=True)
+    return {"net": state.net, **dict(averages)}
+
+
+def average_names(count: int) -> list[str]:
+    """The names of a run's averages in the file of a state."""
+    return ["ema", *(f"ema{i}" for i in range(1, count))]
 
 
 def is_finite(tensors: Iterable[Tensor]) -> bool:
@@ -45,13 +50,21 @@ def is_finite(tensors: Iterable[Tensor]) -> bool:
     return bool(torch.stack(largest).isfinite().all())
 
 
-def save(run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState) -> None:
+def on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies to the CPU, which a later step does not change."""
+    return {name: x.detach().to("cpu", copy=True) for name, x in tensors.items()}
+
+
+def save(
+    run: Run, store: Store, step: int, kinds: Collection[str], tensors: Mapping[str, Tensor]
+) -> None:
     """Writes the state, and these kinds of weights to be scored; deletes the oldest states.
 
     The state comes first: weights can be written again from it, but not the other way round.
+    tensors: of tensors_of().
     """
-    save_tensors(store.state(run, step), tensors_of(state), {"checkpoint": f"{run.id}@{step}"})
-    save_weights(run, store, step, kinds, state)
+    save_tensors(store.state(run, step), tensors, {"checkpoint": f"{run.id}@{step}"})
+    save_weights(run, store, step, kinds, tensors)
     for path in store.stale_states(run, step, fork(run)):
         path.unlink()
         with contextlib.suppress(OSError):  # the folder stays where scored weights lie in it
@@ -59,16 +72,20 @@ def save(run: Run, store: Store, step: int, kinds: Collection[str], state: Train
 
 
 def save_weights(
-    run: Run, store: Store, step: int, kinds: Collection[str], state: TrainState
+    run: Run, store: Store, step: int, kinds: Collection[str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Writes the weights that are scored: of `kinds` "raw" and the run's averages."""
-    metadata = {"checkpoint": f"{run.id}@{step}"}
-    if "raw" in kinds:
-        save_tensors(store.raw(run, step), state.net.state_dict(), metadata)
-    averages = zip(run.averages, state.averages, strict=True)
-    for kind, module in reversed([*averages]):  # "ema" last: a step counts as saved by it
+    """Writes the weights that are scored: of `kinds` "raw" and the run's averages.
+
+    tensors: of tensors_of().
+    """
+    averages = zip(run.averages, average_names(len(run.averages)), strict=True)
+    files = {kind: (part, store.weights(run, step, kind)) for kind, part in averages}
+    files["raw"] = ("net", store.raw(run, step))
+    for kind, (part, path) in reversed(files.items()):  # "ema" last: a step counts as saved by it
         if kind in kinds:
-            save_tensors(store.weights(run, step, kind), module.state_dict(), metadata)
+            prefix = f"{part}."
+            own = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
+            save_tensors(path, own, {"checkpoint": f"{run.id}@{step}"})
 
 
 def resume(task: Train, store: Store, state: TrainState, rank: Rank) -> tuple[int, Run]:

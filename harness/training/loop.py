@@ -6,11 +6,13 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from harness.base import rng
+from harness.base.background import Background
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
 from harness.base.files import append_lines, remove_leftovers, sha256, write_json
@@ -28,7 +30,14 @@ from harness.study.logs import merged
 from harness.study.plan import newest
 from harness.study.store import Store
 from harness.study.tasks import Progress, Train
-from harness.training.checkpoint import is_finite, resume, save, save_weights, tensors_of
+from harness.training.checkpoint import (
+    is_finite,
+    on_host,
+    resume,
+    save,
+    save_weights,
+    tensors_of,
+)
 from harness.training.step import microbatches, new_network, new_state, stepper
 
 Log = Callable[[list[dict[str, object]]], object]  # takes lines
@@ -71,7 +80,7 @@ def train(
     if origin != run:
         branch_off(run, origin, start, store, dataset, rank)
     if start in task.steps and rank.is_main:  # the state is whole, the scored weights were not
-        save_weights(run, store, start, task.weights, state)
+        save_weights(run, store, start, task.weights, tensors_of(state))
     optimise = stepper(run, state, cluster, rank)
     log = begin_log(run, store, start, rank, also)
 
@@ -85,37 +94,44 @@ def train(
     window: list[Tensor] = []
     kept = (*task.steps, fork(run))  # steps that leave something behind
     began = saved = looked = time.perf_counter()
-    for step in steps:
-        window.append(optimise(step, batches))
+    with Background() as writer:  # checkpoints are written while the next steps are done
+        for step in steps:
+            window.append(optimise(step, batches))
+            writer.look()  # raises why the last checkpoint could not be written
 
-        # Every so often: losses, signals, checkpoint. All ranks decide alike.
-        signalled = rank.world == 1 and bool(stop.signals)
-        if step % LOG_EVERY and step not in kept and not signalled:
-            continue
-        rows = rank.mean(torch.stack(window)).tolist()  # waits for the device; then the clock
-        now = time.perf_counter()
-        stopping = stop.asked(rank)
-        speed = len(window) * run.batch_size / (now - looked)
-        where = f"between steps {step - len(window) + 1} and {step}"
-        if not log_steps(run, step, rows, speed, now - began, rank, log):
-            raise diverged(run, store, f"the loss or the gradient is not finite {where}")
-        progress(
-            f"{run.model} step {step}/{last}, {speed:.0f} images/s", (step - start) / (last - start)
-        )
-        window.clear()
-        overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
-        if step in kept or overdue or stopping:
-            if rank.any(not is_finite(tensors_of(state).values())):
-                raise diverged(run, store, f"a weight is not finite {where}")
-            if rank.is_main:
-                save(run, store, step, task.weights if step in task.steps else (), state)
-            rank.wait()
-            saved = time.perf_counter()
-        if stopping and step < last:
-            raise Interrupted(
-                f"{run.id} stopped at step {step} of {last}: run the same command to go on"
+            # Every so often: losses, signals, checkpoint. All ranks decide alike.
+            signalled = rank.world == 1 and bool(stop.signals)
+            if step % LOG_EVERY and step not in kept and not signalled:
+                continue
+            rows = rank.mean(torch.stack(window)).tolist()  # waits for the device; then the clock
+            now = time.perf_counter()
+            stopping = stop.asked(rank)
+            speed = len(window) * run.batch_size / (now - looked)
+            where = f"between steps {step - len(window) + 1} and {step}"
+            if not log_steps(run, step, rows, speed, now - began, rank, log):
+                writer.wait()
+                raise diverged(run, store, f"the loss or the gradient is not finite {where}")
+            progress(
+                f"{run.model} step {step}/{last}, {speed:.0f} images/s",
+                (step - start) / (last - start),
             )
-        looked = time.perf_counter()
+            window.clear()
+            overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
+            if step in kept or overdue or stopping:
+                writer.wait()
+                if rank.any(not is_finite(tensors_of(state).values())):
+                    raise diverged(run, store, f"a weight is not finite {where}")
+                if rank.is_main:
+                    kinds = task.weights if step in task.steps else ()
+                    tensors = on_host(tensors_of(state))
+                    writer.start(partial(save, run, store, step, kinds, tensors))
+                saved = time.perf_counter()
+            if stopping and step < last:
+                raise Interrupted(
+                    f"{run.id} stopped at step {step} of {last}: run the same command to go on"
+                )
+            looked = time.perf_counter()
+    rank.wait()
 
 
 def diverged(run: Run, store: Store, fault: str) -> UserError:

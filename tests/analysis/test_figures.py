@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from scipy import stats
 from studies import PAPER, digits, protocols, rates, steps_of, u_nets, unknown_size
 
 from analysis import (
@@ -208,7 +209,7 @@ def test_figure_8_states_what_ten_times_the_gflops_do_and_that_one_line_is_refut
     assert {"line", "patch 2", "patch 4", "patch 8"} <= set(drawn)
 
 
-def test_figure_8_draws_the_mean_of_seeds_with_their_range() -> None:
+def test_figure_8_draws_the_mean_of_seeds_with_its_interval_by_the_spread_of_all() -> None:
     table = digits(seeds=(0, 1, 2))
     ax = figures.figure_08(table, axes())
     last = table[table["metric"].eq("fid") & table["step"].eq(600)].groupby("model")["value"]
@@ -216,7 +217,10 @@ def test_figure_8_draws_the_mean_of_seeds_with_their_range() -> None:
     assert drawn == pytest.approx(last.mean().to_dict())
     bars = [part for part in ax.collections if isinstance(part, LineCollection)]
     ends = sorted(tuple(np.asarray(bar.get_segments()[0])[:, 1]) for bar in bars)
-    assert np.allclose(ends, sorted(zip(last.min(), last.max(), strict=True)))
+    spread = np.sqrt(last.agg(lambda scores: np.log(scores).var()).mean())
+    half = stats.t.ppf(0.975, 12 * 2) * spread / np.sqrt(3)
+    wanted = sorted((mean / np.exp(half), mean * np.exp(half)) for mean in last.mean())
+    assert np.allclose(ends, wanted)
 
 
 def test_figure_8_draws_a_single_point_without_a_line() -> None:
@@ -233,13 +237,16 @@ def test_two_studies_share_an_axis_only_if_their_scores_are_one_quantity() -> No
         figures.figure_08(pd.concat([digits(), PAPER]), axes())
 
 
-def test_families_are_told_apart_by_marker_and_fitted_apart() -> None:
+def test_families_have_colours_their_sizes_markers_and_each_has_its_line() -> None:
     ax = figures.figure_08(u_nets(), axes())
-    lines = {line.get_label(): line for line in ax.lines if "-" in str(line.get_label())}
-    transformers = {lines[f"mini-DiT-{size}/{p}"].get_marker() for size in "SBL" for p in (8, 2)}
-    assert len(transformers) == 1 and lines["UNet-64"].get_marker() not in transformers
-    titles = ax.get_title(loc="left").split("\n")
-    assert [title.split(":")[0] for title in titles] == ["mini-DiT", "UNet"]
+    lines = {str(line.get_label()): line for line in ax.lines}
+    models = {size: [lines[f"mini-DiT-{size}/{p}"] for p in (8, 2)] for size in "SBL"}
+    colours = {line.get_color() for of_size in models.values() for line in of_size}
+    markers = {size: {line.get_marker() for line in of_size} for size, of_size in models.items()}
+    assert len(colours) == 1 and lines["UNet-64"].get_color() not in colours
+    assert len(set.union(*markers.values())) == 3 and all(len(m) == 1 for m in markers.values())
+    assert {"mini-DiT, line", "UNet, line"} <= set(lines)
+    assert "leads: the next needs" in ax.get_title(loc="left")
 
 
 def test_recipes_are_drawn_apart_and_named_by_what_varies() -> None:

@@ -201,10 +201,14 @@ def test_a_record_that_is_not_trusted_stops_collect(
     assert not list((tmp_path / "out").glob("*")), "no half of a table"
 
 
-def test_two_runs_at_once_do_the_work_once(tmp_path: Path) -> None:
+def test_two_runs_at_once_do_the_work_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(tmp_path / "store")
     words = ("run", written(tiny_sweep(runs=BOTH), tmp_path), "--store", store.root)
-    ends = [finished(process) for process in [started(*words), started(*words)]]
+    other = started(*words)
+    until(lambda: any(store.logs(run) for run in BOTH))
+    ends = [run_verb(capsys, *words), finished(other)]
     assert [status for status, *_ in ends] == [0, 0], ends
     for run in BOTH:
         steps = Counter(
@@ -220,7 +224,7 @@ def test_workers_do_the_same_work_side_by_side(
     sweep, single, several = tiny_sweep(runs=BOTH), Store(tmp_path / "1"), Store(tmp_path / "2")
     path = written(sweep, tmp_path)
     assert run_verb(capsys, "run", path, "--store", single.root)[0] == 0
-    status, out, err = finished(started("run", path, "--store", several.root, "--workers", 2))
+    status, out, err = run_verb(capsys, "run", path, "--store", several.root, "--workers", 2)
     assert status == 0 and "6 of 6 tasks done" in out and "100%" in err
     for run in BOTH:
         assert curve(single, run) == curve(several, run)

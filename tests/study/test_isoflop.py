@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -22,6 +23,7 @@ from harness.study.isoflop import (
     rungs,
     runs_of,
 )
+from harness.study.sweep_file import load_sweep
 
 PAPER = Run(model="DiT-S/2")
 DIGITS = tiny_run(model="digit-DiT-S/2", data="digits8", batch_size=32)
@@ -87,3 +89,22 @@ def test_budgets_that_no_width_meets_name_those_that_would_be_met() -> None:
     assert isoflop([named], lambda c: 2e-3, DIGITS, short, 5), "what it names is met"
     with pytest.raises(UserError, match="none near it would be met"):
         isoflop([1e12], lambda c: 1e30, DIGITS, short, 5)
+
+
+BUDGETS = {
+    "digits_laws": [5e10, 1e11, 2e11, 4e11],
+    "digits_laws_mup": [5e10, 1e11, 2e11, 4e11],
+    "imagenet_laws": [1e17, 3e17, 6e17, 1e18, 3e18, 6e18],
+}
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_every_step_of_the_studies_of_equal_compute_spends_a_budget(name: str) -> None:
+    sweep, met = load_sweep(name), Counter[float]()
+    for run in sweep.runs:
+        for step in sweep.steps_of(run):
+            spent = compute.training_flop(run, step)
+            (budget,) = [b for b in BUDGETS[name] if abs(spent / b - 1) <= TOLERANCE]
+            met[budget] += run.seed == 0
+    least = 4 if name == "imagenet_laws" else 5
+    assert sorted(met) == BUDGETS[name] and min(met.values()) >= least

@@ -1,0 +1,194 @@
+"""Families of models on one axis: the law of each, what one needs for the score of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.regression.linear_model import OLS, RegressionResults
+
+from analysis.comparison import holm
+from analysis.compute import sampling_compute
+from analysis.correlation import Array
+from analysis.fits import squares
+from analysis.grid import grid, means, one_axis
+from analysis.table import TableError, listed
+
+# What two families can be equal in.
+AXES = {
+    "Gflops": "gflops",
+    "sampling compute": "sampling",
+    "training compute": "compute",
+    "parameters": "params",
+}
+# Families of several studies share an axis if these agree; what else differs is said beside it.
+QUANTITY = ("metric", "data", "features", "n")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of log10 score in log10 of an axis, one per family; the noise is that of all of them.
+
+    `fit` has the intercepts at `centre` in the order of `families`, then one slope of all where
+    the lines are parallel, else a slope per family.
+    """
+
+    families: list[str]
+    centre: float
+    parallel: bool
+    fit: RegressionResults
+
+    def design(self, family: str, x: Array) -> Array:
+        """Returns the regressors [K, parameters] of a family at K places of the axis."""
+        member = np.tile(np.eye(len(self.families))[self.families.index(family)], (len(x), 1))
+        return design(member, np.log10(x) - self.centre, self.parallel)
+
+
+def placed(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
+    """Returns the grid of scores; a family of several studies is named after its study too.
+
+    Raises:
+        TableError: rows that cannot share an axis, or studies whose scores are not one quantity.
+    """
+    rows = one_axis(grid(table, metric), QUANTITY)
+    studies = rows.groupby("family")["study"].transform("nunique")
+    return rows.assign(
+        family=rows["family"].where(studies.eq(1), rows["family"] + ", " + rows["study"])
+    )
+
+
+def models_of(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
+    """Returns one row per model at the last step, of the patch sizes that all families share.
+
+    Models without a patch size stay; those whose score has no logarithm are left out.
+
+    Raises:
+        TableError: fewer than two families, or rows that cannot share an axis.
+    """
+    rows = placed(table, metric)
+    last = rows[rows["last"]].assign(sampling=sampling_compute)
+    sampling = last.groupby(["study", "model"])["sampling"].first().rename("sampling")
+    models = means(last).merge(sampling, on=["study", "model"])
+    models = shared_patches(models[models["value"].gt(0)])
+    if models["family"].nunique() < 2:
+        raise TableError(
+            f"one family of models ({listed(models['family'])}): train another at equal Gflops"
+        )
+    return models
+
+
+def shared_patches(models: pd.DataFrame) -> pd.DataFrame:
+    """Returns the models of the patch sizes that every family has, or all if there is none."""
+    sets = [set(part["patch"].dropna()) for _, part in models.groupby("family")]
+    known = [patches for patches in sets if patches]
+    shared = set.intersection(*known) if known else set()
+    return models[models["patch"].isna() | models["patch"].isin(shared)] if shared else models
+
+
+def fit_lines(models: pd.DataFrame, axis: str, parallel: bool) -> Lines:
+    """Fits a line per family by least squares; a family of one model has none of its own.
+
+    Raises:
+        TableError: no model is left over to estimate the noise.
+    """
+    models = usable(models, axis, parallel)
+    families = sorted(set(models["family"]))
+    member = (models["family"].to_numpy()[:, None] == np.array(families)).astype(float)
+    x, y = (np.log10(models[name].to_numpy(float)) for name in (AXES[axis], "value"))
+    columns = design(member, x - x.mean(), parallel)
+    if len(families) < 2 or len(y) <= columns.shape[1]:
+        raise TableError(
+            f"lines of families over {axis} need 2 families and a model more than the"
+            f" {columns.shape[1]} parameters, there are {len(y)} models: train other sizes"
+        )
+    return Lines(families, float(x.mean()), parallel, OLS(y, columns).fit())
+
+
+def design(member: Array, x: Array, parallel: bool) -> Array:
+    return np.hstack([member, x[:, None] if parallel else member * x[:, None]])
+
+
+def usable(models: pd.DataFrame, axis: str, parallel: bool = True) -> pd.DataFrame:
+    """Returns the models that have the axis; for a slope of its own a family needs two of them."""
+    models = models[models[AXES[axis]].gt(0)]
+    counts = models.groupby("family")[AXES[axis]].transform("nunique")
+    return models if parallel else models[counts > 1]
+
+
+def parallel_test(models: pd.DataFrame, axis: str) -> dict[str, float]:
+    """Tests a slope per family against one of all (F test): F, df, df_residual, p."""
+    own, one = (
+        fit_lines(usable(models, axis, False), axis, parallel) for parallel in (False, True)
+    )
+    y = own.fit.model.endog
+    (wide, rank), (loss, less) = (squares(lines.fit.model.exog, y) for lines in (own, one))
+    df, spare = rank - less, len(y) - rank
+    f = (loss - wide) / df / (wide / spare)
+    return {"F": float(f), "df": df, "df_residual": spare, "p": float(stats.f.sf(f, df, spare))}
+
+
+def family_exponents(models: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Returns each family's exponent of an axis with its t interval, the noise that of all."""
+    lines = fit_lines(models, axis, parallel=False)
+    count = len(lines.families)
+    low, high = lines.fit.conf_int()[count:].T
+    return pd.DataFrame(
+        {"family": lines.families, "value": lines.fit.params[count:], "low": low, "high": high}
+    )
+
+
+def offsets(models: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Compares every pair of families by parallel lines: what one needs of the other's compute.
+
+    Columns: family, other, multiple with low and high (the horizontal shift at equal score, by
+    Fieller's theorem as in a parallel-line assay; NaN bounds where the common exponent may be 0),
+    p of no shift by Holm over the pairs, and common, whether some score is within both ranges.
+    """
+    lines, rows = fit_lines(models, axis, parallel=True), list[dict[str, Any]]()
+    ranges = models.groupby("family")["value"].agg(["min", "max"])
+    for i, j in combinations(range(len(lines.families)), 2):
+        family, other = lines.families[i], lines.families[j]
+        low = max(ranges.loc[family, "min"], ranges.loc[other, "min"])
+        high = min(ranges.loc[family, "max"], ranges.loc[other, "max"])
+        known = {"family": family, "other": other, **shift(lines.fit, i, j)}
+        rows.append({**known, "common": bool(low <= high)})
+    found = pd.DataFrame(rows)
+    return found.assign(p=holm(found["p"].to_numpy()))
+
+
+def shift(fit: RegressionResults, i: int, j: int) -> dict[str, float]:
+    """Returns by how much line i lies to the right of line j, as a multiple; its interval; p.
+
+    Fieller, J. R. Stat. Soc. B 16, 1954: the interval is where (D - m b)² ≤ t² var(D - m b).
+    """
+    contrast = np.zeros((2, len(fit.params)))
+    contrast[0, [j, i]], contrast[1, -1] = (1, -1), 1
+    d, b = contrast @ fit.params
+    (dd, db), (_, bb) = contrast @ fit.cov_params() @ contrast.T
+    t2 = float(stats.t.ppf(0.975, fit.df_resid)) ** 2
+    p = float(2 * stats.t.sf(abs(d) / np.sqrt(dd), fit.df_resid))
+    square, linear, rest = b**2 - t2 * bb, d * b - t2 * db, d**2 - t2 * dd
+    known = {"multiple": float(10 ** (d / b)), "low": np.nan, "high": np.nan, "p": p}
+    if square <= 0:
+        return known
+    root = np.sqrt(max(linear**2 - square * rest, 0))
+    low, high = (linear - root) / square, (linear + root) / square
+    return {**known, "low": float(10**low), "high": float(10**high)}
+
+
+def seen_from(found: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Returns the pairs with a family as the other of every one."""
+    there = found[found["other"] == reference]
+    turned = found[found["family"] == reference]
+    turned = turned.assign(
+        family=turned["other"],
+        other=reference,
+        multiple=1 / turned["multiple"],
+        low=1 / turned["high"],
+        high=1 / turned["low"],
+    )
+    return pd.concat([there, turned]).sort_values("multiple", ignore_index=True)

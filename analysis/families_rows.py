@@ -1,0 +1,158 @@
+"""What the comparison of families says: rows of the statistics, and sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.correlation import MINUS
+from analysis.families import (
+    AXES,
+    family_exponents,
+    fit_lines,
+    models_of,
+    offsets,
+    parallel_test,
+    seen_from,
+)
+from analysis.rows import Row, attempt, row_of
+from analysis.table import HIGHER_IS_BETTER
+
+METHOD = "Fieller, parallel lines"
+
+
+def leading(models: pd.DataFrame, axis: str, metric: str = "fid") -> pd.Series:
+    """Returns what the second best family needs for the score of the best, its `other`.
+
+    Raises:
+        TableError: too few families or models.
+    """
+    first, second = by_score(models, axis, metric)[:2]
+    return seen_from(offsets(models, axis), first).set_index("family", drop=False).loc[second]
+
+
+def ahead(pair: pd.Series, kind: str) -> str:
+    """States in a few words which family is ahead at equal compute of a kind, and by how much."""
+    verb = "is ahead" if pair["p"] < 0.05 else "may be ahead"
+    needs = f"{pair['family']} needs {multiple_text(pair)} for its score"
+    return f"At equal {kind} {pair['other']} {verb}: {needs}"
+
+
+def by_score(models: pd.DataFrame, axis: str, metric: str) -> list[str]:
+    """Returns the families by their score at equal compute of a kind, the best first."""
+    lines = fit_lines(models, axis, parallel=True)
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    order = np.argsort(sign * lines.fit.params[: len(lines.families)])
+    return [lines.families[place] for place in order]
+
+
+def multiple_text(pair: pd.Series) -> str:
+    """Returns '6.7 × [2.5, 62]'."""
+    known = np.isfinite(pair["low"])
+    bounds = f" [{pair['low']:.2g}, {pair['high']:.3g}]" if known else " [not identified]"
+    return f"{pair['multiple']:.2g} ×{bounds}"
+
+
+def certainty(pair: pd.Series) -> str:
+    """Returns 'p = 0.002', and where the shift rests on the lines alone that it does."""
+    p = f"p = {pair['p']:.1g}"
+    return p if pair["common"] else f"{p}, extrapolated: no score is in both ranges"
+
+
+def scales(models: pd.DataFrame, axis: str = "Gflops") -> str:
+    """States whether the exponents of families differ, and which is the steepest.
+
+    Raises:
+        TableError: too few families or models.
+    """
+    test, found = parallel_test(models, axis), family_exponents(models, axis)
+    found = found.sort_values("value", key=abs, ascending=False)
+    steep, flat = found.iloc[0], found.iloc[-1]
+    texts = [
+        f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of {row['family']}"
+        for row in (steep, flat)
+    ]
+    verdict = (
+        f"differ: {steep['family']} scales best, and the multiples are averages over the range"
+        if test["p"] < 0.05
+        else "do not differ with certainty: no family is shown to scale better"
+    )
+    statement = f"exponents of {axis}, {texts[0]} to {texts[1]}, {verdict}"
+    return f"{statement} ({test_text(test)})".replace(" -", f" {MINUS}").replace("[-", f"[{MINUS}")
+
+
+def test_text(test: dict[str, float]) -> str:
+    return f"F({test['df']:g}, {test['df_residual']:g}) = {test['F']:.2g}, p = {test['p']:.1g}"
+
+
+def summary(table: pd.DataFrame, metric: str = "fid") -> str:
+    """States in one sentence which family is ahead at equal what, and which scales better.
+
+    Raises:
+        TableError: fewer than two families, or too few models.
+    """
+    models = models_of(table, metric)
+    pairs = {kind: leading(models, axis, metric) for axis, kind in kinds(models).items()}
+    kind, first = next(iter(pairs.items()))
+    texts = [f"{ahead(first, kind)} ({certainty(first)})"]
+    for kind, pair in [*pairs.items()][1:]:
+        same = [pair["family"], pair["other"]] == [first["family"], first["other"]]
+        text = multiple_text(pair) if same else ahead(pair, kind).partition(f"{kind} ")[2]
+        texts.append(f"at equal {kind} {text} (p = {pair['p']:.1g})")
+    return f"{'; '.join([*texts, scales(models)])}."
+
+
+def kinds(models: pd.DataFrame) -> dict[str, str]:
+    """Returns what is equal on each axis: under one protocol sampling compute goes with Gflops."""
+    share = models["sampling"] / models["gflops"]
+    names = {axis: axis for axis in AXES} | {"training compute": "training compute, all passes"}
+    if share.isna().any() or np.isclose(share.max(), share.min()):
+        del names["sampling compute"]
+        names["Gflops"] = "Gflops and sampling compute"
+    return names
+
+
+def family_rows(table: pd.DataFrame) -> list[Row]:
+    """States each family's exponent, whether these differ, and what each needs of the best one's.
+
+    Raises:
+        TableError: fewer than two families, or too few models.
+    """
+    models = models_of(table)
+    rows = exponent_rows(models)
+    for axis in kinds(models):
+        rows += attempt(axis, lambda axis=axis: offset_rows(models, axis), []) or []
+    return rows
+
+
+def exponent_rows(models: pd.DataFrame) -> list[Row]:
+    note, n = test_text(parallel_test(models, "Gflops")), len(models)
+    method = "t, noise of all families"
+    return [
+        row_of(
+            f"exponent of Gflops, {row['family']}",
+            row["value"],
+            (row["low"], row["high"]),
+            ".2f",
+            method,
+            n,
+            f"equal exponents: {note}",
+        )
+        for _, row in family_exponents(models, "Gflops").iterrows()
+    ]
+
+
+def offset_rows(models: pd.DataFrame, axis: str) -> list[Row]:
+    best, kind = by_score(models, axis, "fid")[0], kinds(models)[axis]
+    return [
+        row_of(
+            f"{row['family']}, {kind} for the score of {best}",
+            row["multiple"],
+            (row["low"], row["high"]),
+            ".3g",
+            METHOD,
+            len(models),
+            certainty(row),
+        )
+        for _, row in seen_from(offsets(models, axis), best).iterrows()
+    ]
