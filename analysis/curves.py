@@ -21,7 +21,7 @@ from matplotlib.ticker import (
 )
 
 from analysis import style
-from analysis.grid import axis_label
+from analysis.grid import axis_label, has_own_steps
 from analysis.labels import label
 from analysis.seeds import SERIES, draw_interval, over_seeds
 from analysis.table import RECIPE, RUN, TableError
@@ -249,7 +249,13 @@ def panel_title(only: Mapping[str, Any]) -> str:
 
 
 def at_last_step(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns every run at the last step, and incomplete runs at their own."""
+    """Returns every run at the last step, and incomplete runs at their own.
+
+    Raises:
+        TableError: the runs end at steps of their own.
+    """
+    if has_own_steps(rows):
+        raise TableError("the runs end at steps of their own: the models meet at no last step")
     return rows[rows["last"] | ~rows["complete"]].groupby(RUN, dropna=False).tail(1)
 
 
