@@ -10,9 +10,9 @@ import pandas as pd
 from analysis.html import Table
 
 # More columns than these are set smaller, on pages of 6.5 in; an ending of so many headings is
-# said once.
+# said once, and what is in brackets in a longer one stands in the caption.
 CENTRED = "\\centering\n"
-SMALLER, SHARED = {6: "small", 7: "footnotesize"}, 3
+SMALLER, SHARED, LONG = {6: "small", 7: "footnotesize"}, 3, 24
 
 # What a LaTeX of 8-bit fonts does not know: signs that the tables and headings use.
 SIGNS = {
@@ -51,6 +51,9 @@ def said_once(frame: pd.DataFrame, caption: str) -> tuple[pd.DataFrame, str]:
         if count >= SHARED:
             names = {name: str(name).removesuffix(f" ({ending})") for name in frame}
             frame, caption = frame.rename(columns=names), f"{caption} Scores through {ending}."
+    for name in [name for name in map(str, frame) if len(name) > LONG and name.endswith(")")]:
+        short, _, rest = name.removesuffix(")").partition(" (")
+        frame, caption = frame.rename(columns={name: short}), f"{caption} {short}: {rest}."
     cells = pd.Series(frame.astype(str).to_numpy().ravel())
     runs = cells[cells.str.contains("±")].str.extract(r" \((\d+)\)$")[0].unique()
     if len(runs) == 1 and isinstance(runs[0], str):

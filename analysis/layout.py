@@ -207,7 +207,6 @@ FIGURES = {
             ),
         ),
         height=27,
-        shared=True,
     ),
     "figure_residuals": Layout(
         (

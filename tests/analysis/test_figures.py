@@ -204,7 +204,7 @@ def test_figure_8_states_what_ten_times_the_gflops_do_and_that_one_line_is_refut
     finding, test = ax.get_title(loc="left").split("\n")
     slope = fits.exponents(PAPER).set_index("exponent of")["value"]["gflops"]
     assert f"FID × {10**slope:.2f} [" in finding
-    assert test == "refuted by a line per patch, p = 7e-05"
+    assert test == "refuted: a line per patch, p = 7e-05"
     drawn = {str(line.get_label()): line for line in ax.lines}
     assert {"line", "patch 2", "patch 4", "patch 8"} <= set(drawn)
 
