@@ -1,6 +1,6 @@
 """The committed page of the seeds study, results/measured/digits_seeds.html.
 
-`python docs/digits_page.py` after `harness run digits_seeds` and `harness collect digits_seeds`: the
+`python docs/digits_page.py` after `harness run` and `collect digits_seeds`: the
 page of `harness report`, whose figures and tables are in it, without the links to files beside it.
 """
 
