@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import style
-from analysis.curves import compute_axis, draw_curves, label_score, log_axis, score_axis
+from analysis.axes import compute_axis, label_score, log_axis, score_axis
+from analysis.curves import draw_curves
 from analysis.diagnostics import bends
 from analysis.figures import COMPUTE
 from analysis.grid import grid

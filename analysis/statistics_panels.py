@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import fits, style
+from analysis.axes import compute_axis, label_score, log_axis
 from analysis.correlation import correlation
-from analysis.curves import SERIES, compute_axis, draw_curves, label_score, log_axis
+from analysis.curves import SERIES, draw_curves
 from analysis.figures import GFLOPS
 from analysis.forms import curve
 from analysis.grid import final, grid

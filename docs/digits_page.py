@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from analysis.report import Context, write
-from analysis.table import load, load_log
+from analysis.log import load_log
+from analysis.report import write
+from analysis.sections import Context
+from analysis.table import load
 from harness.cli.report import story
 from harness.study.sweep_file import docstring
 

@@ -17,6 +17,7 @@ from scipy import stats
 from studies import PAPER, digits, protocols, rates, steps_of, u_nets, unknown_size
 
 from analysis import (
+    catalogue,
     figures,
     fits,
     laws,
@@ -396,7 +397,7 @@ def test_a_bug_in_a_panel_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
         return ax
 
     bug = panels.Layout(((panels.Panel(panel, "A bug."),),))
-    monkeypatch.setitem(layout.FIGURES, "figure_99", bug)
+    monkeypatch.setitem(catalogue.FIGURES, "figure_99", bug)
     with pytest.raises(ValueError, match="same first dimension") as caught:
         layout.draw("figure_99", PAPER, Figure())
     assert not isinstance(caught.value, TableError)

@@ -13,7 +13,7 @@ from helpers import ROOT, environment
 from matplotlib.axes import Axes
 from studies import PAPER, digits, save_samples, saved, steps_of
 
-from analysis import drawing, layout, panels, report
+from analysis import catalogue, drawing, panels, report
 from analysis.captions import left_out
 from analysis.paper_tables import paper_table
 from analysis.parts import Part
@@ -168,7 +168,7 @@ def test_a_bug_in_a_figure_keeps_its_traceback(
         return ax
 
     monkeypatch.setitem(
-        layout.FIGURES, "figure_99", panels.Layout(((panels.Panel(panel, "A bug."),),))
+        catalogue.FIGURES, "figure_99", panels.Layout(((panels.Panel(panel, "A bug."),),))
     )
     with pytest.raises(ValueError, match="same first dimension") as caught:
         report.write("digits", small(), None, None, tmp_path)
