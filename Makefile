@@ -24,7 +24,7 @@ DIT ?=
 FAST_DIT ?=
 SIT ?=
 
-.PHONY: demo compare help test test-fast test-slurm chaos lint bench gpu gpu-bench wheels notebooks docs install clean
+.PHONY: demo compare laws help test test-fast test-slurm chaos lint bench gpu gpu-bench wheels notebooks docs install clean
 
 demo: install  ## trains, scores and draws the digits study: minutes the first time, seconds after that
 	$(BIN)/harness plan digits
@@ -43,6 +43,11 @@ compare: install  ## families of networks at equal Gflops on the digits, and the
 	$(BIN)/harness run compare_digits --workers $(WORKERS)
 	$(BIN)/harness collect compare_digits
 	$(BIN)/harness report compare_digits
+
+laws: install  ## runs of equal compute on the digits, with muP and without, their laws and reports: half an hour on two cores
+	for study in digits_laws digits_laws_mup; do \
+	  $(BIN)/harness run $$study --workers $(WORKERS) && $(BIN)/harness collect $$study \
+	  && $(BIN)/harness laws $$study && $(BIN)/harness report $$study || exit 1; done
 
 test: install  ## the default suite
 	$(BIN)/pytest $(PARALLEL)

@@ -51,7 +51,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric: str = "fid") -> pd.DataFra
     if differences(a, b, metric):
         return rows
     noises, seeds = (noise(a, metric), noise(b, metric)), both[["seeds_a", "seeds_b"]].to_numpy()
-    errors = [error_of(noises, patch, n) for patch, n in zip(rows["patch"], seeds, strict=True)]
+    scales = zip(rows["patch"], both["gflops_a"], both["gflops_b"], seeds, strict=True)
+    errors = [error_of(noises, patch, (a, b), n) for patch, a, b, n in scales]
     higher = metric in HIGHER_IS_BETTER
     return rows.assign(**verdicts(both["value_a"] / both["value_b"], np.array(errors), higher))
 
@@ -73,12 +74,16 @@ def with_cells(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     return found[0], found[1]
 
 
-def error_of(noises: tuple[Noise, Noise], patch: float, seeds: np.ndarray) -> tuple[float, float]:
+def error_of(
+    noises: tuple[Noise, Noise], patch: float, gflops: tuple[float, float], seeds: np.ndarray
+) -> tuple[float, float]:
     """Returns the standard error of a difference of logs and its degrees of freedom (Welch).
 
     Two studies whose noise is the same reruns share their degrees of freedom.
     """
-    (first, df), (second, other_df) = (known.at(patch) for known in noises)
+    (first, df), (second, other_df) = (
+        known.at(patch, size) for known, size in zip(noises, gflops, strict=True)
+    )
     parts = np.array([first, second]) ** 2 / seeds
     error = float(np.sqrt(parts.sum()))
     if noises[0].origin == noises[1].origin or not error > 0:
@@ -206,10 +211,19 @@ def noise_text(found: Noise) -> str:
         return UNKNOWN
     low, high = found.interval()
     text = f"{found.sd:.1%} of a score [{low:.1%}, {high:.1%}], from {found.origin}"
+    text += size_text(found)
     if found.by_patch["sd"].nunique() < 2:
         return text
     parts = [f"{row['patch']:g}: {row['sd']:.1%}" for _, row in found.by_patch.iterrows()]
     return f"{text}; by patch {', '.join(parts)}"
+
+
+def size_text(found: Noise) -> str:
+    """States how noise depends on size, where the runs tell."""
+    if not found.differs_by_size:
+        return ""
+    exponent, low, high = found.size
+    return f"; as Gflops^{exponent:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def correlations_sentences(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> list[str]:

@@ -68,14 +68,20 @@ def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
     studies = every["study"].nunique() > 1
     found = []
     for _, row in rows.iterrows():
-        short = row["size"] and np.isfinite(row["patch"])
-        name = f"{row['size']}/{row['patch']:g}" if short else row["model"].split(", ")[0]
+        model = row["model"].split(", ")[0]
+        name = short_name(row, model) if row["size"] and np.isfinite(row["patch"]) else model
         if several and row["size"]:
             last = row["model"] in set(largest)
             name = (row["family"] if last else "") if alike else row["model"] if last else name
         parts = ["" if one else name, row.get("recipe", ""), row["study"] if studies else ""]
         found.append(", ".join(filter(None, parts)))
     return found
+
+
+def short_name(row: pd.Series, model: str) -> str:
+    """Returns 'XL/2' of 'DiT-XL/2', and 'S/2x4' of a model of tubes, whose patch is no number."""
+    short = f"{row['size']}/{row['patch']:g}"
+    return short if short in model else model.removeprefix(f"{row.get('family', '')}-")
 
 
 def draw_curves(

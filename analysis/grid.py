@@ -8,6 +8,7 @@ import pandas as pd
 
 from analysis.compute import training_compute
 from analysis.table import (
+    EXTRACTED,
     LOSSES,
     RECIPE,
     RUN,
@@ -42,7 +43,7 @@ def grid(
     """
     placed = table["gflops"].gt(0) & table["step"].gt(0) & ~uncertain(table)
     rows = with_family(table[(table["metric"] == metric) & placed])
-    rows = rows[rows["protocol"] == protocol] if protocol else rows
+    rows = over_samplings(rows[rows["protocol"] == protocol] if protocol else rows)
     if rows.empty:
         under = f" under {protocol!r}" if protocol else ""
         protocols = f" under {listed(table['protocol'])}" if protocol else ""
@@ -53,6 +54,22 @@ def grid(
     rows = pd.concat([grid_of_study(part, unit) for _, part in rows.groupby("study", sort=False)])
     rows = rows.assign(compute=training_compute(rows))
     return rows.sort_values(["study", "gflops", "model", "seed", "step"])
+
+
+def over_samplings(rows: pd.DataFrame) -> pd.DataFrame:
+    """Returns the scores with those of several sampling seeds as their mean, under the first seed.
+
+    Only where the protocols of a table differ in the seed and in nothing else that it has.
+    """
+    if "sampling_seed" not in rows or rows["sampling_seed"].nunique() < 2:
+        return rows
+    also = [name for name in ("guidance_schedule",) if name in rows]
+    keys = [*RUN, "step", "metric", *SCORED, "guidance_channels", *also]
+    if rows.duplicated([*keys, "sampling_seed"]).any():
+        return rows
+    rows = rows.sort_values("sampling_seed", kind="stable")
+    mean = rows.groupby(keys, dropna=False)["value"].transform("mean")
+    return rows.assign(value=mean)[~rows.duplicated(keys)].sort_index()
 
 
 def grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
@@ -168,7 +185,7 @@ def left_out(
     reason, and instead: the value that the scores have.
     """
     rows = with_family(table[table["metric"] == metric].reset_index(drop=True))
-    rows = rows.assign(reason="", instead="")
+    rows = over_samplings(rows).assign(reason="", instead="")
     try:
         shown = grid(rows, metric, protocol)
     except TableError as reason:
@@ -233,4 +250,6 @@ def axis_label(rows: pd.DataFrame) -> str:
         return name
     if features == "inception":
         return f"{name}-{n / 1000:g}K" if name.endswith("FID") else name
+    if (metric, features) in EXTRACTED:
+        return f"{name} (N = {n:,.0f})"
     return f"{metric_name(metric, '')} ({features or 'unknown extractor'}, N = {n:,.0f})"

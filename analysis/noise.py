@@ -24,9 +24,10 @@ UNKNOWN = "no seeds, so the noise is not known: train one model with three"
 class Noise:
     """The standard deviation of the log score of one run, training and sampling together.
 
-    `by_patch` has patch, runs, own_sd, own_df, and sd and df after shrinkage (`shrunk`); `sd` and
-    `df` are those of all runs pooled, NaN and 0 where nothing is known. `prior` is what is known of
-    a patch size without runs of its own.
+    `by_patch` has patch, log_gflops, runs, own_sd, own_df, and sd and df after shrinkage
+    (`shrunk`); `sd` and `df` are those of all runs pooled, NaN and 0 where nothing is known.
+    `prior` is what is known of a patch size without runs of its own. `size` is the exponent of the
+    spread in Gflops within a patch, with its 95 % interval; NaN where too few models tell.
     """
 
     origin: str
@@ -34,11 +35,25 @@ class Noise:
     sd: float = float("nan")
     df: float = 0.0
     prior: tuple[float, float] = (float("nan"), 0.0)
+    size: tuple[float, float, float] = (float("nan"),) * 3
 
-    def at(self, patch: float) -> tuple[float, float]:
-        """Returns the standard deviation and degrees of freedom at a patch size."""
+    @property
+    def differs_by_size(self) -> bool:
+        _, low, high = self.size
+        return low > 0 or high < 0
+
+    def at(self, patch: float, gflops: float = float("nan")) -> tuple[float, float]:
+        """Returns the standard deviation and degrees of freedom at a patch size.
+
+        It is that of a size where one is given and the runs tell sizes apart.
+        """
         own = self.by_patch[self.by_patch["patch"].eq(patch)]
-        return (own["sd"].iloc[0], own["df"].iloc[0]) if len(own) else self.prior
+        if own.empty:
+            return self.prior
+        row = own.iloc[0]
+        known = self.differs_by_size and np.isfinite(gflops)
+        away = self.size[0] * (np.log(gflops) - row["log_gflops"]) if known else 0.0
+        return float(row["sd"] * np.exp(away)), float(row["df"])
 
     def interval(self) -> tuple[float, float]:
         """Returns the 95 % interval of the pooled standard deviation, by χ²."""
@@ -56,7 +71,7 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
         TableError: no such score, or rows that cannot share an axis.
     """
     rows = grid(table, metric, protocol)
-    found = replicates(rows[rows["last"]])
+    found = replicates(rows[ends(rows)])
     if len(found):
         return pooled(found, "over seeds")
     if (
@@ -68,6 +83,13 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
     if metric == "fid" and set(rows["features"]) == {"inception"}:
         return published_noise()
     return Noise(UNKNOWN, pd.DataFrame(columns=["patch", "sd", "df"]))
+
+
+def ends(rows: pd.DataFrame) -> pd.Series:
+    """Marks the last step; of runs that have steps of their own, the last of each model."""
+    if 2 * rows.loc[rows["last"], "model"].nunique() >= rows["model"].nunique():
+        return rows["last"]
+    return rows["step"].eq(rows.groupby("model")["step"].transform("max"))
 
 
 def published_noise() -> Noise:
@@ -93,20 +115,27 @@ def reruns() -> pd.DataFrame:
 
 
 def replicates(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns model, patch, runs and the standard deviation of log score, of models with several.
+    """Returns model, patch, runs, log Gflops, deviation of log score, of models with several runs.
 
     A score that is not above 0 has no logarithm, and its run is left out.
     """
     rows = rows[rows["value"].gt(0)].assign(log=lambda kept: np.log(kept["value"]))
-    by = ["model", "patch"]
-    found = rows.groupby(by, dropna=False, sort=False)["log"].agg(["size", "std"]).reset_index()
-    return found[found["size"] > 1].rename(columns={"size": "runs", "std": "sd"})
+    groups = rows.groupby(["model", "patch"], dropna=False, sort=False)
+    found = groups.agg(runs=("log", "size"), sd=("log", "std"), gflops=("gflops", "first"))
+    found = found[found["runs"] > 1].reset_index()
+    return found.assign(log_gflops=np.log(found["gflops"])).drop(columns="gflops")
 
 
 def pooled(found: pd.DataFrame, origin: str) -> Noise:
     """Pools the spread of several models, by patch size where the runs tell patches apart."""
     found = found.assign(df=found["runs"] - 1).assign(squares=lambda f: f["df"] * f["sd"] ** 2)
-    by_patch = found.groupby("patch", dropna=False)[["runs", "df", "squares"]].sum().reset_index()
+    groups = found.groupby("patch", dropna=False)
+    by_patch = (
+        groups[["runs", "df", "squares"]]
+        .sum()
+        .assign(log_gflops=groups["log_gflops"].mean())
+        .reset_index()
+    )
     total = float(found["df"].sum())
     variance = float(found["squares"].sum() / total)
     own_df = by_patch["df"].to_numpy(float)
@@ -118,7 +147,38 @@ def pooled(found: pd.DataFrame, origin: str) -> Noise:
     ).drop(columns="squares")
     text = f"{found['runs'].sum()} runs of {len(found)} models {origin}"
     prior = (float(np.sqrt(prior_variance)), min(prior_df, total))
-    return Noise(text, by_patch, float(np.sqrt(variance)), total, prior)
+    return Noise(text, by_patch, float(np.sqrt(variance)), total, prior, by_size(found))
+
+
+def by_size(found: pd.DataFrame) -> tuple[float, float, float]:
+    """Returns the exponent of the spread in Gflops and its interval: NaN of too few models.
+
+    Log variances of normal scores have known means and variances (digamma and trigamma of half
+    their degrees of freedom), and are regressed on log Gflops within patches; where they lie
+    further from the line than that, the interval is wider.
+    """
+    rows = found[found["sd"].gt(0)]
+    df = len(rows) - rows["patch"].nunique(dropna=False) - 1
+    half = rows["df"] / 2
+    weight = 1 / pd.Series(special.polygamma(1, half), rows.index)
+    parts = {"x": rows["log_gflops"], "y": 2 * np.log(rows["sd"]) - special.digamma(half)}
+    centred = pd.DataFrame({name: within(part, weight, rows) for name, part in parts.items()})
+    spread = float((weight * centred["x"] ** 2).sum())
+    if df < 2 or not spread > 0:
+        return (float("nan"),) * 3
+    slope = float((weight * centred["x"] * centred["y"]).sum() / spread)
+    away = float((weight * (centred["y"] - slope * centred["x"]) ** 2).sum())
+    reach = float(stats.t.ppf(0.975, df) * np.sqrt(max(1.0, away / df) / spread))
+    return slope / 2, (slope - reach) / 2, (slope + reach) / 2
+
+
+def within(values: pd.Series, weight: pd.Series, rows: pd.DataFrame) -> pd.Series:
+    """Returns values less the weighted mean of their patch."""
+    groups = rows["patch"].fillna(0)
+    mean = (weight * values).groupby(groups).transform("sum") / weight.groupby(groups).transform(
+        "sum"
+    )
+    return values - mean
 
 
 def shrunk(

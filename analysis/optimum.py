@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +10,15 @@ import pandas as pd
 
 from analysis.correlation import Array
 from analysis.joint import ALPHA, BETA, GAMMA, A, B, E, Joint, Points, evaluate
-from analysis.joint_bootstrap import Draws, intervals
-from analysis.table import RUN, TableError
+from analysis.joint_bootstrap import Draws, bootstrap, intervals
+from analysis.table import RUN, TableError, listed
 
 BUDGETS = 5  # a table of more rows is not read
 # A parabola needs three sizes; one more tells how well it fits.
 SIZES = 3
 # An exponent of 0 has its best size at 0 or at infinity: far from any study, and still a number.
 LEAST_EXPONENT = 1e-2
+MET = np.log(1.01)  # a run of whole steps meets a budget to 1 %, as harness isoflop has it
 
 
 def flop_per_image(points: Points) -> float:
@@ -111,6 +113,30 @@ def at_optimum(theta: Array, points: Points, n: Array, d: Array, tokens: float) 
     return np.asarray(np.exp(theta[:, E]) + np.exp(size) + np.exp(data))
 
 
+def known_tokens(points: Points, patch: float) -> float:
+    """Returns the tokens of an image, as the table counts them, at this patch.
+
+    Raises:
+        TableError: the study has no model of this patch.
+    """
+    rows = points.rows[points.rows["patch"].eq(patch)]
+    if rows.empty:
+        known = listed(points.rows["patch"])
+        raise TableError(f"no model of the study has a patch of {patch:g}: its patches are {known}")
+    return float(rows["tokens"].iloc[0])
+
+
+def gflops_at(joint: Joint, tokens: float, draws: int) -> Callable[[float], float]:
+    """Returns the Gflops of the best model as a function of compute.
+
+    Raises:
+        TableError: the scores do not tell what size or what images bring.
+    """
+    require_trade(bootstrap(joint, draws))
+    best = optimum(joint.theta, joint.points, tokens)
+    return lambda budget: float(np.exp(best.log_n + best.a * np.log(budget)) * tokens / 1e9)
+
+
 def require_trade(draws: Draws) -> None:
     """
     Raises:
@@ -183,7 +209,7 @@ def at_compute(rows: pd.DataFrame, budget: float) -> tuple[Array, Array]:
     for _, run in rows.groupby(by, dropna=False):
         run = run.sort_values("D")
         reached = np.log(compute_of(run).to_numpy())
-        if reached[0] - 1e-9 <= np.log(budget) <= reached[-1] + 1e-9:
+        if reached[0] - MET <= np.log(budget) <= reached[-1] + MET:
             at = np.interp(np.log(budget), reached, np.log(run["value"].to_numpy()))
             sizes.append(float(run["N"].iloc[0]))
             scores.append(float(np.exp(at)))

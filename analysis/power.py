@@ -52,11 +52,15 @@ def variances(
     share of a score, not its size, is taken.
     """
     own = noise(table, metric, protocol) if table is not None else None
-    if own is None or own.origin in (UNKNOWN, published_noise().origin):
+    if table is None or own is None or own.origin in (UNKNOWN, published_noise().origin):
         return prior()
-    sampling, count = (np.nan, 0) if table is None else sampling_spread(table, metric)
+    sampling, count, times = sampling_spread(table, metric)
     origin = own.origin + (f"; sampling from {count} checkpoints sampled again" if count else "")
-    return Variances(own.sd, *own.interval(), own.df, sampling, origin)
+    averaged = protocol is None and count and "sampling_seed" in table
+    # A run is then the mean over its sampling seeds: one seed alone adds the rest of its noise.
+    added = sampling**2 * (1 - 1 / times) if averaged else 0.0
+    run, low, high = (float(np.sqrt(sd**2 + added)) for sd in (own.sd, *own.interval()))
+    return Variances(run, low, high, own.df, sampling, origin)
 
 
 def prior() -> Variances:
@@ -66,10 +70,11 @@ def prior() -> Variances:
     return Variances(found.sd, *found.interval(), found.df, sampling, found.origin, True)
 
 
-def sampling_spread(table: pd.DataFrame, metric: str) -> tuple[float, int]:
+def sampling_spread(table: pd.DataFrame, metric: str) -> tuple[float, int, float]:
     """Returns the deviation of log scores of one checkpoint under protocols that differ by seed.
 
-    Such protocols have another id and all else alike. NaN and 0 where there are none.
+    Such protocols have another id and all else alike. With it the number of such checkpoints, and
+    how often each was sampled; NaN, 0 and 1 where there are none.
     """
     rows = table[table["metric"].eq(metric) & table["value"].gt(0) & ~uncertain(table)]
     keys = [*RUN, "step", *SCORED, "guidance_channels"]
@@ -77,9 +82,10 @@ def sampling_spread(table: pd.DataFrame, metric: str) -> tuple[float, int]:
     found = groups.agg(["var", "size"])
     found = found[found["size"] > 1]
     if found.empty:
-        return float("nan"), 0
+        return float("nan"), 0, 1.0
     weights = found["size"] - 1
-    return float(np.sqrt((found["var"] * weights).sum() / weights.sum())), len(found)
+    spread = float(np.sqrt((found["var"] * weights).sum() / weights.sum()))
+    return spread, len(found), float(found["size"].mean())
 
 
 def power(difference: float, sd: float, seeds: int, cells: int = 1, alpha: float = 0.05) -> float:

@@ -46,6 +46,24 @@ def running(table: pd.DataFrame, metric: str = "fid", protocol: str | None = Non
     return pd.DataFrame(found, columns=COLUMNS)
 
 
+def ongoing(found: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Returns the latest prediction of each run that still runs, and the run that dominates it.
+
+    `dominated_by` is a finished run of another model, of at most its Gflops, whose last score is
+    below the interval, the best there is; empty where there is none.
+    """
+    gflops = table.drop_duplicates("run").set_index("run")["gflops"]
+    done = found[found["truth"].notna()].drop_duplicates("run").set_index("run")
+    latest = found[found["truth"].isna()].sort_values("step").drop_duplicates("run", keep="last")
+    names = list[str]()
+    for row in latest.itertuples():
+        others = done[done["model"].ne(row.model)]["truth"]
+        cheaper = others[gflops.reindex(others.index) <= gflops[row.run]]
+        best = cheaper[cheaper < row.low]
+        names.append("" if best.empty else str(best.idxmin()))
+    return latest.assign(dominated_by=names)
+
+
 def of_family(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     last = rows["step"].max()
     ends = rows[rows["step"].eq(last)].set_index("number")["value"]

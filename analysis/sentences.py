@@ -203,6 +203,12 @@ def noise_of_training(table: pd.DataFrame) -> list[Row]:
             )
             for _, row in found.by_patch.iterrows()
         ]
+    if np.isfinite(found.size[0]):
+        exponent, low, high = found.size
+        note = "" if found.differs_by_size else "sizes are not told apart: one noise is for all"
+        method = "log variances within patches, weighted"
+        name = "exponent of noise in Gflops"
+        rows.append(row_of(name, exponent, (low, high), ".2f", method, runs, note))
     sampled = attempt("sampling", partial(sampling_noise, table), [])
     if sampled and np.isfinite(sampled[0]):
         note = "FID∞'s own standard error, median; images alone, without training"

@@ -21,7 +21,7 @@ NUMBER_COLUMNS = (
     " guidance_channels seconds schema"
 ).split()
 # Columns that a table may have: of one without them they follow from the name and the patch size.
-OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes")
+OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes", "sampling_seed")
 # Of published values: those that nobody here has read in their authors' own text.
 UNCERTAIN = ("second-hand", "recalled")
 
@@ -55,6 +55,8 @@ METRICS = {
     "cmmd": "CMMD",
     "mind": "MIND",
 }
+# Distances that literature names with their extractor.
+EXTRACTED = {("fid", "dinov2-vitl14"): "FD-DINOv2", ("cmmd", "clip-vitl14-336"): "CMMD"}
 # Scores that are a loss, the best first: held out, then as trained.
 LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
 HIGHER_IS_BETTER = {
@@ -253,6 +255,8 @@ def digest(table: pd.DataFrame) -> str:
 
 def metric_name(metric: str, features: str) -> str:
     """Names a metric, with its extractor unless that is Inception: only then is it plain FID."""
+    if (metric, features) in EXTRACTED:
+        return EXTRACTED[metric, features]
     name = (METRICS | LOSSES).get(metric, metric)
     return name if features in ("inception", "") else f"{name} ({features})"
 

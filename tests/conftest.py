@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,14 @@ from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from helpers import forget_rows
 from torch import Tensor, nn
 
+from analysis import files
 from harness.data import digits
 from harness.spec import own_rows
 
 torch.set_num_threads(1)  # the processes of pytest-xdist share the cores
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a script's & ignores it, for children too
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +49,12 @@ def no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     forget_rows()
     assert {field: set(table) for field, table in own_rows.TABLES.items()} == before
+
+
+@pytest.fixture
+def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as the page has them: their PDF and PNG are half of a report's time."""
+    monkeypatch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
 
 
 @pytest.fixture(scope="session")

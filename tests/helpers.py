@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from torch import Tensor
 
+from harness.base.distributed import stop_on_signal
+from harness.base.files import read_json, write_json
 from harness.cli import main as cli
 from harness.launch.perform import perform
 from harness.spec import Protocol, Run, Sweep, own_rows
@@ -24,6 +31,8 @@ from harness.study.tasks import Evaluate, Task, Train
 ROOT = Path(__file__).parents[1]
 PATCHES = (8, 4, 2)
 SIZES = ("S", "B", "L", "XL")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["helpers", "harness.training.loop"])  # imported once for all ranks
 
 
 def tiny_run(**fields: Any) -> Run:
@@ -127,12 +136,14 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def do(task: Task, store: Store, **cluster: Any) -> list[str]:
     """Does one task here, and returns what it said."""
     said: list[str] = []
-    perform(
-        task,
-        store,
-        Cluster(**{"store": str(store.root), "device": "cpu"} | cluster),
-        lambda line, share: said.append(line),
-    )
+    with stop_on_signal() as stop:
+        perform(
+            task,
+            store,
+            Cluster(**{"store": str(store.root), "device": "cpu"} | cluster),
+            lambda line, share: said.append(line),
+            stop,
+        )
     return said
 
 
@@ -149,6 +160,17 @@ def score_all(sweep: Sweep, store: Store, **cluster: Any) -> None:
     for task in missing(sweep, store):
         if isinstance(task, Evaluate):
             do(task, store, **cluster)
+
+
+def scored(store: Store, run: Run, step: int, fid: float, protocol: Protocol | None = None) -> None:
+    """A record of this score, as harness run would have written it."""
+    of = protocol or tiny_protocol()
+    like = Store(ROOT / "tests" / "fixtures" / "store_3880366")
+    record = read_json(like.record(tiny_run(), 10, tiny_protocol()))
+    mine = {"run": run.id, "step": step, "protocol": of.id, "n": of.n, "protocol_fields": None}
+    values = {**record["values"], "fid": float(fid)}
+    store.register(run)
+    write_json(store.record(run, step, of), {**record, **mine, "values": values})
 
 
 def curve(store: Store, run: Run) -> list[tuple[Any, ...]]:
@@ -170,27 +192,46 @@ def tree(folder: Path) -> set[str]:
 
 def ranks(world: int, script: str, *words: object) -> list[str]:
     """stdout of the script under `world` gloo processes, with the environment of torchrun."""
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command: Sequence[str] = [sys.executable, "-c", script, *map(str, words)]
-    processes = [
-        subprocess.Popen(
-            command,
-            env=environment(RANK=str(r), LOCAL_RANK=str(r), **shared),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for r in range(world)
-    ]
-    ends = [finished(process) for process in processes]
-    assert all(status == 0 for status, _, _ in ends), ends
-    return [out for _, out, _ in ends]
+    path = os.pathsep.join([str(ROOT / "tests"), environment()["PYTHONPATH"]])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, environment(PYTHONPATH=path)),  # of the fork server
+    ):
+        outs = [Path(folder) / str(rank) for rank in range(world)]
+        processes = [
+            FORKS.Process(
+                target=rank_main,
+                args=(script, words, {**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, out),
+            )
+            for r, out in enumerate(outs)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            process.kill()
+        texts = [out.read_text() for out in outs]
+    assert all(process.exitcode == 0 for process in processes), texts
+    return texts
+
+
+def rank_main(script: str, words: Sequence[object], variables: dict[str, str], out: Path) -> None:
+    """Runs a script in this process, whose output goes to a file."""
+    os.environ.update(variables)
+    os.chdir(ROOT)
+    sys.argv = ["-c", *map(str, words)]
+    sys.stdout = out.open("w")
+    try:
+        exec(compile(script, "rank", "exec"), {"__name__": "__main__"})
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+        raise
+    finally:
+        sys.stdout.close()
 
 
 def forget_rows() -> None:

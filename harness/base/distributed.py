@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from harness.base.errors import EnvironmentProblem
-from harness.base.signals import on_stop
+from harness.base.signals import announce, on_stop
 
 T = TypeVar("T")
 
@@ -168,18 +168,26 @@ class Stop:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended a task; everything done so far is in the store."""
+    """A signal ended the work; everything done so far is in the store."""
 
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[Stop]:
-    """Within, a signal of STOPS only sets the flag; a second SIGINT ends the process at once."""
+    """Within, a signal of STOPS only sets the flag; a second SIGINT ends the process at once.
+
+    Raises:
+        Interrupted: at the end, where a signal came and no task was left to end by it.
+    """
     stop = Stop()
 
     def note(number: int, frame: object) -> None:
         if number == signal.SIGINT and number in stop.signals:
             raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            announce("stopping: what is in progress is saved; Ctrl-C again drops it")
         stop.signals.append(number)
 
     with on_stop(note):
         yield stop
+    if stop.signals:
+        raise Interrupted(f"stopped by {signal.Signals(stop.signals[0]).name}")

@@ -145,10 +145,21 @@ def refuse_objects(path: Path, key: str, head: Header) -> None:
 
 
 def image_shape(path: Path) -> tuple[int, int, int]:
-    """Number, side and channels of the images `arr_0`.
+    """Number, side and channels of the images or clips `arr_0`.
 
     Raises:
-        UserError: there are none, or they are not uint8 [N > 0, side, side, channels].
+        UserError: as stored_shape().
+    """
+    n, *_, side, channels = stored_shape(path)
+    return n, side, channels
+
+
+def stored_shape(path: Path) -> tuple[int, ...]:
+    """The shape of the images or clips `arr_0`.
+
+    Raises:
+        UserError: there are none, or they are neither uint8 [N > 0, side, side, channels] nor
+            [N > 0, frames, side, side, channels].
     """
     if "arr_0" not in keys(path):
         raise UserError(f"{path} holds no arr_0: store images there, uint8 [N, side, side, C]")
@@ -163,11 +174,11 @@ def image_shape(path: Path) -> tuple[int, int, int]:
                 " 255)"
             )
     shape = head.shape
-    if len(shape) != 4 or shape[1] != shape[2] or head.fortran or min(shape) < 1:
+    if len(shape) not in (4, 5) or shape[-3] != shape[-2] or head.fortran or min(shape) < 1:
         raise UserError(
             f"arr_0 of {path} has shape {shape}, not [N > 0, side, side, channels] in C order"
         )
-    return shape[0], shape[1], shape[3]
+    return shape
 
 
 def image_side(path: Path) -> int:

@@ -13,19 +13,23 @@ import torch
 def matmul_precision(precision: str) -> Iterator[None]:
     """Multiplies fp32 matrices exactly under "fp32", rounded to TF32 under any other precision.
 
-    Convolutions too: cuDNN's round to TF32 by default, whatever the precision of matrices is.
+    Convolutions too: cuDNN's round to TF32 by default, whatever the precision of matrices is. That
+    of matrices is set by the older call alone, which sets the newer `cuda.matmul.fp32_precision`
+    as well: torch refuses to multiply on a GPU where the two differ.
     """
-    cudnn: Any = torch.backends.cudnn
-    conv = cudnn.conv
-    before = torch.get_float32_matmul_precision(), conv.fp32_precision
+    backends: Any = torch.backends
+    convs = backends.cudnn.conv, backends.mkldnn.conv
+    before = torch.get_float32_matmul_precision(), [conv.fp32_precision for conv in convs]
     exact = precision == "fp32"
     torch.set_float32_matmul_precision("highest" if exact else "high")
-    conv.fp32_precision = "ieee" if exact else "tf32"
+    for conv in convs:
+        conv.fp32_precision = "ieee" if exact else "tf32"
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before[0])
-        conv.fp32_precision = before[1]
+        for conv, value in zip(convs, before[1], strict=True):
+            conv.fp32_precision = value
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -13,10 +14,12 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 def on_stop(handler: Callable[[int, object], None]) -> Iterator[None]:
     """Within, `handler` is called with each signal that asks for an end.
 
-    SIGHUP, of a closed terminal, is left alone where nohup has it ignored.
+    Those of a terminal are left alone where they are ignored: SIGHUP by nohup, SIGINT by the & of
+    a script.
     """
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    numbers = [n for n in STOPS if not (nohup and n == signal.SIGHUP)]
+    of_terminal = (signal.SIGHUP, signal.SIGINT)
+    ignored = {n for n in of_terminal if signal.getsignal(n) == signal.SIG_IGN}
+    numbers = [n for n in STOPS if n not in ignored]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -37,6 +40,16 @@ def stop_afterwards() -> Iterator[None]:
         yield
     if asked:
         raise KeyboardInterrupt
+
+
+def announce(line: str) -> None:
+    """Prints a line to stderr from a signal handler, on rank 0.
+
+    A print there fails where the signal interrupts another print.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        with contextlib.suppress(OSError):  # of a closed terminal
+            os.write(2, f"\n{line}\n".encode())
 
 
 def interrupt(number: int, frame: object) -> None:

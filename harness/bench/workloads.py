@@ -80,7 +80,7 @@ class RandomLatents:
 
     def __init__(self, run: Run, device: torch.device, count: int = 1024) -> None:
         data = DATASETS[run.data]
-        self.x = torch.randn(count, data.channels, data.size, data.size, device=device)
+        self.x = torch.randn(count, *data.shape, device=device)
         self.y = torch.randint(max(1, data.classes), (count,), device=device)
         self.origin = Origin(images=count, digest="random")
 
@@ -196,10 +196,7 @@ def features_workload(run: Run, protocol: Protocol, device: torch.device) -> Wor
 
     def make(batch: int, part: int) -> Call:
         extractor = features.unweighted(protocol.features, str(device))
-        side = DATASETS[run.data].pixels
-        images = torch.randint(
-            256, (batch, extractor.channels, side, side), dtype=torch.uint8, device=device
-        )
+        images = torch.randint(256, (batch, *run.data_row.seen), dtype=torch.uint8, device=device)
         return lambda: [extractor(x) for x in images.split(part)]
 
     return Workload(cost.features(protocol), IMAGES, IMAGES, make)

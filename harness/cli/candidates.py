@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,22 @@ def require_hours(hours: float) -> None:
         raise UserError(f"--gpu-hours {hours:g}: give hours above 0")
 
 
+def first_run(sweep: Sweep) -> Run:
+    return next(iter(sweep.runs))
+
+
+def steps_like(run: Run, sweep: Sweep) -> tuple[int, ...]:
+    """The steps of the sweep's run of this size, or the nearest: runs may have their own."""
+    here = {r: math.log(compute.gflops(r) / compute.gflops(run)) for r in sweep.runs}
+    return sweep.steps_of(min(here, key=lambda r: abs(here[r])))
+
+
 def siblings(sweep: Sweep) -> Iterator[Run]:
-    """The sweep's first run with every model of its families that fits its data, each once."""
-    first = dataclasses.replace(sweep.runs[0], seed=0)
+    """The sweep's first run with its own models and all named ones of their families that fit."""
+    first = dataclasses.replace(first_run(sweep), seed=0)
     families = {run.model_row.family for run in sweep.runs}
-    for name, row in MODELS.items():
+    for name in dict.fromkeys([*MODELS, *(run.model for run in sweep.runs)]):
+        row = MODELS[name]
         if row.family in families and not row.problem(first.setting):
             try:
                 yield dataclasses.replace(first, model=name)
@@ -78,7 +90,7 @@ def scale(run: Run) -> Candidate:
     row = run.model_row
     return {
         "model": run.model,
-        "patch": float("nan") if row.patch is None else row.patch,
+        "patch": float("nan") if row.patch_side is None else row.patch_side,
         "gflops": compute.gflops(run),
         "params": compute.parameters(run),
     }
@@ -86,7 +98,8 @@ def scale(run: Run) -> Candidate:
 
 def score_hours(run: Run, sweep: Sweep, speed: Speed, last: bool = False) -> float:
     """Device-hours of scoring a run as the sweep does, or its last step alone."""
-    scored = [p for step, p in sweep.scores if not last or step == sweep.steps[-1]]
+    steps = steps_like(run, sweep)
+    scored = [p for s, p in sweep.scores if s in steps and (not last or s == steps[-1])]
     return sum(cost.evaluation(run, protocol, speed).hours for protocol in scored)
 
 
@@ -100,21 +113,33 @@ def source(value: Run | AnyProtocol) -> str:
     return f"{type(value).__name__}({', '.join(fields)})"
 
 
-def sweep_source(
-    name: str, about: str, runs: Sequence[Run], steps: Sequence[int], sweep: Sweep
-) -> str:
-    """A sweep's file with these runs and steps, under the protocols of another.
+def alone(run: Run, steps: tuple[int, ...], sweep: Sweep) -> Sweep:
+    """The sweep of this run alone; steps that are not the sweep's are scored as its last one is."""
+    usual = steps_like(run, sweep)
+    scored: dict[AnyProtocol, tuple[int, ...]] = {}
+    for protocol in sweep.protocols:
+        at = tuple(step for step in usual if step in sweep.steps_of(protocol))
+        if at and (steps == usual or usual[-1] in at):
+            scored[protocol] = at if steps == usual else steps
+    name = f"{sweep.name}_next"
+    return dataclasses.replace(sweep, name=name, runs=(run,), steps=steps, protocols=scored)
 
-    Where those have steps of their own, these steps are scored under those that the last step has.
-    """
-    own = steps != sweep.steps
-    scored = {p: tuple(steps) if own else sweep.steps_of(p) for p in sweep.protocols}
-    if own:
-        scored = {p: s for p, s in scored.items() if sweep.steps[-1] in sweep.steps_of(p)}
-    kinds = sorted({"Run", "Sweep", *(type(protocol).__name__ for protocol in scored)})
+
+def sweep_source(sweep: Sweep, about: str) -> str:
+    """The file of a sweep."""
+    kinds = sorted({"Sweep", *(type(part).__name__ for part in (*sweep.runs, *sweep.protocols))})
     lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(kinds)}", ""]
-    lines += ["SWEEP = Sweep(", f"    name={name!r},", "    runs=("]
-    lines += [f"        {source(run)}," for run in runs]
-    lines += ["    ),", f"    steps={tuple(steps)!r},", "    protocols={"]
-    lines += [f"        {source(protocol)}: {s!r}," for protocol, s in scored.items()]
-    return "\n".join([*lines, "    },", ")", ""])
+    lines += ["SWEEP = Sweep(", f"    name={sweep.name!r},"]
+    lines += listing("runs", sweep.runs)
+    lines += [f"    steps={sweep.steps!r},"] * (not isinstance(sweep.runs, dict))
+    lines += listing("protocols", sweep.protocols)
+    lines += [f"    keep={sweep.keep!r},"] * (sweep.keep != ("features",))
+    return "\n".join([*lines, ")", ""])
+
+
+def listing(field: str, parts: Iterable[Any]) -> list[str]:
+    """A field of a sweep in its file: a tuple, or a dict with the steps of each."""
+    own = parts if isinstance(parts, dict) else {}
+    lines = [f"{source(part)}: {own[part]!r}," if own else f"{source(part)}," for part in parts]
+    opened, closed = "{}" if own else "()"
+    return [f"    {field}={opened}", *(f"        {line}" for line in lines), f"    {closed},"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from harness.base.commit import commit
 from harness.base.errors import UserError
 from harness.base.files import read_json, write_json
-from harness.cli.candidates import scale
+from harness.cli.candidates import first_run, scale
 from harness.cli.predict import model_options, scale_of
 from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_sweep
+from harness.models import MODELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,12 +83,14 @@ def write(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
 
 
 def known_scale(args: argparse.Namespace) -> dict[str, float] | None:
-    """The scale of a model of the study's sweep, which the table need not have yet."""
+    """The scale of a model that fits the study's sweep, which the table need not have yet."""
     sweep = find(args.sweep, args.results).sweep
-    runs = [run for run in sweep.runs if run.model == args.model] if sweep else []
-    if not runs:
+    if sweep is None or args.model not in MODELS:
         return None
-    known = scale(runs[0])
+    try:
+        known = scale(dataclasses.replace(first_run(sweep), model=args.model))
+    except UserError:  # a network of other data
+        return None
     names = ("gflops", "params", "patch")
     return {name: float(known[name]) for name in names if known[name] == known[name]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -124,13 +125,17 @@ def end_removed(sweep: Sweep, store: Store, cluster: Cluster, end: bool) -> None
 def follow_here(
     sweep: Sweep, store: Store, cluster: Cluster, code: Path, args: argparse.Namespace
 ) -> int:
-    try:
+    left = None
+    with suppress(KeyboardInterrupt):  # left behind, since its frames may hold a lock
         left = follow(sweep, store, cluster, code, partial(print, flush=True), args.retry)
-    except KeyboardInterrupt:
-        if not executor(cluster).REMOTE:  # jobs of a scheduler go on by themselves
-            print("stopping the jobs on this machine: they save first", file=sys.stderr)
+    if left is None:
+        if cluster.executor == "local":  # jobs of a scheduler go on by themselves
+            print(
+                "stopping the jobs on this machine: they save first; Ctrl-C again ends the wait",
+                file=sys.stderr,
+            )
             jobs.stop({task.id for task in missing(sweep, store)}, store, cluster.executor)
-        raise
+        raise KeyboardInterrupt
     for name in left:
         print(f"given up: {name}; see harness status {args.sweep}", file=sys.stderr)
     return 1 if left else 0

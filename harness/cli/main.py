@@ -16,9 +16,11 @@ from harness import __version__
 from harness.base.errors import UserError, user_errors
 from harness.base.spelling import suggestion
 from harness.cli.best import BEST
+from harness.cli.coord_check import COORD_CHECK
 from harness.cli.encode import ENCODE
 from harness.cli.exchange import EXPORT, IMPORT
 from harness.cli.forecast import FORECAST
+from harness.cli.isoflop import ISOFLOP
 from harness.cli.launch import CANCEL, LAUNCH, LOGS
 from harness.cli.laws import LAWS
 from harness.cli.listing import LIST
@@ -37,7 +39,7 @@ from harness.cli.verb import fold_words
 from harness.study.choice import WORD, targets
 
 SWEEP_VERBS = (PLAN, BENCH, RUN, LAUNCH, CANCEL, LOGS, STATUS, COLLECT, REPORT)
-TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS, NEXT, BEST)
+TABLE_VERBS = (PREDICT, LAWS, FORECAST, SEEDS, NEXT, BEST, ISOFLOP, COORD_CHECK)
 STORE_VERBS = (LIST, SHOW, PRUNE, IMPORT, EXPORT)
 IMAGE_VERBS = (SAMPLE, SCORE, PARITY, ENCODE, REFERENCE)
 VERBS = (*SWEEP_VERBS, *TABLE_VERBS, *STORE_VERBS, *IMAGE_VERBS)
@@ -58,6 +60,7 @@ GUESSES = {
     **dict.fromkeys(("fit", "exponents", "scaling"), "laws"),
     **dict.fromkeys(("power", "replicates"), "seeds"),
     **dict.fromkeys(("preregister", "extrapolate"), "forecast"),
+    **dict.fromkeys(("ladder", "sizes", "budgets"), "isoflop"),
     "tail": "logs",
     "help": "--help",
 }

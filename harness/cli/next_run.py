@@ -14,11 +14,14 @@ from harness.base.files import atomic_write
 from harness.base.text import aligned, duration
 from harness.cli.candidates import (
     Candidate,
+    alone,
+    first_run,
     require_hours,
     scale,
     score_hours,
     siblings,
     speed_of,
+    steps_like,
     sweep_of,
     sweep_source,
 )
@@ -118,18 +121,18 @@ def target_of(sweep: Sweep, name: str | None) -> Candidate:
         raise UserError(f"--for {name}: no model of this study's family: {', '.join(runs)}")
     scales = {model: scale(run) for model, run in runs.items()}
     chosen = name or max(scales, key=lambda model: float(scales[model]["gflops"]))
-    return {**scales[chosen], "images": float(sweep.steps[-1] * sweep.runs[0].batch_size)}
+    return {**scales[chosen], "images": float(sweep.steps[-1] * first_run(sweep).batch_size)}
 
 
 def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Candidate]:
     """Yields another seed of every scored model, every model not scored, and longer runs."""
     scored = set(scores["model"])
     seeds = scores["seed"].fillna(0).groupby(scores["model"]).max()
-    batch = sweep.runs[0].batch_size
-    images = tuple(float(batch * step) for step in sweep.steps)
+    batch = first_run(sweep).batch_size
     for run in siblings(sweep):
         known = run.model in scored
         last = int(seeds.get(run.model, -1)) if known else -1
+        images = tuple(float(batch * step) for step in steps_like(run, sweep))
         whole = hours(images[-1], cost.training(run), speed)
         base = scale(run)
         yield {
@@ -152,9 +155,10 @@ def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Can
 def written(chosen: pd.Series, sweep: Sweep) -> str:
     """The file of a sweep with the chosen run."""
     run: Run = chosen["run"]
-    steps = sweep.steps if chosen["kind"] != "longer" else (2 * sweep.steps[-1],)
+    steps = steps_like(run, sweep)
+    longer = chosen["kind"] == "longer"
     about = f"The next run of {sweep.name}: {run.model}, as harness next chose it."
-    return sweep_source(f"{sweep.name}_next", about, [run], steps, sweep)
+    return sweep_source(alone(run, (2 * steps[-1],) if longer else steps, sweep), about)
 
 
 def text(found: dict[str, Any], out: Path | None) -> str:

@@ -74,7 +74,7 @@ def plan_json(sweep: Sweep, store: Store, cluster: Cluster, on: str = "") -> dic
     whole = whole_costs(sweep, speed)
     runs = [
         plan_row(cell, sweep, peaks[cost.kind(cell.run)])
-        | spending(cost.cost(cell, sweep, speed) if cell.known else whole[cost.kind(cell.run)])
+        | spending(cost.cost(cell, sweep, speed) if cell.known else whole[cell.run.id])
         for cell in cells
     ]
     encode = [
@@ -118,10 +118,12 @@ def plan_basis(sweep: Sweep, runs: Iterable[Run], speed: Speed) -> list[str]:
     return basis(works, speed)
 
 
-def whole_costs(sweep: Sweep, speed: Speed) -> dict[tuple[object, ...], cost.Cost]:
-    """What each kind of run takes from its beginning to its last score."""
-    kinds = {cost.kind(run): run for run in sweep.runs}
-    return {kind: cost.cost(untouched(run, sweep), sweep, speed) for kind, run in kinds.items()}
+def whole_costs(sweep: Sweep, speed: Speed) -> dict[str, cost.Cost]:
+    """What each run takes from its beginning to its last score; a kind is counted once."""
+    kinds = {run: (cost.kind(run), sweep.steps_of(run)) for run in sweep.runs}
+    one_each = {kind: run for run, kind in kinds.items()}
+    found = {kind: cost.cost(untouched(run, sweep), sweep, speed) for kind, run in one_each.items()}
+    return {run.id: found[kind] for run, kind in kinds.items()}
 
 
 def spending(spent: cost.Cost) -> dict[str, float]:
@@ -138,9 +140,9 @@ def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
         "gflops": compute.gflops(cell.run),
         "resume": cell.resume,
         "checkpoints": len(cell.checkpoints),
-        "checkpoints_wanted": len(sweep.steps),
+        "checkpoints_wanted": len(sweep.steps_of(cell.run)),
         "scores": cell.scores,
-        "scores_wanted": len(sweep.scores),
+        "scores_wanted": len(sweep.scores_of(cell.run)),
         "reason": cell.tasks[0].reason if cell.tasks else "",
         "train_peak_bytes": peak.training,
         "sample_peak_bytes": peak.sampling,

@@ -63,7 +63,7 @@ class Row:
 
 def row_of(cell: Cell, sweep: Sweep, store: Store, scored: set[Score], speed: Speed) -> Row:
     run = cell.run
-    wanted = {(run.id, s, p.id) for s, p in sweep.scores}
+    wanted = {(run.id, s, p.id) for s, p in sweep.scores_of(run)}
     lacking = wanted - scored
     tasks = tuple(task for task in cell.tasks if is_lacking(task, lacking, sweep))
     reasons = dict.fromkeys(task.reason for task in tasks)

@@ -15,7 +15,6 @@ from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep, cluster_from
 from harness.spec import Sweep
-from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.speed import known_speed
 from harness.study.store import Store
@@ -139,7 +138,7 @@ def hours_of_recipes(sweep: Sweep, cluster: Cluster, on: str) -> float | None:
         return None
     whole = whole_costs(sweep, speed)
     recipes = {dataclasses.replace(run, seed=0).id: run for run in sweep.runs}
-    return sum(whole[cost.kind(run)].hours for run in recipes.values())
+    return sum(whole[run.id].hours for run in recipes.values())
 
 
 def clean(values: dict[str, Any]) -> dict[str, Any]:

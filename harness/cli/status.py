@@ -28,6 +28,7 @@ from harness.spec import Sweep
 from harness.study import cost
 from harness.study.cluster import Cluster
 from harness.study.logs import merged
+from harness.study.outlook import outlook
 from harness.study.plan import Cell, survey
 from harness.study.speed import known_speed
 from harness.study.store import Store
@@ -78,7 +79,7 @@ class Known(NamedTuple):
     tried: dict[str, Tries]
     endings: dict[tuple[str, str], Line]  # by launch and task
     errors: dict[str, str]  # of `harness run`
-    cancelled: set[str]
+    cancelled: Mapping[str, str]  # and why, where a follower did
     exhausted: set[str]
 
 
@@ -103,10 +104,12 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
     speed = known_speed(store, cluster)
     planned = whole_costs(sweep, speed)
     rows = [
-        status_row(cell, sweep, store, known)
-        | {"planned_hours": planned[cost.kind(cell.run)].hours}
+        status_row(cell, sweep, store, known) | {"planned_hours": planned[cell.run.id].hours}
         for cell in cells
     ]
+    seen = outlook(sweep, cells, store)
+    for row in rows:
+        row["outlook"] = seen[row["run"]]._asdict() if row["run"] in seen else None
     follow = [] if away else followers(sweep, store, jobs)
     name_idle(rows, any(follower["state"] == "RUNNING" for follower in follow))
     return {
@@ -155,7 +158,7 @@ def used_by(rows: Iterable[Mapping[str, Any]], key: str) -> dict[str, float]:
 
 
 def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str, Any]:
-    run, last = cell.run, sweep.steps[-1]
+    run, last = cell.run, sweep.steps_of(cell.run)[-1]
     attempts = store.read_attempts(run)[0] if cell.known else []
     lines, records = merged(attempts), scored_records(cell, sweep, store)
     step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
@@ -172,9 +175,9 @@ def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str
         "loss": sum(losses) / len(losses) if losses else None,
         "last_step": last,
         "checkpoints": len(cell.checkpoints),
-        "checkpoints_wanted": len(sweep.steps),
+        "checkpoints_wanted": len(sweep.steps_of(run)),
         "scores": cell.scores,
-        "scores_wanted": len(sweep.scores),
+        "scores_wanted": len(sweep.scores_of(run)),
         "images_per_second": speed,
         "eta_seconds": eta,
         "silent_seconds": silent(held, known.last),
@@ -219,7 +222,7 @@ def state_of(
         return ("suspended" if "SUSPENDED" in states else "queued"), failed
     if failed:
         return "failed", failed
-    return ("cancelled" if known.cancelled & set(left) else cell.state), failed
+    return ("cancelled" if known.cancelled.keys() & set(left) else cell.state), failed
 
 
 def silent(held: Mapping[str, Ticket], last: Mapping[str, Line]) -> float | None:
@@ -231,7 +234,7 @@ def silent(held: Mapping[str, Ticket], last: Mapping[str, Line]) -> float | None
 
 def user_of(cell: Cell, sweep: Sweep, last: Mapping[str, Line]) -> str:
     """Who submitted the run's latest training, else one of its evaluations."""
-    scores = (f"{cell.run.id}@{step}:{p.id}" for step, p in sweep.scores)
+    scores = (f"{cell.run.id}@{step}:{p.id}" for step, p in sweep.scores_of(cell.run))
     lines = [last[task] for task in (cell.run.id, *scores) if task in last]
     return str(lines[0].get("user", "unknown")) if lines else "unknown"
 
@@ -241,6 +244,9 @@ def error_of(cell: Cell, store: Store, known: Known, failed: Sequence[str]) -> d
     for task in sorted(cell.tasks, key=lambda task: task.id not in failed):
         if error := task_error(task, store, known, failed):
             return {"error": error, "error_task": task.id}
+    for task in cell.tasks:
+        if why := known.cancelled.get(task.id):
+            return {"error": f"stopped: {why}", "error_task": task.id}
     return {"error": "", "error_task": ""}
 
 

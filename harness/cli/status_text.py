@@ -20,6 +20,7 @@ def queue_text(jobs: dict[str, dict[str, str]]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
+OUTLOOK = "at its end"  # a column of sweeps whose unfinished runs have one
 COLUMNS = (
     "state",
     "step",
@@ -28,6 +29,7 @@ COLUMNS = (
     "scores",
     "images/s",
     "to go",
+    OUTLOOK,
     "used/planned",
     "attempts",
     "tries",
@@ -42,7 +44,8 @@ def status_text(status: dict[str, Any]) -> str:
         [row["run"], *(str(row["fields"].get(name, "")) for name in names), *cells(row, status)]
         for row in rows
     ]
-    head = [name if status["estimates"] else name.removesuffix("/planned") for name in COLUMNS]
+    columns = [name for name in COLUMNS if name != OUTLOOK or shows_outlook(status)]
+    head = [name if status["estimates"] else name.removesuffix("/planned") for name in columns]
     done = sum(r["state"] == "done" for r in rows)
     where = status["store"]
     absent = ", which is not there: --store names another" * (not status["store_exists"])
@@ -62,12 +65,25 @@ def cells(row: Mapping[str, Any], status: Mapping[str, Any]) -> list[str]:
         f"{row['scores']}/{row['scores_wanted']}",
         f"{row['images_per_second'] or 0:.0f}",
         duration(row["eta_seconds"] / 3600) if row["eta_seconds"] else "",
+        *[outlook_text(row["outlook"])] * shows_outlook(status),
         duration(row["used_hours"]) + planned,
         str(row["attempts"]),
         str(row["tries"] or ""),
         queue_text(row["jobs"]),
         error_text(row),
     ]
+
+
+def shows_outlook(status: Mapping[str, Any]) -> bool:
+    return any(row["outlook"] for row in status["runs"])
+
+
+def outlook_text(seen: Mapping[str, Any] | None) -> str:
+    """fid 41 [38, 45]: the last score, predicted from those that the run has."""
+    if not seen:
+        return ""
+    numbers = "{prediction:.3g} [{low:.3g}, {high:.3g}]".format(**seen)
+    return f"{seen['metric']} {numbers}" + ", dominated" * bool(seen["dominated_by"])
 
 
 def state_text(row: Mapping[str, Any]) -> str:
@@ -83,6 +99,11 @@ def error_text(row: Mapping[str, Any]) -> str:
 
 
 def notes(status: Mapping[str, Any]) -> Iterator[str]:
+    if shows_outlook(status):
+        yield (
+            f"{OUTLOOK}: the last score, predicted from the run's own and what finished runs still"
+            " gained, with its 95 % interval; dominated: a finished run of no more compute is below"
+        )
     for job in status["removed"]:
         yield (
             f"job {job['job']} {job['state']}: {job['task']}, which the sweep no longer asks for:"

@@ -9,7 +9,7 @@ from harness.data.origin import Origin
 
 
 class InMemory:
-    """Images [N, C, H, W] in [-1, 1] and labels [N]; `digest` says which ones."""
+    """Samples [N, C, …] in [-1, 1] and labels [N]; `digest` says which ones."""
 
     def __init__(self, images: Tensor, labels: Tensor, digest: str = "embedded") -> None:
         self.images, self.labels = images, labels

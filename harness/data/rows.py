@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Data:
     """What a model of this dataset sees: [channels, size, size] of `classes` classes.
 
+    frames: of a clip, [channels, frames, size, size]; None where samples are images;
     classes: 0 where there are no labels; images: how many the dataset's name stands for, None
     where any number will do; pixels: the side of an image, `size` where it is not given;
     autoencoder: the family of VAEs that makes latents of images, None of data that are pixels;
@@ -38,6 +39,7 @@ class Data:
     open: Callable[[str, Path | None], Dataset] | None = None
     held_out: int | None = None
     open_held_out: Callable[[str, Path | None], Dataset] | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", self.pixels or self.size)
@@ -45,7 +47,17 @@ class Data:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of a sample."""
-        return self.channels, self.size, self.size
+        return self.shaped(self.channels, self.size)
+
+    def shaped(self, channels: int, side: int) -> tuple[int, ...]:
+        """The shape of an image or clip with that many channels and pixels a side."""
+        frames = (self.frames,) if self.frames else ()
+        return channels, *frames, side, side
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The shape of what an extractor reads: of a decoded image or clip."""
+        return self.shaped(self.colours, self.pixels)
 
     @property
     def latent(self) -> bool:
@@ -87,6 +99,18 @@ def embedded_shapes(name: str, path: Path | None) -> Dataset:
     return InMemory(*load())
 
 
+def moving_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.clips import MovingDigits
+
+    return MovingDigits()
+
+
+def held_out_moving_digits(name: str, path: Path | None) -> Dataset:
+    from harness.data.clips import MovingDigits
+
+    return MovingDigits(held_out=True)
+
+
 def imagenet(pixels: int) -> Data:
     """ImageNet as latents of Stable Diffusion's VAE, an eighth of the side."""
     row = Data(4, pixels // 8, 1000, images=1_281_167, pixels=pixels, autoencoder="sd-v1")
@@ -117,11 +141,23 @@ DATASETS = {
     "digits-split": split_digits(16),
     "digits8-split": split_digits(8),
     "shapes": Data(3, 16, 8, images=10_000, open=embedded_shapes),
+    "moving-digits": Data(
+        1,
+        12,
+        10,
+        images=1_437 * 256,
+        mirrored=False,
+        open=moving_digits,
+        held_out=360 * 256,
+        open_held_out=held_out_moving_digits,
+        frames=8,
+    ),
 }
 # References that need no file, by name: images [N, C, side, side] in [-1, 1], and labels.
 EMBEDDED = {
     "digits": Late("harness.data.digits", "load"),
     "shapes": Late("harness.data.shapes", "load"),
+    "moving-digits": Late("harness.data.clips", "load"),
 }
 
 
@@ -138,7 +174,7 @@ class Dataset(Protocol):
     def batch(
         self, index: Tensor, low: int, device: torch.device, *key: object
     ) -> tuple[Tensor, Tensor]:
-        """Returns the samples `index` and their labels: fp32 [N, C, H, W] and [N], on the device.
+        """Returns the samples `index` and their labels: fp32 [N, *shape] and [N], on the device.
 
         They fill the slots of a batch from `low` on: what is random in a sample is a function of
         its slot and of `key`.

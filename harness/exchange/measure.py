@@ -64,7 +64,7 @@ def diffusers_frequencies(net: Any) -> Iterator[None]:
 def probe(run: Run) -> tuple[Tensor, Tensor, Tensor]:
     """Inputs of a forward: noise, TIMESTEPS and labels; the same on every machine."""
     data, n = DATASETS[run.data], len(TIMESTEPS)
-    x = rng.normal(0, n, (data.channels, data.size, data.size), "cpu", "exchange")
+    x = rng.normal(0, n, data.shape, "cpu", "exchange")
     y = rng.integers(0, n, data.classes, "cpu", "exchange")
     return x, torch.tensor(TIMESTEPS), y
 

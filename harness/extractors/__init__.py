@@ -56,6 +56,20 @@ EXTRACTORS: dict[str, Extractor] = {
         ),
         sides=(16,),
     ),
+    "moving-digits-1": Extractor(
+        layers={"pool": 64, "logits": 10, "frames": 8 * 64, "track": 8 * 2},
+        channels=1,
+        gmacs=0.004356992,
+        build=Late("harness.extractors.moving_digits", "build"),
+        weights=Weights(
+            "moving_digits_1.safetensors",
+            "35b13528e734b2d8e58cbaaa3379692270cab6aa775f156cc1f28fef759f1029",
+            folder=Path(__file__).parent,
+        ),
+        sides=(12,),
+        preprocess="for frames and logits, the 8 × 8 box around each frame's ink",
+        frames=8,
+    ),
     "dinov2-vitl14": Extractor(
         layers={"pool": 1024},
         channels=3,

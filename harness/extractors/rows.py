@@ -63,10 +63,11 @@ class Extractor:
     layers: what it gives of an image, numbers by name. "pool" is compared by its moments and its
     neighbours, "spatial" by its moments alone, "logits" are guesses of a class; other names are
     for metrics that ask for them.
-    channels: of the uint8 images it reads, 3 or 1; sides: those it takes, () for any.
+    channels: of the uint8 images it reads, 3 or 1; sides: those it takes, () for any; frames: of
+    the clips that it reads, None where these are images.
     gmacs: forward multiply-adds of one image / 1e9.
-    build: gives the network, uint8 [N, channels, H, W] → a tensor [N, numbers] of each layer, in
-    the order of `layers`; its argument is the file of weights, or None for random ones.
+    build: gives the network, uint8 [N, channels, (frames,) H, W] → a tensor [N, numbers] of each
+    layer, in the order of `layers`; its argument is the file of weights, or None for random ones.
     weights: None where there are none: its source file is what its features depend on.
     preprocess: what happens to an image before the network, for readers.
     references: where its statistics of known datasets are published, by the reference's name.
@@ -80,15 +81,17 @@ class Extractor:
     sides: tuple[int, ...] = ()
     preprocess: str = ""
     references: Mapping[str, str] = field(default_factory=dict)
+    frames: int | None = None
 
     @property
     def bytes(self) -> int:
         """Of the features of one image, in fp32."""
         return FP32 * sum(self.layers.values())
 
-    def fits(self, channels: int, side: int) -> bool:
-        """Whether it reads images [channels, side, side]."""
-        return channels == self.channels and (not self.sides or side in self.sides)
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether it reads images or clips [channels, (frames,) side, side]."""
+        read = (self.channels, *((self.frames,) if self.frames else ()))
+        return shape[:-2] == read and (not self.sides or shape[-1] in self.sides)
 
     def problem(
         self, name: str, path: Path | None = None, digest_of: Callable[[Path], str] = sha256

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.base.errors import UserError, user_errors
+from harness.launch.dominated import end_dominated
 from harness.launch.executors import EXECUTORS, executor
 from harness.launch.hooks import run_hook
 from harness.launch.jobs import query_jobs
@@ -20,7 +21,6 @@ from harness.spec import Sweep
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
 from harness.study.store import Store
-from harness.study.tasks import Evaluate
 
 HOURLY_S = 3600  # a follower with nothing new to report says so that often
 
@@ -69,6 +69,7 @@ def follow(
                     sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
                 )
                 end_silent(store, cluster, say)
+                end_dominated(sweep, store, cluster, say)
                 tasks = missing(sweep, store)
         except UserError as error:
             if asked:
@@ -78,7 +79,7 @@ def follow(
             report(done, failed, sweep, cluster, say)
             retry = asked = False
             names = {task.id for task in tasks}
-            waiting = {task.id for task in tasks if isinstance(task, Evaluate) and not task.ready}
+            waiting = {task.id for task in tasks if not task.ready}
             taken = {task.id for task in done.submitted}
             problems(f"{len(done.held | taken)} jobs wait or run, {len(names)} tasks are missing")
             if not names & (done.held | taken | done.postponed) and names <= done.left | waiting:

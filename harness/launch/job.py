@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import EnvironmentProblem, UserError, as_user_error, user_errors
 from harness.base.files import read_json
@@ -20,6 +20,9 @@ from harness.spec.own_rows import LOADED
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Task, from_json
+
+if TYPE_CHECKING:
+    from harness.base.distributed import Stop
 
 
 class Job:
@@ -86,15 +89,23 @@ def use_copies(folder: Path, rows: Mapping[str, str]) -> None:
 
 
 def run_tasks(tasks: Sequence[Task], store: Store, cluster: Cluster, patience: float) -> None:
-    """Performs tasks in turn; a signal puts this job back into its queue, where it can."""
-    from harness.base.distributed import Interrupted
+    """Performs tasks in turn; a signal puts this job back into its queue, where it can.
+
+    Raises:
+        Interrupted: a signal came, to jobs that have no process of their own.
+    """
+    from harness.base.distributed import Interrupted, stop_on_signal
 
     set_threads(cluster)
     try:
-        with user_errors():
-            perform_each(tasks, store, cluster, patience)
+        with stop_on_signal() as stop, user_errors():
+            perform_each(tasks, store, cluster, stop, patience)
     except Interrupted as stopped:
+        if not executor(cluster).DETACHED:
+            raise
         print(stopped, file=sys.stderr, flush=True)
+        if all(task.is_done(store) for task in tasks):  # it came while the last one was written
+            return
         # 1 of a rank would end the first before its turn
         raise SystemExit("requeued" if executor(cluster).requeue() else 0) from None
     except EnvironmentProblem as error:
@@ -103,7 +114,9 @@ def run_tasks(tasks: Sequence[Task], store: Store, cluster: Cluster, patience: f
         raise SystemExit(str(error)) from None
 
 
-def perform_each(tasks: Sequence[Task], store: Store, cluster: Cluster, patience: float) -> None:
+def perform_each(
+    tasks: Sequence[Task], store: Store, cluster: Cluster, stop: Stop, patience: float
+) -> None:
     """Performs each task, also after one that failed: it is not theirs to wait for its remedy.
 
     Raises:
@@ -113,7 +126,7 @@ def perform_each(tasks: Sequence[Task], store: Store, cluster: Cluster, patience
     failed: Exception | None = None
     for task in tasks:
         try:
-            perform(task, store, cluster, print_progress, patience)
+            perform(task, store, cluster, print_progress, stop, patience)
         except EnvironmentProblem:
             raise
         except Exception as error:  # of one task: the others go on

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from harness.base.errors import UserError
 from harness.base.files import claim
+from harness.base.signals import stop_afterwards
 from harness.launch.executors import EXECUTORS
 from harness.launch.ledger import given, ledger, set_cancelled
 from harness.launch.tickets import Line, SchedulerUnavailable, Ticket
@@ -108,8 +109,13 @@ def cancel(tasks: Collection[str], store: Store, executor: str = "") -> list[Tic
 
 
 def stop(tasks: Collection[str], store: Store, executor: str) -> None:
-    """Cancels the jobs of these tasks, and returns when they have saved and ended."""
-    cancel(tasks, store, executor)
+    """Cancels the jobs of these tasks, and returns when they have saved and ended.
+
+    Raises:
+        KeyboardInterrupt: a second Ctrl-C ended the wait; the jobs save all the same.
+    """
+    with stop_afterwards():  # each job is to get its signal
+        cancel(tasks, store, executor)
     while query_jobs(store, executor).by_task.keys() & set(tasks):
         time.sleep(0.2)
 

@@ -62,15 +62,16 @@ def endings(store: Store) -> dict[tuple[str, str], Line]:
     return {(line["of"], line["task"]): line for line in ledger(store) if "ended" in line}
 
 
-def cancelled(store: Store) -> set[str]:
-    """Tasks that a person withdrew, and that nobody has asked for since."""
+def cancelled(store: Store) -> dict[str, str]:
+    """Tasks that were withdrawn and that nobody has asked for since; why, where a follower did."""
     last = {line["task"]: line for line in ledger(store) if "ended" not in line}
-    return {task for task, line in last.items() if line.get("cancelled")}
+    return {task: line.get("why", "") for task, line in last.items() if line.get("cancelled")}
 
 
-def set_cancelled(tasks: Iterable[str], store: Store, withdrawn: bool) -> None:
-    """Writes down that a person withdraws tasks, or asks for them again."""
+def set_cancelled(tasks: Iterable[str], store: Store, withdrawn: bool, why: str = "") -> None:
+    """Writes down that a person withdraws tasks, or a follower and why, or that they are wanted."""
     line = {"cancelled": withdrawn, "user": getpass.getuser(), "date": now()}
+    line |= {"why": why} if why else {}
     append_lines(store.ledger(), ({"task": task, **line} for task in tasks))
 
 

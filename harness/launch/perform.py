@@ -23,9 +23,16 @@ Log = Callable[[list[dict[str, Any]]], object]
 
 
 def perform(
-    task: Task, store: Store, cluster: Cluster, progress: Progress, patience: float = 0.1
+    task: Task,
+    store: Store,
+    cluster: Cluster,
+    progress: Progress,
+    stop: Stop,
+    patience: float = 0.1,
 ) -> None:
     """Does one task in this process group; does nothing where it is done already.
+
+    `stop` is the caller's, so that a signal between two tasks, or at the end of one, ends both.
 
     Raises:
         UserError: the run was begun with other files of rows.
@@ -33,22 +40,22 @@ def perform(
         EnvironmentProblem: the cluster asks for GPUs, and torch sees none.
         Interrupted: a signal came; run the same task again to go on.
     """
-    from harness.base.distributed import process_group, stop_on_signal
+    from harness.base.distributed import Interrupted, Stop, process_group
 
     with (
-        stop_on_signal() as stop,
         process_group(cluster.device, cluster.gpus_per_node, cluster.hang_minutes) as rank,
         claim(task.claim(store), rank.is_main, patience) as mine,
     ):
         if rank.any(not mine):
             raise Locked(f"{task.id} is locked by another process")
+        if stop.asked(rank):
+            raise Interrupted(f"{task.id} was not begun: run the same command to go on")
         if task.is_done(store):
             return
         if not isinstance(task, Encode):
             refuse(task.id, rows_problems([task.run], store))
-        stop.unlocked = mine.removed
         with locks_named(mine, rank):
-            do(task, store, cluster, rank, stop, progress)
+            do(task, store, cluster, rank, Stop(stop.signals, mine.removed), progress)
 
 
 @contextlib.contextmanager

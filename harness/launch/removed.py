@@ -14,7 +14,9 @@ from harness.study.store import Store
 def removed(sweep: Sweep, store: Store, jobs: Mapping[str, Ticket]) -> list[dict[str, str]]:
     """The pending and running jobs of this sweep that belong to no task of it now."""
     asked = {run.id for run in sweep.runs} | {
-        f"{run.id}@{step}:{protocol.id}" for run in sweep.runs for step, protocol in sweep.scores
+        f"{run.id}@{step}:{protocol.id}"
+        for run in sweep.runs
+        for step, protocol in sweep.scores_of(run)
     }
     last = given(store)
     return [

@@ -51,11 +51,14 @@ def run_all(sweep: Sweep, store: Store, cluster: Cluster) -> list[str]:
 
 def run_one(task: Task, store: Store, cluster: Cluster) -> None:
     """Performs one task here, with a progress bar on rank 0; raises what `perform` raises."""
+    from harness.base.distributed import stop_on_signal
+
     if os.environ.get("RANK", "0") != "0":
-        perform(task, store, cluster, lambda *_: None)
+        with stop_on_signal() as stop:
+            perform(task, store, cluster, lambda *_: None, stop)
         return
-    with Bar([task]) as bar:
-        perform(task, store, cluster, partial(bar.show, task.id))
+    with Bar([task]) as bar, stop_on_signal() as stop:
+        perform(task, store, cluster, partial(bar.show, task.id), stop)
 
 
 class Worker:
@@ -123,6 +126,8 @@ def workers(job: Share, count: int, bar: Bar) -> Iterator[list[Worker]]:
         yield crew
     finally:
         with on_stop(second_interrupt):
+            if crew:
+                bar.write(f"waiting for {len(crew)} workers to save; Ctrl-C again ends the wait")
             for worker in crew:
                 worker.stop()
             for worker in crew:

@@ -74,7 +74,7 @@ def submit(
         record_endings([t.id for t in ready], given(store), seen.tickets, store)
         tried = tries(store)
         worn = set() if retry else exhausted(ready, tried, store, cluster)
-        withdrawn = cancelled(store) & {task.id for task in wanted}
+        withdrawn = cancelled(store).keys() & {task.id for task in wanted}
         if asked and withdrawn:
             set_cancelled(withdrawn, store, False)
         off = set() if asked else withdrawn

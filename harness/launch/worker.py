@@ -64,28 +64,30 @@ def attempt(task: Task, job: Share, reporter: Reporter) -> None:
 
     Raises:
         EnvironmentProblem: the machine is at fault, and would be for every task.
-        KeyboardInterrupt: a signal came.
+        Interrupted: a signal came; the task may be done.
     """
+    from harness.base.distributed import stop_on_signal
 
     def fail(error: str) -> None:
         record(task.id, job.store, job.batch, error)
         reporter.fail(task.id, error)
 
     reporter.show(task.id, "", 0.0)
-    try:
-        with user_errors():
-            perform(task, job.store, job.cluster, partial(reporter.show, task.id))
-    except Locked:
-        pass  # another process was quicker: the task is done by it, or missing again
-    except EnvironmentProblem:
-        raise
-    except UserError as error:
-        fail(str(error))
-    except Exception as error:  # a bug or a device's fault: the other tasks go on
-        fail(record_traceback(task.id, job.store, error))
-        if "RANK" in os.environ:  # the other ranks wait for this one in vain
+    with stop_on_signal() as stop:
+        try:
+            with user_errors():
+                perform(task, job.store, job.cluster, partial(reporter.show, task.id), stop)
+        except Locked:
+            pass  # another process was quicker: the task is done by it, or missing again
+        except EnvironmentProblem:
             raise
-    reporter.end(task.id)
+        except UserError as error:
+            fail(str(error))
+        except Exception as error:  # a bug or a device's fault: the other tasks go on
+            fail(record_traceback(task.id, job.store, error))
+            if "RANK" in os.environ:  # the other ranks wait for this one in vain
+                raise
+        reporter.end(task.id)
 
 
 def main() -> int:

@@ -52,7 +52,7 @@ METRICS: dict[str, Metric] = {
         ("label_accuracy",),
         ("logits", "labels"),
         Late("harness.metrics.logits", "label_accuracy"),
-        ("digits-cnn-1", "shapes-cnn-1"),
+        ("digits-cnn-1", "shapes-cnn-1", "moving-digits-1"),
     ),
     "density_coverage": Metric(
         ("density", "coverage"),
@@ -69,6 +69,20 @@ METRICS: dict[str, Metric] = {
         images=True,
     ),
     "mind": Metric(("mind",), ("pool",), Late("harness.metrics.sliced", "mind"), (), images=True),
+    "frame_fid": Metric(
+        ("frame_fid",),
+        ("frames",),
+        Late("harness.metrics.motion", "frame_fid"),
+        ("moving-digits-1",),
+        images=True,
+    ),
+    "physics": Metric(
+        ("motion_error", "speed_distance"),
+        ("track",),
+        Late("harness.metrics.motion", "physics"),
+        ("moving-digits-1",),
+        images=True,
+    ),
 }
 PAPER = ("fid", "sfid", "inception_score", "precision", "recall")
 

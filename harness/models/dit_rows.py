@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 from harness.models.rows import Counts, Model, Setting, loss_bytes
 
@@ -43,6 +43,14 @@ class DiTModel(Model):
     @property
     def variants(self) -> tuple[str, ...]:
         return tuple(VARIANTS)
+
+    def of_heads(self, heads: int) -> Self:
+        return replace(self, width=heads * self.width // self.heads, heads=heads)
+
+    def deviation(self, name: str, fan_in: int, fan_out: int) -> float:
+        """Xavier's, but for the embedders of timestep and label: see DiT.initialize."""
+        fixed = name.startswith(("t_embedder", "y_embedder"))
+        return 1.0 if fixed else (fan_in + fan_out) ** -0.5
 
     def problem(self, setting: Setting) -> str | None:
         parts, conditioning = parts_of(setting), conditioning_of(setting)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+BASE_HEADS = 4  # of muP's base width: the paper's 288 is 4 heads of 72 (arXiv 2505.15270)
 LOSS_VALUES = 18  # fp32 values of each number of a sample that the loss keeps: measured of ddpm's
 
 
@@ -18,9 +19,10 @@ LOSS_VALUES = 18  # fp32 values of each number of a sample that the loss keeps: 
 class Setting:
     """What a network is built for.
 
-    shape: of a sample, (channels, size, size); classes: labels 0 … classes - 1, and `classes` is
-    the null label, so that 0 classes are unconditional; outputs: channels of the result for each
-    channel of the data, as the objective has it; conditioning, variant: which of the row's.
+    shape: of a sample, (channels, size, size) or of a clip (channels, frames, size, size);
+    classes: labels 0 … classes - 1, and `classes` is the null label, so that 0 classes are
+    unconditional; outputs: channels of the result for each channel of the data, as the objective
+    has it; conditioning, variant: which of the row's.
     """
 
     shape: tuple[int, ...]
@@ -37,6 +39,11 @@ class Setting:
     def size(self) -> int:
         """The side of a square sample."""
         return self.shape[-1]
+
+    @property
+    def frames(self) -> int | None:
+        """Of a clip; None: samples are images."""
+        return self.shape[1] if len(self.shape) == 4 else None
 
 
 def loss_bytes(setting: Setting) -> int:
@@ -77,12 +84,41 @@ class Model:
         """Names of other networks of the same size, beside the plain one."""
         return ()
 
+    @property
+    def patch_side(self) -> float | None:
+        """What tables have as the patch: its side; of a tube that of a square of as many pixels."""
+        return self.patch
+
+    @property
+    def clips(self) -> bool:
+        """Whether samples are clips rather than images."""
+        return False
+
     def passes(self, setting: Setting) -> float:
         """Forward passes' worth of a training step's forward, such as 1.6 where parts run twice."""
         return 1.0
 
+    def of_heads(self, heads: int) -> Model | None:
+        """The same row at the width of that many heads of its own size; None: it has no widths."""
+        return None
+
+    @property
+    def base(self) -> Model | None:
+        """The row of the width from which muP counts: a run of it is the standard one."""
+        return self.of_heads(BASE_HEADS)
+
+    def deviation(self, name: str, fan_in: int, fan_out: int) -> float:
+        """Standard deviation that `build` draws a linear weight with, up to a constant factor.
+
+        muP reads how it follows the width. The default: not at all.
+        """
+        return 1.0
+
     def problem(self, setting: Setting) -> str | None:
         """Why this network does not fit a dataset; None where it does."""
+        if self.clips != (setting.frames is not None):
+            takes, given = ("clips", "images") if self.clips else ("images", "clips")
+            return f"it takes {takes}, these are {given}: take another model or dataset"
         if self.patch and setting.size % self.patch:
             return f"its patch of {self.patch} does not divide the side of {setting.size}"
         return None

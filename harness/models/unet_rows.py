@@ -67,7 +67,7 @@ class UNetModel(Model):
             return f"it halves the side {len(self.mult) - 1} times, and {scale} does not divide" + (
                 f" {setting.size}"
             )
-        return None
+        return super().problem(setting)
 
     def build(self, setting: Setting) -> nn.Module:
         from harness.models.unet import UNet

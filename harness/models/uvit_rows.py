@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 from harness.models.dit_rows import KEPT, LIVE, narrow
 from harness.models.rows import Counts, Model, Setting, loss_bytes
@@ -26,6 +26,9 @@ class UViTModel(Model):
     width: int = field(kw_only=True)
     heads: int = field(kw_only=True)
     conv: bool = field(kw_only=True, default=True)
+
+    def of_heads(self, heads: int) -> Self:
+        return replace(self, width=heads * self.width // self.heads, heads=heads)
 
     def build(self, setting: Setting) -> UViT:
         from harness.models.uvit import UViT

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsInt
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.base import rng
+from harness.objectives.broadcast import each
 from harness.objectives.rows import TIMESTEPS
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def flat_mean(x: Tensor) -> Tensor:
 
 
 def discretized_nll(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Returns -log of the Gaussian's mass in the bin of x, all [N, C, H, W].
+    """Returns -log of the Gaussian's mass in the bin of x, all of one shape [N, C, …].
 
     Values in [-1, 1] stand for 256 levels; the end bins are open (Ho et al. 2020, equation 13).
     """
@@ -109,10 +110,10 @@ def losses(
     """Returns mse [N] and vb [N], in bits per dimension; the hybrid loss is their sum.
 
     The gradient of vb reaches the variance channels alone (Nichol & Dhariwal 2021, equation 16).
-    x0, noise: [N, C, H, W]; t, y: [N]; table: Schedule.table().
+    x0, noise: [N, C, …], such as images [N, C, H, W]; t, y: [N]; table: Schedule.table().
     """
     root_a, root_rest, recip, recip_m1, of_x0, of_xt, low, high = (
-        c.view(-1, 1, 1, 1) for c in table[t].unbind(1)
+        each(c, x0) for c in table[t].unbind(1)
     )
     xt = root_a * x0 + root_rest * noise
     predicted, v = denoiser(xt, t, y).float().chunk(2, dim=1)
@@ -123,7 +124,7 @@ def losses(
     kl = 0.5 * (
         log_variance - low - 1 + torch.exp(low - log_variance) + apart * torch.exp(-log_variance)
     )
-    first = (t == 0).view(-1, 1, 1, 1)
+    first = each(t == 0, x0)
     bound = torch.where(first, discretized_nll(x0, mean, log_variance), kl)
     return mse, flat_mean(bound) / math.log(2)
 
@@ -142,7 +143,7 @@ def noise_loss(
     With `min_snr` the error of x_0 counts by at most that signal-to-noise ratio; in terms of the
     noise, by min(snr, min_snr) / snr (Hang et al. 2023, section 3.4).
     """
-    root_a, root_rest = (c.view(-1, 1, 1, 1) for c in table[t, :2].unbind(1))
+    root_a, root_rest = (each(c, x0) for c in table[t, :2].unbind(1))
     mse = flat_mean((noise - denoiser(root_a * x0 + root_rest * noise, t, y).float()) ** 2)
     if min_snr is None:
         return mse
@@ -156,7 +157,7 @@ def ddpm(
     """Samples over `steps` respaced timesteps, without clipping.
 
     The variance is the learned one, or else that of the posterior. x: the starting noise
-    [N, C, H, W]; y: labels [N]. Each step is one forward and two fused multiply-adds:
+    [N, C, …]; y: labels [N]. Each step is one forward and two fused multiply-adds:
     mean = p · x - q · predicted noise, with p and q computed once.
     """
     schedule = respaced(linear_schedule(), steps)
@@ -166,9 +167,8 @@ def ddpm(
     # half of the log variance is linear in v: middle + v · spread
     low, high = schedule.posterior_log_variance, np.log(schedule.betas)
     middle, spread = (low + high) / 4, (high - low) / 4
-    timesteps = torch.from_numpy(schedule.timesteps).to(x.device)
     for k in range(steps - 1, -1, -1):
-        found = denoiser(x, timesteps[k].expand(len(x)), y).float()
+        found = denoiser(x, everywhere(x, schedule.timesteps[k]), y).float()
         predicted, v = found.chunk(2, dim=1) if learned else (found, None)
         x = torch.add(float(p[k]) * x, predicted, alpha=-float(q[k]))
         if k and v is not None:  # the last step adds no noise
@@ -179,12 +179,20 @@ def ddpm(
 
 
 def with_scheduler(scheduler: Any, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int) -> Tensor:
-    """Samples by a deterministic diffusers scheduler, which is given the noise channels alone."""
-    scheduler.set_timesteps(steps, device=x.device)
+    """Samples by a deterministic diffusers scheduler, which is given the noise channels alone.
+
+    Its timesteps stay on the CPU, where it looks them up: on a GPU each step would wait for one.
+    """
+    scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
-        predicted = denoiser(x, t.expand(len(x)), y).float()[:, : x.shape[1]]
+        predicted = denoiser(x, everywhere(x, t), y).float()[:, : x.shape[1]]
         x = scheduler.step(predicted, t, x).prev_sample
     return x
+
+
+def everywhere(x: Tensor, t: SupportsInt) -> Tensor:
+    """The timestep for each row of x: filled in on the device, since a copy would wait for it."""
+    return torch.full((len(x),), int(t), device=x.device)
 
 
 def diffusers_scheduler(sampler: str) -> Any:

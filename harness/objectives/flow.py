@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.base import rng
+from harness.objectives.broadcast import each
 from harness.objectives.flow_samplers import ODES, sde
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class Flow:
         """The first and the last time that is trained and sampled."""
         return (0.0, 1.0) if self.prediction == "velocity" else (CUT, 1 - CUT)
 
-    def at(self, t: Tensor) -> Point:
-        """The path at times t [N], broadcast over [N, C, H, W]."""
-        return PATHS[self.path](t.view(-1, 1, 1, 1))
+    def at(self, t: Tensor, x: Tensor) -> Point:
+        """The path at times t [N], broadcast over x [N, C, …]."""
+        return PATHS[self.path](each(t, x))
 
     def times(self, low: int, high: int, device: torch.device, *key: object) -> Tensor:
         if self.logit_normal:
@@ -114,9 +115,9 @@ class Flow:
     ) -> tuple[Tensor]:
         """Returns the mean squared error [N] of what is predicted.
 
-        x0, noise: [N, C, H, W]; t: [N] in [0, 1]; y: [N].
+        x0, noise: [N, C, …]; t: [N] in [0, 1]; y: [N].
         """
-        point = self.at(t)
+        point = self.at(t, x0)
         found = denoiser(point.alpha * x0 + point.sigma * noise, 1 - t, y).float()
         if self.prediction == "velocity":
             error = found + point.d_alpha * x0 + point.d_sigma * noise
@@ -128,10 +129,11 @@ class Flow:
         return ((error**2).flatten(1).mean(dim=1),)
 
     def velocity(self, denoiser: Denoiser, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Returns dx / dt at x [N, C, H, W] and t [N], from one call of the network."""
-        found, point = denoiser(x, 1 - t, y).float(), self.at(t)
+        """Returns dx / dt at x [N, C, …] and t [N], from one call of the network."""
+        found = denoiser(x, 1 - t, y).float()
         if self.prediction == "velocity":
             return -found
+        point = self.at(t, x)
         noise = found if self.prediction == "noise" else -point.sigma * found
         return point.velocity(x, noise)
 

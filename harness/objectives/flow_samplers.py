@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import UserError
+from harness.objectives.broadcast import each
 
 if TYPE_CHECKING:
     from harness.objectives.flow import Point
     from harness.objectives.rows import Noise
 
-Velocity = Callable[[Tensor, Tensor], Tensor]  # (x [N, C, H, W], t [N]) → dx / dt
+Velocity = Callable[[Tensor, Tensor], Tensor]  # (x [N, C, …], t [N]) → dx / dt
 
 LAST = 0.04  # the last step of the SDE, without noise (SiT, appendix)
 TOLERANCE = 1e-5  # of an image's error a step: relative, and absolute by the root mean square
@@ -78,8 +79,8 @@ def dopri5(velocity: Velocity, x: Tensor, start: float, end: float, steps: int) 
         allowed = TOLERANCE * (1 + torch.maximum(rms(x), rms(fresh)))
         error = rms(combined(torch.zeros_like(x), h, slopes, ERROR)) / allowed
         taken = error <= 1
-        x = torch.where(taken.view(-1, 1, 1, 1), fresh, x)
-        slope = torch.where(taken.view(-1, 1, 1, 1), slopes[-1], slope)
+        x = torch.where(each(taken, x), fresh, x)
+        slope = torch.where(each(taken, x), slopes[-1], slope)
         t = torch.where(taken, torch.where(h == end - t, full(x, end), t + h), t)
         h = h * (0.9 * error.clamp(min=1e-10) ** -0.2).clamp(0.2, 5)
     return x
@@ -88,7 +89,7 @@ def dopri5(velocity: Velocity, x: Tensor, start: float, end: float, steps: int) 
 def combined(x: Tensor, h: Tensor, slopes: list[Tensor], weights: tuple[float, ...]) -> Tensor:
     """x + h · Σ weights · slopes, with a step h [N] of its own for each image."""
     total = sum((w * s for w, s in zip(weights, slopes, strict=True) if w), torch.zeros_like(x))
-    return x + h.view(-1, 1, 1, 1) * total
+    return x + each(h, x) * total
 
 
 def rms(x: Tensor) -> Tensor:
@@ -108,14 +109,14 @@ def coefficient(form: str, point: Point, t: Tensor, step: float) -> Tensor:
     if form == "sigma":
         return 2 * point.sigma
     if form == "sin2":
-        return 2 * torch.sin(math.pi * t).square().view(-1, 1, 1, 1)
+        return 2 * each(torch.sin(math.pi * t).square(), point.sigma)
     return 2 * point.sigma * point.wronskian / point.alpha.clamp(min=step)
 
 
 def sde(
     form: str,
     velocity: Velocity,
-    at: Callable[[Tensor], Point],
+    at: Callable[[Tensor, Tensor], Point],
     x: Tensor,
     start: float,
     steps: int,
@@ -127,12 +128,13 @@ def sde(
     """
     h = (start - LAST) / max(1, steps - 1)
     for k in range(steps - 1, -1, -1):
-        t = full(x, LAST + k * h if steps > 1 else start)
-        point, v = at(t), velocity(x, t)
+        time = LAST + k * h if steps > 1 else start
+        t = full(x, time)
+        point, v = at(t, x), velocity(x, t)
         w = coefficient(form, point, t, h)
         score = -point.noise(x, v) / point.sigma
         drift = v - w / 2 * score
         if k == 0:
-            return x - float(t[0]) * drift
+            return x - time * drift
         x = x - h * drift + (w * h).sqrt() * noise(k)
     return x

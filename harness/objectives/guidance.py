@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness.objectives.broadcast import each
 from harness.objectives.guidance_schedules import GuidanceSchedule
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def guided(
             part = share(schedule, noise(t))
             if not part.any():  # no image is guided at this time: one pass is enough
                 return denoiser(x, t, y)
-            strength = (1 + (scale - 1) * part).view(-1, 1, 1, 1)
+            strength = each(1 + (scale - 1) * part, x)
         cond, free = denoiser(
-            x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, torch.full_like(y, null)])
+            torch.cat([x, x]), t.repeat(2), torch.cat([y, torch.full_like(y, null)])
         ).chunk(2)
         lead = free[:, :channels] + strength * (cond[:, :channels] - free[:, :channels])
         return torch.cat([lead, cond[:, channels:]], dim=1)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    # (x [N, C, H, W], t [N], y [N]) → [N, outputs · C, H, W]
+    # (x [N, C, …], t [N], y [N]) → [N, outputs · C, …]; images are [N, C, H, W]
     Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-    Noise = Callable[[int], Tensor]  # the normal noise of sampling step k, [N, C, H, W]
+    Noise = Callable[[int], Tensor]  # the normal noise of sampling step k, [N, C, …]
     # (denoiser, x0, t, y, noise) → the terms of the loss, [N] each; their sum is the loss
     Losses = Callable[[Denoiser, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 
@@ -37,7 +37,7 @@ class Process(Protocol):
     def sample(
         self, sampler: str, denoiser: Denoiser, x: Tensor, y: Tensor, steps: int, noise: Noise
     ) -> Tensor:
-        """Samples data [N, C, H, W] from starting noise x."""
+        """Samples data [N, C, …] from starting noise x."""
 
 
 @dataclass(frozen=True)

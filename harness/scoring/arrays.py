@@ -13,11 +13,11 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.files import atomic_write
-from harness.base.npz import image_shape, named, opened
+from harness.base.npz import named, opened, stored_shape
 
 
 def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
-    """Writes `n` images of uint8 batches [N, C, H, W] as `arr_0`, [n, H, W, C]; none are held.
+    """Writes `n` images of uint8 batches [N, C, …] as `arr_0`, [n, …, C]; none are held.
 
     Raises:
         UserError: other than n images of one shape came; no file is left.
@@ -29,7 +29,7 @@ def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
             archive.open("arr_0.npy", "w", force_zip64=True) as file,
         ):
             for batch in images:
-                pixels = batch.permute(0, 2, 3, 1).numpy()
+                pixels = batch.movedim(1, -1).numpy()
                 if not written:
                     shape = (n, *pixels.shape[1:])
                     expected = math.prod(shape)
@@ -44,15 +44,15 @@ def write_array(path: Path, images: Iterable[Tensor], n: int) -> None:
 
 
 def read_array(path: Path, batch: int = 64) -> Iterator[Tensor]:
-    """uint8 batches [N, C, H, W] of `arr_0`, read as they are asked for, compressed or not.
+    """uint8 batches [N, C, …] of `arr_0`, read as they are asked for, compressed or not.
 
     Raises:
         UserError: there are no such images, or the file is damaged.
     """
-    n, side, channels = image_shape(path)
+    n, *rest = stored_shape(path)
     with opened(path, "arr_0") as (file, _):
         for start in range(0, n, batch):
-            size = (min(batch, n - start), side, side, channels)
+            size = (min(batch, n - start), *rest)
             with named(path):
                 pixels = file.read(math.prod(size))
             if len(pixels) != math.prod(size):
@@ -60,4 +60,4 @@ def read_array(path: Path, batch: int = 64) -> Iterator[Tensor]:
                     f"{path} ends before image {start + size[0]} of {n}: fetch or write it again"
                 )
             images = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(size)
-            yield images.permute(0, 3, 1, 2)
+            yield images.movedim(-1, 1)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,13 +16,17 @@ from torch import Tensor, nn
 from harness.base.errors import UserError
 from harness.base.files import sha256
 from harness.base.late import Late
+from harness.base.precision import matmul_precision
 from harness.extractors import EXTRACTORS, Extractor
 from harness.metrics.reference import Features
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity: references are cached by it
 class Loaded:
-    """An extractor at work: uint8 images [N, channels, H, W] → fp32 [N, …] by layer, on the CPU."""
+    """An extractor at work: uint8 images [N, channels, H, W] → fp32 [N, …] by layer, on the CPU.
+
+    One of clips reads [N, channels, frames, H, W].
+    """
 
     name: str
     digest: str
@@ -34,12 +36,15 @@ class Loaded:
     network: nn.Module
     warnings: tuple[str, ...] = ()
     sides: tuple[int, ...] = ()
+    frames: int | None = None
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Features:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
+        read = (self.channels, *([self.frames] if self.frames else []))
+        if images.dtype != torch.uint8 or images.shape[1:-2] != read:
             raise UserError(
-                f"{self.name} reads uint8 images [N, {self.channels}, H, W], not {images.dtype}"
+                f"{self.name} reads uint8 images [N, {', '.join(map(str, read))}, H, W], not"
+                f" {images.dtype}"
                 f" {list(images.shape)}: convert with clamp(127.5 x + 128, 0, 255)"
             )
         if self.sides and images.shape[-1] not in self.sides:
@@ -47,34 +52,14 @@ class Loaded:
                 f"{self.name} reads images {' or '.join(map(str, self.sides))} wide, not"
                 f" {images.shape[-1]}: take images of that size, or another extractor"
             )
-        with full_precision(self.device):
+        off = torch.autocast(torch.device(self.device).type, enabled=False)
+        with matmul_precision("fp32"), off:
             moved = images.to(self.device)
             plain = moved.clone(memory_format=torch.contiguous_format)  # strides change rounding
             features = self.network(plain)
         return {
             name: layer.float().cpu() for name, layer in zip(self.layers, features, strict=True)
         }
-
-
-@contextmanager
-def full_precision(device: str) -> Iterator[None]:
-    """Turns TF32 and autocast off: cuDNN's convolutions round to TF32 by default."""
-    backends: Any = torch.backends
-    switches = (
-        backends.cudnn.conv,
-        backends.cuda.matmul,
-        backends.mkldnn.conv,
-        backends.mkldnn.matmul,
-    )
-    before = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(torch.device(device).type, enabled=False):
-            yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
 
 
 def load(
@@ -140,7 +125,8 @@ def started(
     warnings: tuple[str, ...] = (),
 ) -> Loaded:
     ready = network.to(device).eval()
-    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings, row.sides)
+    seen = row.sides, row.frames
+    return Loaded(name, digest, row.layers, row.channels, device, ready, warnings, *seen)
 
 
 def unweighted(name: str, device: str) -> Loaded:
@@ -156,7 +142,7 @@ def source_digest(row: Extractor) -> str:
 
 
 def extract(images: Iterable[Tensor], extractor: Loaded) -> Features:
-    """All features of a stream of uint8 batches [N, C, H, W]; the images are not kept.
+    """All features of a stream of uint8 batches [N, C, …]; the images are not kept.
 
     Raises:
         UserError: there are none.

@@ -19,7 +19,9 @@ from harness.data.origin import read_origin
 from harness.metrics import default_names, row_names
 from harness.metrics.reference import Features
 from harness.metrics.values import values, warnings
+from harness.scoring.averages import rebuilt_warnings
 from harness.scoring.inputs import Inputs, decoder_warnings
+from harness.scoring.picture import strips
 from harness.scoring.sample import labels
 from harness.spec import Run
 from harness.spec.own_rows import digests
@@ -95,6 +97,7 @@ def write_record(
             *warnings(protocol.images, extractor.layers),
             *few_images(run, store),
             *foreign(run, task.step, store),
+            *rebuilt_warnings(store, run, task.step, protocol.weights),
             *decoder_warnings(protocol.decoder, inputs.decoder_digest),
         ],
         **made,
@@ -145,8 +148,12 @@ def extended(
 
 
 def write_preview(path: Path, task: Evaluate, shard: Path) -> None:
-    """Writes the first images of an evaluation, uint8 [N, H, W, C], and their labels [N]."""
-    images = load_tensors(shard, prefix="preview")["preview"].permute(0, 2, 3, 1).numpy()
+    """Writes the first images of an evaluation, uint8 [N, H, W, C], and their labels [N].
+
+    Clips are strips of their frames.
+    """
+    stored = load_tensors(shard, prefix="preview")["preview"]
+    images = strips(stored).permute(0, 2, 3, 1).numpy()
     shown = labels(task.sampling, DATASETS[task.run.data].classes, 0, len(images)).numpy()
     with atomic_write(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, images=images, labels=shown)

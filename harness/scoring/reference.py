@@ -31,7 +31,7 @@ KEPT = 10_000  # images that ADM ships beside them, for precision and recall
 
 
 def from_images(name: str, images: Iterable[Tensor], extractor: Loaded) -> Reference:
-    """Reference of a stream of uint8 batches [N, C, H, H]; the digest is of the pixels alone."""
+    """Reference of a stream of uint8 batches [N, C, …]; the digest is of the pixels alone."""
     hashed = hashlib.sha256()
 
     def watched() -> Iterator[Tensor]:
@@ -126,7 +126,7 @@ class Part:
 
 
 def collect(images: Iterable[Tensor], extractor: Loaded, keep: int = KEPT, seed: int = 0) -> Part:
-    """Moments of a stream of uint8 batches [N, C, H, W], and a fair sample of `keep` images.
+    """Moments of a stream of uint8 batches [N, C, …], and a fair sample of `keep` images.
 
     Not the first ones: a training set often comes sorted by class. Of several ranks with equal
     shares each keeps its part of KEPT; the sum of their parts goes to `write`.
@@ -147,8 +147,8 @@ def collect(images: Iterable[Tensor], extractor: Loaded, keep: int = KEPT, seed:
 
 
 def kept_features(images: Array, extractor: Loaded, batch: int = 64) -> dict[str, Array]:
-    """Features of the sample [N, H, W, C] by layer, so that no score has to compute them again."""
-    stream = torch.from_numpy(images).permute(0, 3, 1, 2).split(batch)
+    """Features of the sample [N, …, C] by layer, so that no score has to compute them again."""
+    stream = torch.from_numpy(images).movedim(-1, 1).split(batch)
     features = compared_as_images(extract(stream, extractor))
     return {layer: rows.numpy() for layer, rows in features.items()}
 
@@ -156,13 +156,13 @@ def kept_features(images: Array, extractor: Loaded, batch: int = 64) -> dict[str
 def reservoir(
     images: Iterable[Tensor], kept: list[Array], keep: int, rng: np.random.Generator
 ) -> Iterator[Tensor]:
-    """Passes batches on and leaves `keep` of their images, [H, W, C], in `kept`.
+    """Passes batches on and leaves `keep` of their images, [H, W, C] or [F, H, W, C], in `kept`.
 
     Source: Vitter 1985, algorithm R.
     """
     seen = 0
     for batch in images:
-        for image in batch.permute(0, 2, 3, 1).numpy():
+        for image in batch.movedim(1, -1).numpy():
             seen += 1
             if len(kept) < keep:
                 kept.append(image.copy())  # a view would hold on to its whole batch

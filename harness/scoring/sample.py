@@ -16,6 +16,7 @@ from harness.data import DATASETS
 from harness.models.autoencoder import Decoder, to_uint8
 from harness.objectives.guidance import guided
 from harness.objectives.guidance_schedules import read_guidance
+from harness.scoring.averages import rebuilt
 from harness.spec import Protocol, Run
 from harness.study.compute import network
 from harness.study.store import Store
@@ -42,9 +43,9 @@ def labels(
 def sample(
     net: nn.Module, run: Run, protocol: Protocol, low: int, high: int, device: torch.device | str
 ) -> Tensor:
-    """Latents low … high of a protocol in fp32, [high - low, C, h, w]."""
+    """Latents low … high of a protocol in fp32, [high - low, C, …]."""
     data = DATASETS[run.data]
-    shape, device = (data.channels, data.size, data.size), torch.device(device)
+    shape, device = data.shape, torch.device(device)
 
     def noise(k: int) -> Tensor:
         return rng.normal(low, high, shape, device, "noise", protocol.seed, k)
@@ -67,7 +68,7 @@ def sample(
 def sample_images(
     net: nn.Module, decode: Decoder, task: Evaluate, low: int, high: int, device: torch.device
 ) -> Tensor:
-    """Images low … high of an evaluation, uint8 [N, 1 or 3, H, W] on the device.
+    """Images low … high of an evaluation, uint8 [N, 1 or 3, …, H, W] on the device.
 
     Raises:
         UserError: latents or pixels are not finite; as bytes they would be black, and score.
@@ -78,7 +79,7 @@ def sample_images(
 def sample_latents(
     net: nn.Module, task: Evaluate, low: int, high: int, device: torch.device
 ) -> Tensor:
-    """Latents low … high of an evaluation, fp32 [N, C, h, w] on the device.
+    """Latents low … high of an evaluation, fp32 [N, C, …] on the device.
 
     Raises:
         UserError: some are not finite.
@@ -89,7 +90,7 @@ def sample_latents(
 
 
 def decoded_images(decode: Decoder, task: Evaluate, latents: Tensor) -> Tensor:
-    """Images of latents [N, C, h, w], uint8 [N, 1 or 3, H, W].
+    """Images of latents [N, C, …], uint8 [N, 1 or 3, …, H, W].
 
     Raises:
         UserError: pixels are not finite.
@@ -121,10 +122,36 @@ def load_network(
 ) -> tuple[nn.Module, str]:
     """The trained network in eval mode, and the SHA-256 of the file it was read from.
 
-    `weights` is "ema" or "raw".
+    `weights` are a protocol's.
 
     Raises:
         UserError: no such weights, those of another model, or a file replaced while it was read.
+    """
+    if run.file_of(weights) is None:
+        tensors, digest = rebuilt(store, run, step, weights)
+        tensors = {name: x.to(device) for name, x in tensors.items()}
+    else:
+        tensors, digest = read_weights(store, run, step, weights, device)
+    with torch.device("meta"):
+        net = network(run)
+    expected = {name: x.shape for name, x in net.state_dict().items()}
+    if {name: x.shape for name, x in tensors.items()} != expected:
+        raise UserError(
+            f"{store.weights(run, step, weights)} holds another model than {run.model}: move it"
+            " away and train again"
+        )
+    net.load_state_dict(tensors, assign=True)
+    net.eval()
+    return (cast(nn.Module, torch.compile(net)) if compiled else net), digest
+
+
+def read_weights(
+    store: Store, run: Run, step: int, weights: str, device: torch.device
+) -> tuple[dict[str, Tensor], str]:
+    """The tensors of the file that has these weights, and its SHA-256.
+
+    Raises:
+        UserError: there is none, it is damaged, or it was replaced while it was read.
     """
     path = store.weights(run, step, weights)
     prefix = "net." if path == store.state(run, step) else ""
@@ -137,14 +164,4 @@ def load_network(
     after = path.stat()
     if (before.st_ino, before.st_mtime_ns) != (after.st_ino, after.st_mtime_ns):
         raise UserError(f"{path} was replaced while it was read: run the same command again")
-    with torch.device("meta"):
-        net = network(run)
-    expected = {name: x.shape for name, x in net.state_dict().items()}
-    tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
-    if {name: x.shape for name, x in tensors.items()} != expected:
-        raise UserError(
-            f"{path} holds another model than {run.model}: move it away and train again"
-        )
-    net.load_state_dict(tensors, assign=True)
-    net.eval()
-    return (cast(nn.Module, torch.compile(net)) if compiled else net), digest
+    return {name.removeprefix(prefix): x for name, x in tensors.items()}, digest

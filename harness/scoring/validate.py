@@ -21,6 +21,7 @@ from harness.base.precision import autocast, matmul_precision
 from harness.base.provenance import provenance
 from harness.data import DATASETS, Dataset, held_out_path, open_held_out
 from harness.data.origin import Origin, read_origin
+from harness.scoring.averages import rebuilt_warnings
 from harness.scoring.records import few_images
 from harness.scoring.sample import load_network, refuse_not_finite
 from harness.spec import BINS, Run, Validation
@@ -78,7 +79,11 @@ def validate(
             **summary(terms, run.objective_row.terms, validation),
             "reference": reference(run, dataset),
             "checkpoint": checkpoint,
-            "warnings": [*few_images(run, store), *few_held_out(run, dataset)],
+            "warnings": [
+                *few_images(run, store),
+                *few_held_out(run, dataset),
+                *rebuilt_warnings(store, run, task.step, validation.weights),
+            ],
             "seconds": round(time.perf_counter() - began, 3),
             "world": rank.world,
             **provenance(rank.device, digests(run)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.spec.own_rows import use_rows
 from harness.spec.protocol import DECODERS, ENCODERS, LABELS, WEIGHTS, Protocol
-from harness.spec.run import Run
+from harness.spec.run import PARAMETRIZATIONS, Run
 from harness.spec.sweep import Sweep, grid
 from harness.spec.validation import BINS, AnyProtocol, Validation, read_protocol
 
@@ -13,6 +13,7 @@ __all__ = [
     "DECODERS",
     "ENCODERS",
     "LABELS",
+    "PARAMETRIZATIONS",
     "WEIGHTS",
     "AnyProtocol",
     "Protocol",

@@ -12,6 +12,7 @@ from harness.extractors import EXTRACTORS
 from harness.metrics import metric_of, value_names
 from harness.objectives import SAMPLERS, TIMESTEPS
 from harness.objectives.guidance_schedules import guidance_problem, read_guidance
+from harness.spec.ema import weights_problem
 from harness.spec.identity import PRECISIONS, Identity, digest_of
 
 # Latent decoders and the encoder of each; the three share one (paper, section 4 and Table 5).
@@ -55,7 +56,8 @@ class Protocol(Identity):
     `guidance` 1.0 is none; `guidance_channels` 3 guides the first three latent channels, as the
     released code does; `guidance_schedule` None is constant, and objectives/guidance_schedules.py
     has the others; `reference` names the reference statistics and `reference_digest`, where given,
-    pins their content. `metrics` names values that a record holds beside those it always has; they
+    pins their content. `weights` "ema-0.075" is the average of that width (docs/averages.md).
+    `metrics` names values that a record holds beside those it always has; they
     are not of the id, and one that is added later is computed from what was kept.
 
     Raises:
@@ -71,7 +73,7 @@ class Protocol(Identity):
     decoder: Annotated[str, one_of(DECODERS)] = "ft-mse"
     features: Annotated[str, one_of(EXTRACTORS)] = "inception"
     reference: Annotated[str, safe_name] = "imagenet256"
-    weights: Annotated[str, one_of(WEIGHTS)] = "ema"
+    weights: Annotated[str, weights_problem] = "ema"
     labels: Annotated[str, one_of(LABELS)] = "uniform"
     precision: Annotated[str, one_of(PRECISIONS)] = "fp32"
     seed: Annotated[int, within(0)] = 0

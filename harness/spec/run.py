@@ -10,10 +10,12 @@ from harness.base.validation import one_of, refuse, within
 from harness.data import DATASETS, Data
 from harness.models import CONDITIONINGS, MODELS, Model, Setting
 from harness.objectives import OBJECTIVES, Objective
-from harness.spec.ema import ema_problem
+from harness.spec.ema import Average, averages_of, ema_problem, file_of, made_from
 from harness.spec.identity import PRECISIONS, Identity
 from harness.spec.optimizers import OPTIMIZERS, Optimizer
 from harness.spec.schedule import schedule_problem
+
+PARAMETRIZATIONS = ("mup",)  # beside None, the standard one
 
 
 def known_recipe(value: int) -> str | None:
@@ -29,15 +31,17 @@ class Run(Identity):
     `precision` "tf32" is what the released training script sets; "fp32" turns it off, "bf16" is
     autocast. `objective` None is "ddpm", the paper's; `optimizer` None is "adamw"; `schedule` None
     is a constant lr (see harness/spec/schedule.py); `ema` None is `ema_decay` at every step, and
-    "power-0.1" an average over a tenth of the steps in its place (harness/spec/ema.py);
-    `conditioning` and `variant` are the model's.
+    "power-0.1" an average over a tenth of the steps in its place, "power-0.05+power-0.1" two of
+    them, from which others are rebuilt (docs/averages.md);
+    `parametrization` None is the standard one, and "mup" lets initial weights and lr follow the
+    width (docs/mup.md); `conditioning` and `variant` are the model's.
     `recipe` counts changes of what the other fields mean: there was none, it is 1.
 
     Raises:
         UserError: naming every field that is unknown, of another type or out of range.
     """
 
-    model: Annotated[str, one_of(MODELS)]
+    model: Annotated[str, MODELS.problem]
     data: Annotated[str, one_of(DATASETS)] = "imagenet256"
     conditioning: Annotated[str | None, one_of(CONDITIONINGS)] = None
     batch_size: Annotated[int, within(1)] = 256
@@ -52,6 +56,7 @@ class Run(Identity):
     optimizer: Annotated[str | None, one_of(OPTIMIZERS)] = None
     schedule: Annotated[str | None, schedule_problem] = None
     ema: Annotated[str | None, ema_problem] = None
+    parametrization: Annotated[str | None, one_of(PARAMETRIZATIONS)] = None
     recipe: Annotated[int | None, known_recipe] = None
 
     def __post_init__(self) -> None:
@@ -59,12 +64,21 @@ class Run(Identity):
         refuse(
             f"Run({self.model})",
             self.field_problems()
-            or self.model_problems() + self.average_problems() + self.data_problems(),
+            or self.model_problems()
+            + self.average_problems()
+            + self.mup_problems()
+            + self.data_problems(),
         )
 
     def normalise(self) -> None:
         """Gives one spelling to what means the same, so that it has one id."""
-        plain = {"objective": "ddpm", "optimizer": "adamw", "schedule": "constant", "recipe": 1}
+        plain = {
+            "objective": "ddpm",
+            "optimizer": "adamw",
+            "schedule": "constant",
+            "parametrization": "standard",
+            "recipe": 1,
+        }
         for name, value in plain.items():
             if getattr(self, name) == value:  # as runs of before there were others
                 object.__setattr__(self, name, None)
@@ -89,6 +103,19 @@ class Run(Identity):
         return OPTIMIZERS[self.optimizer or "adamw"]
 
     @property
+    def averages(self) -> dict[str, Average]:
+        """The averages of weights that training tracks, by the name of their file."""
+        return averages_of(self.ema, self.ema_decay)
+
+    def file_of(self, weights: str) -> str | None:
+        """The name of the file that has a protocol's weights; None of an average to be rebuilt."""
+        return file_of(weights, self.ema)
+
+    def made_from(self, weights: str) -> tuple[str, ...]:
+        """The files of a checkpoint that a protocol's weights are read or rebuilt from."""
+        return made_from(weights, self.ema)
+
+    @property
     def setting(self) -> Setting:
         """What the network is built for."""
         data = self.data_row
@@ -110,6 +137,19 @@ class Run(Identity):
         if self.ema is None or self.ema_decay == type(self).ema_decay:
             return []
         return [f"ema_decay = {self.ema_decay} beside ema = {self.ema!r}: leave one of them out"]
+
+    def mup_problems(self) -> list[str]:
+        """What muP has no rule for: other networks, and optimizers that are not Adam's."""
+        if self.parametrization is None:
+            return []
+        row, found = self.optimizer_row, []
+        if self.model_row.base is None:
+            found.append(f"{self.model_row.family} has no base width")
+        if "exp_avg_sq" not in row.state:
+            found.append(f"its rule is of Adam and AdamW, not of {self.optimizer}")
+        elif row.of != "AdamW" and self.weight_decay:
+            found.append(f"its rule has no weight decay with {self.optimizer}: take adamw")
+        return [f"parametrization = {self.parametrization!r}: {fault}" for fault in found]
 
     def data_problems(self) -> list[str]:
         """The problems that only show when model and dataset meet."""

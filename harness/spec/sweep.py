@@ -29,7 +29,10 @@ class Sweep(Fields):
 
     A list, a range, an array or a single one are as good as a tuple. A dict gives each protocol
     steps of its own, `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`: `steps`
-    are then all of these, and may name more, which are trained and not scored. `keep` says what
+    are then all of these, and may name more, which are trained and not scored. A dict of runs,
+    `runs={small: (8_000, 32_000), large: 2_000}`, gives each run steps of its own, as runs of equal
+    compute have: `steps` are all of these, and a protocol scores those of a run that it has too.
+    How long a run is trained is of no id: a longer one goes on from it. `keep` says what
     stays of the sampled images: "features", from which a metric that is added later and another
     reference are computed, and "latents", from which another decoder and another extractor are.
     It changes no value, and is of no id.
@@ -39,16 +42,16 @@ class Sweep(Fields):
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...] | dict[Run, tuple[int, ...]]
     steps: tuple[int, ...] = ()
     protocols: tuple[AnyProtocol, ...] | dict[AnyProtocol, tuple[int, ...]]
     keep: tuple[str, ...] = ("features",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", parts(self.keep))
-        for field in ("runs", "steps"):
-            object.__setattr__(self, field, numbers(getattr(self, field)))
-        self.normalise()
+        object.__setattr__(self, "steps", numbers(self.steps))
+        for field in ("runs", "protocols"):
+            self.normalise(field)
         refuse(
             f"Sweep({self.name})",
             self.name_problems()
@@ -57,34 +60,40 @@ class Sweep(Fields):
             + [f"keep: {kind!r} {fault}" for kind in self.keep if (fault := one_of(KEPT)(kind))],
         )
 
-    def normalise(self) -> None:
-        """Gives protocols one spelling: a dict of the same steps for all is a tuple."""
-        if not isinstance(self.protocols, Mapping):
-            object.__setattr__(self, "protocols", parts(self.protocols))
+    def normalise(self, field: str) -> None:
+        """Gives runs and protocols one spelling: a dict of the same steps for all is a tuple."""
+        value = getattr(self, field)
+        if not isinstance(value, Mapping):
+            object.__setattr__(self, field, parts(value))
             return
-        own = {protocol: numbers(steps) for protocol, steps in self.protocols.items()}
+        own = {part: numbers(steps) for part, steps in value.items()}
         every = {step for steps in own.values() for step in steps}
         if not self.steps and all(type(step) is int for step in every):
             object.__setattr__(self, "steps", tuple(sorted(every)))
         same = all(steps == self.steps for steps in own.values())
-        object.__setattr__(self, "protocols", tuple(own) if same else own)
+        object.__setattr__(self, field, tuple(own) if same else own)
 
-    def steps_of(self, protocol: AnyProtocol) -> tuple[int, ...]:
-        """The steps that are scored under a protocol of this sweep."""
-        if isinstance(self.protocols, dict):
-            return self.protocols[protocol]
-        return self.steps
+    def steps_of(self, part: Run | AnyProtocol) -> tuple[int, ...]:
+        """The steps that a run of this sweep is trained to, or that a protocol scores."""
+        if isinstance(part, Run):
+            return self.runs[part] if isinstance(self.runs, dict) else self.steps
+        return self.protocols[part] if isinstance(self.protocols, dict) else self.steps
+
+    @property
+    def scores(self) -> list[tuple[int, AnyProtocol]]:
+        """What is scored of runs that are trained to these steps, the steps rising."""
+        pairs = {protocol: set(self.steps_of(protocol)) for protocol in self.protocols}
+        return [(step, p) for step in self.steps for p, steps in pairs.items() if step in steps]
+
+    def scores_of(self, run: Run) -> list[tuple[int, AnyProtocol]]:
+        """What is scored of a run: those of its own steps."""
+        own = set(self.steps_of(run))
+        return [(step, p) for step, p in self.scores if step in own]
 
     @property
     def sampling(self) -> tuple[Protocol, ...]:
         """The protocols that sample images."""
         return tuple(p for p in self.protocols if isinstance(p, Protocol))
-
-    @property
-    def scores(self) -> list[tuple[int, AnyProtocol]]:
-        """What is scored of every run: a step under a protocol, the steps rising."""
-        pairs = {protocol: set(self.steps_of(protocol)) for protocol in self.protocols}
-        return [(step, p) for step in self.steps for p, steps in pairs.items() if step in steps]
 
     def name_problems(self) -> list[str]:
         """The problems of the name, which becomes that of <name>.csv and <name>_log.csv."""
@@ -99,11 +108,14 @@ class Sweep(Fields):
         ]
 
     def step_problems(self) -> list[str]:
-        own = self.protocols.items() if isinstance(self.protocols, dict) else ()
-        found = [fault for key, steps in own for fault in rising(f"steps of {label(key)}", steps)]
+        dicts = [own for own in (self.runs, self.protocols) if isinstance(own, dict)]
+        own = {label(part): steps for parts in dicts for part, steps in parts.items()}
+        found = [
+            fault for name, steps in own.items() for fault in rising(f"steps of {name}", steps)
+        ]
         if found or (found := rising("steps", self.steps)):
             return found
-        strange = {label(key): sorted(set(steps) - set(self.steps)) for key, steps in own}
+        strange = {name: sorted(set(steps) - set(self.steps)) for name, steps in own.items()}
         return [
             f"steps of {name}: {', '.join(map(str, steps))} are none of steps = {self.steps}: add"
             " them there, or leave steps out"
@@ -135,6 +147,8 @@ class Sweep(Fields):
             yield from sampler_problems(name, protocol)
         for data, validation in itertools.product(datasets, validations):
             yield from held_out_problems(data, validation)
+        for run, protocol in itertools.product(self.runs, self.protocols):
+            yield from average_problems(run, protocol)
         for data, protocol in itertools.product(datasets, self.sampling):
             yield from guidance_problems(data, protocol)
             yield from sight_problems(data, protocol)
@@ -145,6 +159,15 @@ def sampler_problems(objective: str, protocol: Protocol) -> Iterator[str]:
         yield (
             f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
             f" {objective!r}: take one of {', '.join(fit)}"
+        )
+
+
+def average_problems(run: Run, protocol: AnyProtocol) -> Iterator[str]:
+    """An average of a run that tracks none it could be rebuilt from."""
+    if run.ema is None and run.file_of(protocol.weights) is None:
+        yield (
+            f"{protocol.name}: weights = {protocol.weights!r} of {run.model}, which tracks no power"
+            " average: train it with ema='power-0.05+power-0.1'"
         )
 
 
@@ -179,8 +202,8 @@ def sight_problems(data: str, protocol: Protocol) -> Iterator[str]:
             f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
             f" set it to {one_of_these(decoders)}"
         )
-    if not EXTRACTORS[protocol.features].fits(row.colours, row.pixels):
-        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.colours, row.pixels)]
+    if not EXTRACTORS[protocol.features].fits(row.seen):
+        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.seen)]
         yield (
             f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
             f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
@@ -191,8 +214,10 @@ def numbers(value: Any) -> tuple[Any, ...]:
     return tuple(plain(part, (int,)) for part in parts(value))
 
 
-def label(protocol: object) -> str:
-    return protocol.name if isinstance(protocol, AnyProtocol) else repr(protocol)
+def label(part: object) -> str:
+    if isinstance(part, Run):
+        return part.id
+    return part.name if isinstance(part, AnyProtocol) else repr(part)
 
 
 def rising(name: str, steps: tuple[Any, ...]) -> list[str]:

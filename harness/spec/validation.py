@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from harness.base.validation import one_of, refuse, safe_name, within
+from harness.spec.ema import weights_problem
 from harness.spec.identity import PRECISIONS, Identity
-from harness.spec.protocol import WEIGHTS, Protocol
+from harness.spec.protocol import Protocol
 
 BINS = 10  # of time, as equal shares of what training draws
 
@@ -28,7 +29,7 @@ class Validation(Identity):
 
     name: Annotated[str, safe_name]
     points: Annotated[int, within(2 * BINS)] = 131_072
-    weights: Annotated[str, one_of(WEIGHTS)] = "ema"
+    weights: Annotated[str, weights_problem] = "ema"
     precision: Annotated[str, one_of(PRECISIONS)] = "fp32"
     seed: Annotated[int, within(0)] = 0
 

@@ -45,21 +45,24 @@ def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
         given.setdefault(name, []).extend(values.split(","))
     kept = [given.pop(key, []) for key in ("models", "runs")]
     axes = parsed(given)
-    runs = [again for run in sweep.runs for again in variants(run, axes[Run])]
+    runs: dict[Run, set[int]] = {}
+    for run in sweep.runs:
+        for again in variants(run, axes[Run]):
+            runs.setdefault(again, set()).update(sweep.steps_of(run))
+    kept_runs = selected(tuple(runs), *kept)
     protocols = {
         again: sweep.steps_of(p)
         for p in sweep.protocols
         for again in variants(p, axes_of(p, axes[Protocol]))
     }
     steps = axes[Sweep].get("steps")
-    changed = dataclasses.replace(
+    return dataclasses.replace(
         sweep,
         name=derived_name(sweep.name, axes, kept),
-        runs=tuple(dict.fromkeys(runs)),
+        runs=kept_runs if steps else {run: tuple(sorted(runs[run])) for run in kept_runs},
         protocols=tuple(protocols) if steps else protocols,
         steps=steps or sweep.steps,
     )
-    return dataclasses.replace(changed, runs=selected(changed.runs, *kept))
 
 
 def parsed(given: Mapping[str, Sequence[str]]) -> dict[type, dict[str, tuple[Any, ...]]]:

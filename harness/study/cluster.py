@@ -57,8 +57,9 @@ class Cluster:
     environment: shell lines and variables before a job's Python; throttle: elements of an array at
     a time; exclude: nodes that no job runs on; sbatch: any other option of sbatch; max_jobs: of a
     sweep that wait or run; hang_minutes: without a line in its log after which the follower ends a
-    job; latency_seconds: until files of an ended job are seen here; memory_growth: factor on
-    memory_gb after each end for want of memory; loggers: that show losses and scores beside the
+    job; stop_dominated: whether it ends trainings whose last score will be above that of a finished
+    run of no more compute; latency_seconds: until files of an ended job are seen here;
+    memory_growth: factor on memory_gb after each end for want of memory; loggers: that show losses and scores beside the
     JSON lines; on_failure, on_done: commands that the follower runs; models, evaluate: tables that
     override fields by the model's name, and for evaluations; follower: the table of what the job of
     launch --detach asks for.
@@ -99,6 +100,7 @@ class Cluster:
     )
     max_jobs: Annotated[int | None, within(1)] = None
     hang_minutes: Annotated[int | float | None, POSITIVE] = None
+    stop_dominated: bool = False
     latency_seconds: Annotated[int | float, within(0)] = 30
     memory_growth: Annotated[int | float, within(1), OVERRIDE] = 1
     loggers: Annotated[list[str], known_loggers] = field(default_factory=list)
@@ -138,7 +140,7 @@ def table_problems(cluster: Cluster) -> list[str]:
     """The problems within the tables that override fields, where they are tables."""
     overrides = tagged(Cluster, RESOURCE, OVERRIDE)
     models = cluster.models if isinstance(cluster.models, dict) else {}
-    unknown = [f'models."{model}" {fault}' for model in models if (fault := one_of(MODELS)(model))]
+    unknown = [f'models."{model}" {fault}' for model in models if (fault := MODELS.problem(model))]
     tables = {f'models."{model}"': (table, overrides) for model, table in models.items()}
     if isinstance(cluster.evaluate, dict):
         tables["evaluate"] = cluster.evaluate, overrides

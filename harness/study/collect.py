@@ -92,6 +92,7 @@ OF_PROTOCOL = [
 ]
 
 OPTIONAL = ("guidance_schedule",)  # columns of a sweep that has them
+SAMPLING_SEED = "sampling_seed"  # a column of a sweep that samples under several
 
 Row = Mapping[str, Any]
 Add = Callable[[Row], object]
@@ -106,12 +107,11 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
         UserError: a record is whole and yet not that of its cell, or of a newer schema.
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
-    count, warnings, varied = 0, list[str](), varying(sweep.runs)
-    own = own_columns(sweep.runs)
-    scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
+    count, warnings = 0, list[str]()
+    lines = with_varied(LOG_COLUMNS, varying(sweep.runs))
     with (
-        csv_file(table, with_varied(COLUMNS, [*varied, *scheduled, *own])) as add_score,
-        csv_file(out / f"{sweep.name}_log.csv", with_varied(LOG_COLUMNS, varied)) as add_line,
+        csv_file(table, score_columns(sweep)) as add_score,
+        csv_file(out / f"{sweep.name}_log.csv", lines) as add_line,
     ):
         for run in sweep.runs:
             if run.id in known:
@@ -121,9 +121,26 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
     return table, count, warnings
 
 
+def write_scores(path: Path, sweep: Sweep, store: Store) -> None:
+    """Writes the table of scores alone."""
+    known = store.run_ids()
+    with csv_file(path, score_columns(sweep)) as add:
+        for run in (run for run in sweep.runs if run.id in known):
+            collect_run(run, sweep, store, add, lambda line: None)
+
+
+def score_columns(sweep: Sweep) -> list[str]:
+    scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
+    several = len({protocol.seed for protocol in sweep.sampling}) > 1
+    own = [*own_columns(sweep.runs), *[SAMPLING_SEED] * several]
+    return with_varied(COLUMNS, [*varying(sweep.runs), *scheduled, *own])
+
+
 def own_columns(runs: Sequence[Run]) -> list[str]:
     """The columns of models that their names and Gflops alone would tell wrongly."""
-    unnamed = any(not run.model.startswith(f"{run.model_row.family}-") for run in runs)
+    unnamed = any(
+        run.model_row.clips or not run.model.startswith(f"{run.model_row.family}-") for run in runs
+    )
     several = any(run.model_row.passes(run.setting) != 1 for run in runs)
     return ["family"] * unnamed + ["passes"] * several
 
@@ -155,7 +172,7 @@ def collect_run(
     count, scored, damaged = 0, 0, []
     for protocol in sweep.protocols:
         records = store.recorded(run, protocol)
-        for step in (step for step in sweep.steps_of(protocol) if step in records):
+        for step in (s for s, p in sweep.scores_of(run) if p == protocol and s in records):
             if not records[step]:
                 damaged.append(store.record(run, step, protocol))
                 continue
@@ -185,7 +202,7 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
         "study": sweep.name,
         "run": run.id,
         "size": row.size,
-        "patch": row.patch,
+        "patch": row.patch_side,
         "family": row.family,
         "passes": row.passes(run.setting),
         **counts,
@@ -223,6 +240,7 @@ def score_rows(
     common = {
         **shared,
         **{field: getattr(protocol, field, None) for field in (*OF_PROTOCOL, *OPTIONAL)},
+        SAMPLING_SEED: protocol.seed if isinstance(protocol, Protocol) else None,
         "source": "measured",
         "step": step,
         "images": step * run.batch_size,

@@ -12,6 +12,7 @@ from typing import Any
 from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
 from harness.spec import AnyProtocol, Protocol, Run, Sweep, Validation
+from harness.study.branches import fork
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, parameters, training_gflops
 from harness.study.logs import is_finite
@@ -140,8 +141,9 @@ def cost(cell: Cell, sweep: Sweep, speed: Speed) -> Cost:
     counts = Counter(shared_work(t for t in cell.tasks if isinstance(t, Evaluate)))
     parts = [evaluation(run, p, speed, n, source) for (p, source), n in counts.items()]
     kept = kept_bytes(run, sweep)
-    states = (2 + run.optimizer_row.copies) * STATES_KEPT  # weights, EMA, the optimizer's
-    copies = len(sweep.steps) * len(cell.weights) + states
+    states = STATES_KEPT + (fork(run) is not None)
+    states *= 1 + len(run.averages) + run.optimizer_row.copies
+    copies = len(sweep.steps_of(run)) * len(cell.weights) + states
     return Cost(
         hours(images, training(run), speed) if images else 0.0,
         sum(part.sample_hours for part in parts),
@@ -175,7 +177,7 @@ def shared_work(tasks: Iterable[Evaluate]) -> Iterator[tuple[AnyProtocol, str]]:
 def kept_bytes(run: Run, sweep: Sweep) -> int:
     """What stays of a run's sampled images; or else the features of one evaluation in progress."""
     sizes: dict[object, int] = {}
-    for step, p in sweep.scores:
+    for step, p in sweep.scores_of(run):
         if not isinstance(p, Protocol):
             continue
         latent = BYTES * math.prod(run.data_row.shape)

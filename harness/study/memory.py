@@ -51,7 +51,7 @@ def training(run: Run, cluster: Cluster) -> float:
         weights + kept if part < share else max(weights, kept)
     )  # of one pass they come as activations go
     buckets = weights if cluster.ranks > 1 else 0  # DDP's
-    copies = 2 + run.optimizer_row.copies  # weights, EMA, the optimizer's
+    copies = 1 + len(run.averages) + run.optimizer_row.copies
     return copies * weights + gradients + buckets
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from harness.base.files import is_whole, rows_in
 from harness.extractors import EXTRACTORS
 from harness.spec import AnyProtocol, Run, Sweep, Validation
+from harness.study.branches import beginning, branched, fork
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import NETWORK, Evaluate, Task, Train
 
@@ -37,10 +39,24 @@ def survey(sweep: Sweep, store: Store) -> list[Cell]:
         ValueError: another run lies under the id of one of these.
     """
     known = store.run_ids()
-    return [
+    cells = [
         examine(run, sweep, store) if run.id in known else untouched(run, sweep)
         for run in sweep.runs
     ]
+    alike: dict[object, list[Train]] = {}
+    for task in (task for cell in cells for task in cell.tasks if isinstance(task, Train)):
+        if fork(task.run) is not None:
+            alike.setdefault(beginning(task.run), []).append(task)
+    return [with_branch(cell, store, alike) for cell in cells]
+
+
+def with_branch(cell: Cell, store: Store, alike: Mapping[object, list[Train]]) -> Cell:
+    """The cell, with its training as it begins at the state of a run that is alike until there."""
+    if fork(cell.run) is None:
+        return cell
+    others = alike.get(beginning(cell.run), [])
+    tasks = (branched(t, store, others) if isinstance(t, Train) else t for t in cell.tasks)
+    return replace(cell, tasks=tuple(tasks))
 
 
 def missing(sweep: Sweep, store: Store) -> list[Task]:
@@ -53,15 +69,16 @@ def orphans(sweep: Sweep, store: Store) -> list[str]:
     return sorted(store.run_ids() - {run.id for run in sweep.runs})
 
 
-def weights_scored(sweep: Sweep) -> tuple[str, ...]:
-    """Which weights a checkpoint of the sweep has: the EMA, and the raw ones if a protocol asks."""
+def weights_scored(run: Run, sweep: Sweep) -> tuple[str, ...]:
+    """Which weights a checkpoint has: the averages, and the raw ones if a protocol asks."""
     raw = any(protocol.weights == "raw" for protocol in sweep.protocols)
-    return ("ema", "raw") if raw else ("ema",)
+    return (*run.averages, "raw") if raw else (*run.averages,)
 
 
 def untouched(run: Run, sweep: Sweep) -> Cell:
-    train = Train(run, sweep.steps, 0, "never trained", weights_scored(sweep))
-    waiting = [Evaluate(run, s, p, False, "no checkpoint yet", sweep.keep) for s, p in sweep.scores]
+    steps, scores = sweep.steps_of(run), sweep.scores_of(run)
+    train = Train(run, steps, 0, "never trained", weights_scored(run, sweep))
+    waiting = [Evaluate(run, s, p, False, "no checkpoint yet", sweep.keep) for s, p in scores]
     return Cell(run, False, 0, (), 0, (train, *waiting), train.weights)
 
 
@@ -72,24 +89,25 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
         UserError: another run lies under its id.
     """
     store.registered(run)
-    steps, kinds = store.steps(run), weights_scored(sweep)
-    wanted = [step for step in steps if step in sweep.steps]
+    steps, kinds = store.steps(run), weights_scored(run, sweep)
+    asked, scores = sweep.steps_of(run), sweep.scores_of(run)
+    wanted = [step for step in steps if step in asked]
     whole = {k: {s for s in wanted if is_whole(store.weights(run, s, k))} for k in kinds}
     damaged = {s for s in wanted if store.ema(run, s).exists()} - whole["ema"]
     records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
     # Of a score that is there, the values it lacks; of another, None.
     lacking = {
-        (s, p): store.lacking(run, s, p) if records[p.id].get(s) else None for s, p in sweep.scores
+        (s, p): store.lacking(run, s, p) if records[p.id].get(s) else None for s, p in scores
     }
     sources = {pair: source(run, *pair, store) for pair, names in lacking.items() if names != []}
     # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    scored = {s for s, _ in sweep.scores}
-    needed: dict[int, set[str]] = {s: set() if s in scored else {"ema"} for s in sweep.steps}
+    scored = {s for s, _ in scores}
+    needed: dict[int, set[str]] = {s: set() if s in scored else {*run.averages} for s in asked}
     for s in damaged:
         needed[s].add("ema")
     for (s, p), kept in sources.items():
-        needed[s] |= {"ema", p.weights} if kept == NETWORK else set()
-    absent = [s for s in sweep.steps if any(s not in whole[kind] for kind in needed[s])]
+        needed[s] |= {"ema", *run.made_from(p.weights)} if kept == NETWORK else set()
+    absent = [s for s in asked if any(s not in whole[kind] for kind in needed[s])]
     tasks: list[Task] = []
     if absent:
         resume = newest(run, store, absent[0])
@@ -98,12 +116,11 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
             reason = imported_reason(reason, imported)
         tasks.append(Train(run, tuple(absent), resume, reason, kinds))
     for (s, p), kept in sources.items():
-        ready = kept != NETWORK or s in whole[p.weights]
+        ready = kept != NETWORK or all(s in whole[kind] for kind in run.made_from(p.weights))
         reason = evaluate_reason(ready, s in records[p.id], lacking[s, p] or [], kept)
         tasks.append(Evaluate(run, s, p, ready, reason, sweep.keep, kept))
-    scores = len(sweep.scores) - len(sources)
-    there = tuple(sorted(whole["ema"]))
-    return Cell(run, True, newest(run, store), there, scores, tuple(tasks), kinds)
+    there, scored_now = tuple(sorted(whole["ema"])), len(scores) - len(sources)
+    return Cell(run, True, newest(run, store), there, scored_now, tuple(tasks), kinds)
 
 
 def newest(run: Run, store: Store, limit: int | None = None) -> int:

@@ -20,11 +20,8 @@ VALIDATED = "val_"  # begins the names of a validation's values: each term of it
 REMEDY = "move it away, and harness run scores it again"
 
 
-def known_metrics(values: Mapping[str, Any]) -> str | None:
-    """A check that every metric has a name we know and a finite value."""
-    known = {*value_names()}
-    if unknown := sorted(n for n in values.keys() - known if not n.startswith(VALIDATED)):
-        return f"has no metric of ours in {', '.join(unknown)}"
+def finite_values(values: Mapping[str, Any]) -> str | None:
+    """A check that every metric has a finite value."""
     if bad := [name for name, value in values.items() if not is_finite(value)]:
         return f"is not finite in {', '.join(bad)}"
     return None
@@ -43,7 +40,7 @@ class Record:
     step: int
     protocol: str
     n: int
-    values: Annotated[dict[str, Any], known_metrics]
+    values: Annotated[dict[str, Any], finite_values]
     reference: Annotated[dict[str, Any], has_digest]
     checkpoint: str
     warnings: list[str]
@@ -74,7 +71,18 @@ def read_record(store: Store, run: Run, step: int, protocol: AnyProtocol) -> Rec
         raise UserError(f"{path} is the record of another cell: {REMEDY}")
     record = as_record(path, fields)
     refuse(str(path), [f"{fault}: {REMEDY}" for fault in protocol_problems(record, protocol)])
-    return record
+    return with_known_metrics(record)
+
+
+def with_known_metrics(record: Record) -> Record:
+    """Leaves out values that no row of METRICS gives, with a warning: the file keeps them."""
+    known = {*value_names()}
+    unknown = [n for n in record.values if n not in known and not n.startswith(VALIDATED)]
+    if not unknown:
+        return record
+    values = {name: value for name, value in record.values.items() if name not in unknown}
+    lost = f"no metric gives {', '.join(sorted(unknown))}: left out, since its row is not loaded"
+    return dataclasses.replace(record, values=values, warnings=[*record.warnings, lost])
 
 
 def as_record(path: Path, fields: Mapping[str, Any]) -> Record:

@@ -75,12 +75,13 @@ class Store:
         return self.checkpoint(run, step) / "raw.safetensors"
 
     def weights(self, run: Run, step: int, kind: str) -> Path:
-        """The file that a protocol with these `weights`, "ema" or "raw", scores.
+        """The file that a protocol with these `weights` scores, or of an average that is tracked.
 
-        Without raw.safetensors it is the state, which has the raw weights too, as `net.*`.
+        Without raw.safetensors it is the state, which has the raw weights too, as `net.*`. An
+        average that is rebuilt has no file.
         """
-        if kind == "ema":
-            return self.ema(run, step)
+        if kind != "raw":
+            return self.checkpoint(run, step) / f"{run.file_of(kind) or kind}.safetensors"
         raw = self.raw(run, step)
         return raw if raw.exists() else self.state(run, step)
 
@@ -99,13 +100,13 @@ class Store:
         """Every step with a checkpoint folder."""
         return steps_in(self.run(run) / "checkpoints")
 
-    def stale_states(self, run: Run, step: int) -> list[Path]:
-        """The states to delete after one at `step` was saved.
+    def stale_states(self, run: Run, step: int, fork: int | None = None) -> list[Path]:
+        """The states to delete after one at `step` was saved; that at `fork` stays.
 
         Later ones, of a run whose lost checkpoint is being trained again, do not push out the one
         just saved.
         """
-        there = [s for s in self.steps(run) if self.state(run, s).exists()]
+        there = [s for s in self.steps(run) if s != fork and self.state(run, s).exists()]
         past, later = [s for s in there if s <= step], [s for s in there if s > step]
         return [self.state(run, s) for s in past[:-STATES_KEPT] + later[:-STATES_KEPT]]
 

@@ -23,21 +23,21 @@ Progress = Callable[[str, float], None]  # a line of news, and the share of the 
 
 @dataclass(frozen=True)
 class Train:
-    """Train `run` until the last of `steps`, leaving these `weights` at each to be scored."""
+    """Train `run` until the last of `steps`, leaving these `weights` at each to be scored.
+
+    ready: False while the first steps of another run are waited for, which are its own.
+    """
 
     run: Run
     steps: tuple[int, ...]
     start: int
     reason: str
     weights: tuple[str, ...] = ("ema",)
+    ready: bool = True
 
     @property
     def id(self) -> str:
         return self.run.id
-
-    @property
-    def ready(self) -> bool:
-        return True
 
     @property
     def size(self) -> float:

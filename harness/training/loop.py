@@ -6,14 +6,16 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from harness.base import rng
+from harness.base.background import Background
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
-from harness.base.files import append_lines, remove_leftovers, write_json
+from harness.base.files import append_lines, remove_leftovers, sha256, write_json
 from harness.base.prefetch import prefetch
 from harness.base.provenance import peak_speed, provenance
 from harness.data import Dataset, open_dataset
@@ -21,12 +23,21 @@ from harness.data.origin import read_origin
 from harness.models import flops
 from harness.spec import Run
 from harness.spec.own_rows import digests
+from harness.study.branches import fork
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import training_flop
+from harness.study.logs import merged
 from harness.study.plan import newest
 from harness.study.store import Store
 from harness.study.tasks import Progress, Train
-from harness.training.checkpoint import is_finite, resume, save, save_weights, tensors_of
+from harness.training.checkpoint import (
+    is_finite,
+    on_host,
+    resume,
+    save,
+    save_weights,
+    tensors_of,
+)
 from harness.training.step import microbatches, new_network, new_state, stepper
 
 Log = Callable[[list[dict[str, object]]], object]  # takes lines
@@ -65,9 +76,11 @@ def train(
     state = new_state(run, rank.device)
 
     # The newest whole state, if any.
-    start = resume(task, store, state, rank)
+    start, origin = resume(task, store, state, rank)
+    if origin != run:
+        branch_off(run, origin, start, store, dataset, rank)
     if start in task.steps and rank.is_main:  # the state is whole, the scored weights were not
-        save_weights(run, store, start, task.weights, state)
+        save_weights(run, store, start, task.weights, tensors_of(state))
     optimise = stepper(run, state, cluster, rank)
     log = begin_log(run, store, start, rank, also)
 
@@ -79,38 +92,46 @@ def train(
         rank.device,
     )
     window: list[Tensor] = []
+    kept = (*task.steps, fork(run))  # steps that leave something behind
     began = saved = looked = time.perf_counter()
-    for step in steps:
-        window.append(optimise(step, batches))
+    with Background() as writer:  # checkpoints are written while the next steps are done
+        for step in steps:
+            window.append(optimise(step, batches))
+            writer.look()  # raises why the last checkpoint could not be written
 
-        # Every so often: losses, signals, checkpoint. All ranks decide alike.
-        signalled = rank.world == 1 and bool(stop.signals)
-        if step % LOG_EVERY and step not in task.steps and not signalled:
-            continue
-        rows = rank.mean(torch.stack(window)).tolist()  # waits for the device; then the clock
-        now = time.perf_counter()
-        stopping = stop.asked(rank)
-        speed = len(window) * run.batch_size / (now - looked)
-        where = f"between steps {step - len(window) + 1} and {step}"
-        if not log_steps(run, step, rows, speed, now - began, rank, log):
-            raise diverged(run, store, f"the loss or the gradient is not finite {where}")
-        progress(
-            f"{run.model} step {step}/{last}, {speed:.0f} images/s", (step - start) / (last - start)
-        )
-        window.clear()
-        overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
-        if step in task.steps or overdue or stopping:
-            if rank.any(not is_finite(tensors_of(state).values())):
-                raise diverged(run, store, f"a weight is not finite {where}")
-            if rank.is_main:
-                save(run, store, step, task.weights if step in task.steps else (), state)
-            rank.wait()
-            saved = time.perf_counter()
-        if stopping and step < last:
-            raise Interrupted(
-                f"{run.id} stopped at step {step} of {last}: run the same command to go on"
+            # Every so often: losses, signals, checkpoint. All ranks decide alike.
+            signalled = rank.world == 1 and bool(stop.signals)
+            if step % LOG_EVERY and step not in kept and not signalled:
+                continue
+            rows = rank.mean(torch.stack(window)).tolist()  # waits for the device; then the clock
+            now = time.perf_counter()
+            stopping = stop.asked(rank)
+            speed = len(window) * run.batch_size / (now - looked)
+            where = f"between steps {step - len(window) + 1} and {step}"
+            if not log_steps(run, step, rows, speed, now - began, rank, log):
+                writer.wait()
+                raise diverged(run, store, f"the loss or the gradient is not finite {where}")
+            progress(
+                f"{run.model} step {step}/{last}, {speed:.0f} images/s",
+                (step - start) / (last - start),
             )
-        looked = time.perf_counter()
+            window.clear()
+            overdue = rank.any(now - saved > 60 * cluster.checkpoint_minutes)
+            if step in kept or overdue or stopping:
+                writer.wait()
+                if rank.any(not is_finite(tensors_of(state).values())):
+                    raise diverged(run, store, f"a weight is not finite {where}")
+                if rank.is_main:
+                    kinds = task.weights if step in task.steps else ()
+                    tensors = on_host(tensors_of(state))
+                    writer.start(partial(save, run, store, step, kinds, tensors))
+                saved = time.perf_counter()
+            if stopping and step < last:
+                raise Interrupted(
+                    f"{run.id} stopped at step {step} of {last}: run the same command to go on"
+                )
+            looked = time.perf_counter()
+    rank.wait()
 
 
 def diverged(run: Run, store: Store, fault: str) -> UserError:
@@ -144,6 +165,34 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
     rank.wait()  # all have looked
     if rank.is_main and not path.exists():
         write_json(path, found.to_json())
+
+
+def branch_off(run: Run, trunk: Run, step: int, store: Store, dataset: Dataset, rank: Rank) -> None:
+    """Writes the trunk's steps as the first log of a run that goes on from its state.
+
+    They took no time of this run. Its head says whose they are, and the digest of the state.
+
+    Raises:
+        UserError: the trunk was trained on other images.
+    """
+    if differ := read_origin(store.data(trunk)).differences(dataset.origin):
+        raise UserError(
+            f"{run.id} would go on from {trunk.id} at step {step}, which has other images"
+            f" ({', '.join(differ)}): move {store.state(trunk, step)} away to train it by itself"
+        )
+    if not rank.is_main or store.logs(run):
+        return
+    attempts, _ = store.read_attempts(trunk)
+    heads = [lines[0] for lines in attempts if lines and "start" in lines[0]]
+    source = {"run": trunk.id, "step": step, "sha256": sha256(store.state(trunk, step))}
+    blank = {"images_per_second": None, "mfu": None}
+    taken = [
+        {name: value for name, value in {**line, **blank}.items() if name != "seconds"}
+        for line in merged(attempts)
+        if line["step"] <= step
+    ]
+    head = {**(heads[-1] if heads else {}), "start": 0, "branched_from": source}
+    append_lines(store.next_log(run), [head, *taken])
 
 
 def make_batch(

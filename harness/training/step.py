@@ -17,10 +17,10 @@ from harness.base.distributed import Rank
 from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision
 from harness.spec import Run
-from harness.spec.ema import Average, read_ema
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
+from harness.training.parametrization import groups, scale_weights
 
 # (x0, t, y, noise) of an objective's losses, and what a second pass of the network sees, if any:
 # the microbatches of each batch, batch after batch.
@@ -28,30 +28,37 @@ Batches = Iterator[tuple[Tensor, ...]]
 
 
 class TrainState(NamedTuple):
-    """What a step changes; the same on all ranks."""
+    """What a step changes; the same on all ranks.
+
+    others: averages beside the first, where a run tracks several.
+    """
 
     net: nn.Module
     ema: nn.Module
     optimizer: torch.optim.Optimizer
+    others: tuple[nn.Module, ...] = ()
+
+    @property
+    def averages(self) -> tuple[nn.Module, ...]:
+        return (self.ema, *self.others)
 
 
 def new_network(run: Run) -> nn.Module:
     """Builds the network as the run's seed initialises it: on the CPU, alike for every device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.seed("weights", run.seed))
-        return network(run)
+        net = network(run)
+    scale_weights(net, run)
+    return net
 
 
 def new_state(run: Run, device: torch.device) -> TrainState:
     """Builds network, EMA and optimizer at step 0."""
     net = new_network(run).to(device)
-    ema = copy.deepcopy(net).requires_grad_(False)
-    weights = [p for p in net.parameters() if p.requires_grad]
+    ema, *others = (copy.deepcopy(net).requires_grad_(False) for _ in run.averages)
     row = run.optimizer_row
-    optimizer = getattr(torch.optim, row.of)(
-        weights, lr=run.lr, weight_decay=run.weight_decay, **row.settings
-    )
-    return TrainState(net, ema, optimizer)
+    optimizer = getattr(torch.optim, row.of)(groups(net, run), **row.settings)
+    return TrainState(net, ema, optimizer, tuple(others))
 
 
 def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]]:
@@ -80,18 +87,18 @@ def stepper(
     It returns this rank's part of the objective's terms and the gradient norm; the mean over ranks
     is the batch's.
     """
-    net, ema, optimizer = state
+    net, optimizer = state.net, state.optimizer
     module = torch.compile(net) if cluster.compile else net
     forward: Any = DistributedDataParallel(module) if rank.world > 1 else module
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
-    averages: list[Tensor] = [
-        e for e, p in zip(ema.parameters(), net.parameters(), strict=True) if p.requires_grad
+    averaged = [
+        ([e for e, p in zip(m.parameters(), net.parameters(), strict=True) if p.requires_grad], how)
+        for m, how in zip(state.averages, run.averages.values(), strict=True)
     ]
     losses_of = run.objective_row.process().losses(rank.device)
     terms = len(run.objective_row.terms)
     count = len(microbatches(run, cluster, rank))
     schedule = read_schedule(run.schedule) or Schedule()
-    average = read_ema(run.ema, run.ema_decay) or Average(run.ema_decay)
 
     @matmul_precision(run.precision)
     def step(number: int, batches: Batches) -> Tensor:
@@ -114,10 +121,11 @@ def stepper(
             [p.grad for p in weights if p.grad is not None]
         )
         for group in optimizer.param_groups:
-            group["lr"] = run.lr * schedule.factor(number)
+            group["lr"] = run.lr * schedule.factor(number) / group["growth"]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        torch._foreach_lerp_(averages, weights, 1 - average.kept(number))
+        for average, how in averaged:
+            torch._foreach_lerp_(average, weights, 1 - how.kept(number))
         return values
 
     return step

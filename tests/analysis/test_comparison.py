@@ -28,6 +28,39 @@ def test_a_patch_with_more_noise_keeps_it_where_the_runs_tell() -> None:
     assert alike.at(8) == alike.at(4) == (alike.sd, alike.df)
 
 
+def louder(table: pd.DataFrame, exponent: float) -> pd.DataFrame:
+    """The table with its noise times a power of Gflops within each patch."""
+    rows = table[table["metric"].eq("fid")]
+    mean = rows.groupby(["model", "step"])["value"].transform("mean")
+    centre = rows.groupby("patch")["gflops"].transform(lambda x: np.exp(np.log(x).mean()))
+    power = (rows["gflops"] / centre) ** exponent
+    return rows.assign(value=mean * (rows["value"] / mean) ** power)
+
+
+def test_noise_that_grows_with_size_is_that_of_each_size() -> None:
+    found = noise.noise(louder(digits(seeds=tuple(range(8)), sd=0.03), 1.0))
+    exponent, low, high = found.size
+    assert found.differs_by_size and low < 1 < high
+    gflops = digits().query("patch == 2")["gflops"]
+    small, large = (found.at(2, size)[0] for size in (gflops.min(), gflops.max()))
+    assert large / small == pytest.approx((gflops.max() / gflops.min()) ** exponent)
+    assert found.at(2)[0] == found.at(2, float("nan"))[0]
+    assert "as Gflops^" in comparison.noise_text(found)
+
+
+def test_equal_noise_is_told_by_size_in_one_of_twenty() -> None:
+    told = [noise.noise(digits(seeds=(0, 1, 2), draw=draw)).differs_by_size for draw in range(120)]
+    assert np.mean(told) < 0.1
+
+
+def test_runs_with_steps_of_their_own_have_the_noise_of_their_last_ones() -> None:
+    table = digits(seeds=(0, 1, 2, 3), sd=0.05).query("metric == 'fid'")
+    place = pd.factorize(table["model"])[0]
+    own = table.assign(step=table["step"] + place, images=table["images"] + 64 * place)
+    assert noise.noise(own).df == noise.noise(table).df == 36
+    assert noise.noise(own).sd == pytest.approx(noise.noise(table).sd)
+
+
 def test_equal_studies_are_never_called_better_and_a_doubled_one_is_worse() -> None:
     a, b = (digits(seeds=(0, 1, 2), draw=draw) for draw in (1, 2))
     assert not comparison.compare(a, b)["verdict"].isin(["better", "worse"]).any()

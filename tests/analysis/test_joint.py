@@ -127,6 +127,13 @@ def test_a_noise_free_parabola_misses_the_laws_optimum_and_says_by_how_much() ->
     assert found["size"] / truth - 1 == pytest.approx(found["bias"], abs=1e-3)
 
 
+def test_runs_that_meet_a_budget_by_whole_steps_are_on_its_parabola() -> None:
+    rows = chinchilla()
+    near = 1 + 0.004 * (-1) ** np.arange(len(rows))
+    law = joint.fit(points(rows.assign(D=rows["D"] * near)))
+    assert [*optimum.parabolas(law, 1, np.geomspace(1e18, 1e22, 7))["sizes"]] == [9] * 7
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_intervals_hold_what_was_planted(world: str) -> None:
     """30 draws cannot tell 93 % from 97 %, but 80 %: tests/planted_coverage.py has the rest."""

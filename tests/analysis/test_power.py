@@ -8,7 +8,9 @@ import pytest
 from scipy import stats
 from studies import digits
 
-from analysis import power
+from analysis import noise, power
+from analysis.comparison import compare
+from analysis.grid import final, left_out
 from analysis.table import TableError
 
 
@@ -67,10 +69,37 @@ def sampled_again(sd: float, count: int) -> pd.DataFrame:
 
 def test_sampling_is_told_from_training_where_checkpoints_were_sampled_again() -> None:
     table = sampled_again(0.02, 4)
-    spread, count = power.sampling_spread(table, "fid")
+    spread, count, times = power.sampling_spread(table, "fid")
+    assert times == 4
     assert spread == pytest.approx(0.02, rel=0.15)
     assert count == table.loc[table["metric"].eq("fid"), "run"].nunique() * 3
     assert power.sampling_spread(digits(seeds=(0, 1, 2)), "fid")[1] == 0
+
+
+def test_sampling_seeds_are_averaged_and_their_noise_is_kept() -> None:
+    table = sampled_again(0.05, 4)
+    seeds = table.assign(sampling_seed=table["protocol"].str[-1].astype(float))
+    with pytest.raises(TableError, match="protocol differs on one axis"):
+        final(table)
+    scores = final(seeds).set_index("model")["value"]
+    one = final(seeds, protocol="digits1k_0").set_index("model")["value"]
+    every = [final(seeds, protocol=f"digits1k_{i}").set_index("model")["value"] for i in range(4)]
+    assert scores.to_numpy() == pytest.approx(pd.concat(every, axis=1).mean(axis=1).to_numpy())
+    assert left_out(seeds).empty and not (scores == one).any()
+    averaged, single = power.variances(seeds), power.variances(seeds, protocol="digits1k_0")
+    assert averaged.run == pytest.approx(single.run, rel=0.3)
+    assert averaged.run > noise.noise(seeds).sd, "one sampling seed is noisier than four"
+    assert not compare(seeds, seeds)["verdict"].isin(["better", "worse"]).any()
+
+
+def test_protocols_that_differ_in_more_than_the_seed_are_not_averaged() -> None:
+    table = sampled_again(0.05, 2)
+    seeds = table.assign(sampling_seed=table["protocol"].str[-1].astype(float))
+    guided = seeds.assign(guidance=seeds["sampling_seed"] + 1.5)
+    assert final(guided).equals(final(guided, protocol="digits1k_0"))
+    twice = seeds.assign(sampling_seed=0.0)
+    with pytest.raises(TableError, match="protocol differs on one axis"):
+        final(pd.concat([twice, seeds.assign(protocol="other_1", sampling_seed=1.0)]))
 
 
 def test_more_samplings_take_away_the_noise_of_sampling_alone() -> None:

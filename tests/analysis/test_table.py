@@ -213,6 +213,8 @@ def test_columns_family_and_tokens_are_read_where_given(tmp_path: Path) -> None:
 def test_labels_name_the_extractor_unless_it_is_the_papers() -> None:
     assert axis_label(grid(PAPER)) == "FID-50K"
     assert axis_label(grid(digits())) == "FID (digits-cnn-1, N = 1,000)"
+    dino = digits().assign(features="dinov2-vitl14")
+    assert axis_label(grid(dino)) == "FD-DINOv2 (N = 1,000)"
 
 
 def test_a_straggler_is_incomplete_and_does_not_move_the_last_step() -> None:

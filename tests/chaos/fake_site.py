@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from pathlib import Path
 from threading import Event, Thread
 
+from harness.base.files import read_lines
+
 # Reads name and size of an array from the batch script; FOLDER/queue then lists its elements.
 SBATCH = r"""#!/bin/sh
 number=$(($(cat FOLDER/last 2>/dev/null || echo 0) + 1)); echo $number > FOLDER/last
 for script; do :; done
-comment=$(sed -n 's/^#SBATCH --comment="\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$script")
 last=$(sed -n 's/^#SBATCH --array=0-\([0-9]*\).*/\1/p' "$script")
-for i in $(seq 0 ${last:--1}); do echo "${number}_$i|RUNNING|None|$comment"; done >> FOLDER/queue
-[ -n "$last" ] || echo "$number|RUNNING|None|$comment" >> FOLDER/queue
+rest="RUNNING|node1|1:00|None|(null)|$script"
+for i in $(seq 0 ${last:--1}); do echo "${number}_$i|$rest"; done >> FOLDER/queue
+[ -n "$last" ] || echo "$number|$rest" >> FOLDER/queue
 echo "Submitted batch job $number"
 """
 # What is in FOLDER/queue and not in FOLDER/over.
@@ -48,8 +49,8 @@ class Site(Thread):
     def run(self) -> None:
         while not self.closed.wait(0.2):
             ledger = self.store / "jobs.jsonl"
-            lines = ledger.read_bytes().splitlines() if ledger.exists() else []
-            jobs = [json.loads(line) for line in lines[self.count : self.count + 8]]
+            lines, _ = read_lines(ledger) if ledger.exists() else ([], [])
+            jobs = [line for line in lines if "job" in line][self.count : self.count + 8]
             for line in jobs:
                 if self.chance.random() > LOST:
                     self.copy_result(line["task"])

@@ -74,6 +74,7 @@ def test_a_study_is_a_sweep_a_path_a_name_in_results_or_the_paper(
     assert "no sweep 'nothing'" in refused(capsys, "report", "nothing", "--results", tmp_path)
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_several_tables_are_reported_side_by_side(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,6 +119,7 @@ def test_every_shipped_shape_has_its_own_figures(name: str, tmp_path: Path) -> N
     assert {figure for figure in SHAPES[name] if drawable(figure, table)} == SHAPES[name]
 
 
+@pytest.mark.usefixtures("svg_alone")
 @pytest.mark.parametrize("name", PAGES)
 def test_a_shape_has_a_page_that_says_what_it_varies(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

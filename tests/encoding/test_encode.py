@@ -19,7 +19,7 @@ from drawings import TINY, autoencoder
 from helpers import do, ranks, refused, run_verb, tree
 from PIL import Image
 
-from harness.base.distributed import Interrupted, Stop
+from harness.base.distributed import Interrupted, Stop, stop_on_signal
 from harness.base.errors import UserError, as_user_error
 from harness.base.files import claim, read_json, read_lines
 from harness.data import DATASETS, Data
@@ -129,8 +129,11 @@ def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
     def stop(line: str, share: float) -> None:  # the first line comes with the first shard
         os.kill(os.getpid(), signal.SIGUSR2)
 
-    with pytest.raises(Interrupted, match="run the same command to go on"):
-        perform(task, Store(out), cluster, stop)
+    with (
+        pytest.raises(Interrupted, match="run the same command to go on"),
+        stop_on_signal() as flag,
+    ):
+        perform(task, Store(out), cluster, stop, flag)
     assert set(tree(out)) == {
         "encode.lock",
         "shards",
@@ -311,7 +314,7 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(
 
     cluster = Cluster(device="cpu", paths={"ft-mse": str(vae)})
     with pytest.raises(OSError, match=str(disk)) as error:
-        perform(task, Store(disk), cluster, fill)
+        perform(task, Store(disk), cluster, fill, Stop())
     assert "free some space and run the same command again" in str(as_user_error(error.value))
     kept = len(written(Path(task.out)))
     assert 0 < kept < 14 and not [name for name in tree(disk) if "/." in name]

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import do, only_training, tiny_run
-from place import CPU, GPU, HERE, batches, everywhere, only_gpu, state_of
+from helpers import do, only_training, tiny_protocol, tiny_run
+from place import CPU, DEVICE, GPU, HERE, batches, everywhere, only_gpu, state_of
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness.scoring.sample import sample
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
@@ -103,6 +104,25 @@ def test_a_step_reads_no_value_back(microbatch: int) -> None:
 def test_a_step_waits_for_nothing() -> None:
     """No call of CUDA's runtime in 20 steps that synchronises, but our own after the last."""
     found = launched(step_of(tiny_run(**NETWORK), 20), 20)
+    waits = named(found, "streamsynchronize", "eventsynchronize", "memcpy dtoh")
+    assert waits == {}, waits
+
+
+@only_gpu
+@pytest.mark.parametrize(
+    ("objective", "sampler"),
+    [
+        *(("ddpm", sampler) for sampler in ("ddpm", "ddim", "dpm-solver++")),
+        *(("flow", sampler) for sampler in ("euler", "sde-sigma")),
+    ],
+)
+def test_sampling_waits_for_nothing(objective: str, sampler: str) -> None:
+    """So that the next step is launched while the device works on this one."""
+    run = tiny_run(objective=objective)
+    protocol = tiny_protocol(sampler=sampler, sampling_steps=10, guidance=1.5)
+    net = state_of(run).net.eval()
+    sample(net, run, protocol, 0, 64, DEVICE)
+    found = launched(lambda: sample(net, run, protocol, 0, 64, DEVICE))
     waits = named(found, "streamsynchronize", "eventsynchronize", "memcpy dtoh")
     assert waits == {}, waits
 

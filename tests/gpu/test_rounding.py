@@ -23,6 +23,7 @@ BACKENDS: Any = torch.backends
 
 def setting() -> tuple[str, str]:
     """How fp32 products of matrices and of convolutions are rounded at this moment."""
+    assert BACKENDS.cuda.matmul.allow_tf32 == (BACKENDS.cuda.matmul.fp32_precision == "tf32")
     return BACKENDS.cuda.matmul.fp32_precision, BACKENDS.cudnn.conv.fp32_precision
 
 

@@ -122,14 +122,14 @@ def test_what_is_cancelled_is_written_down(tmp_path: Path, monkeypatch: pytest.M
     store = Store(tmp_path / "store")
     append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
     assert [ticket.job for ticket in cancel(["t", "u"], store)] == ["7_0"]
-    assert calls.read_text() == "--quiet 7_0\n" and cancelled(store) == {"t", "u"}
+    assert calls.read_text() == "--quiet 7_0\n" and cancelled(store).keys() == {"t", "u"}
     append_lines(store.ledger(), [{"task": "t", "job": "7_1", **LINE}])
-    assert cancelled(store) == {"u"} and find("t", store)["job"] == "7_1"
+    assert cancelled(store).keys() == {"u"} and find("t", store)["job"] == "7_1"
     fake(tmp_path, monkeypatch, "scancel", "echo Access denied >&2; exit 1")
     append_lines(store.ledger(), [{"task": "t", "job": "7_0", **LINE}])
     with pytest.raises(SchedulerUnavailable, match="Access denied"):
         cancel(["t"], store)
-    assert cancelled(store) == {"u"}, "what could not be ended is not called cancelled"
+    assert cancelled(store).keys() == {"u"}, "what could not be ended is not called cancelled"
 
 
 def test_what_slurm_is_asked_for(tmp_path: Path) -> None:

@@ -32,7 +32,6 @@ from helpers import (
 )
 
 from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
-from harness.base.signals import stop_afterwards
 from harness.launch.failures import failures
 from harness.launch.progress import Bar
 from harness.launch.run import workers
@@ -202,10 +201,14 @@ def test_a_record_that_is_not_trusted_stops_collect(
     assert not list((tmp_path / "out").glob("*")), "no half of a table"
 
 
-def test_two_runs_at_once_do_the_work_once(tmp_path: Path) -> None:
+def test_two_runs_at_once_do_the_work_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(tmp_path / "store")
     words = ("run", written(tiny_sweep(runs=BOTH), tmp_path), "--store", store.root)
-    ends = [finished(process) for process in [started(*words), started(*words)]]
+    other = started(*words)
+    until(lambda: any(store.logs(run) for run in BOTH))
+    ends = [run_verb(capsys, *words), finished(other)]
     assert [status for status, *_ in ends] == [0, 0], ends
     for run in BOTH:
         steps = Counter(
@@ -221,7 +224,7 @@ def test_workers_do_the_same_work_side_by_side(
     sweep, single, several = tiny_sweep(runs=BOTH), Store(tmp_path / "1"), Store(tmp_path / "2")
     path = written(sweep, tmp_path)
     assert run_verb(capsys, "run", path, "--store", single.root)[0] == 0
-    status, out, err = finished(started("run", path, "--store", several.root, "--workers", 2))
+    status, out, err = run_verb(capsys, "run", path, "--store", several.root, "--workers", 2)
     assert status == 0 and "6 of 6 tasks done" in out and "100%" in err
     for run in BOTH:
         assert curve(single, run) == curve(several, run)
@@ -379,20 +382,6 @@ def test_each_worker_is_given_a_gpu_of_its_own(
         for worker in crew:
             worker.listener.join()
         assert [worker.problem for worker in crew] == ["0", "1", "2"]
-
-
-def test_a_stop_during_an_import_is_not_lost() -> None:
-    """Within, an exception of a signal may be swallowed."""
-    reached: list[str] = []
-
-    @stop_afterwards()
-    def imports() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        reached.append("the end")
-
-    with pytest.raises(KeyboardInterrupt):
-        imports()
-    assert reached
 
 
 def test_workers_whose_parent_is_killed_save_and_end(tmp_path: Path) -> None:

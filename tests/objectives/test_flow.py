@@ -36,7 +36,7 @@ class Exact:
 
     def __call__(self, x: Tensor, released_time: Tensor, y: Tensor) -> Tensor:
         self.calls += 1
-        point = self.flow.at(1 - released_time)
+        point = self.flow.at(1 - released_time, x)
         variance = (A * point.alpha) ** 2 + point.sigma**2
         noise = point.sigma / variance * x
         if self.flow.prediction == "noise":
@@ -166,7 +166,7 @@ def test_the_diffusion_coefficient_is_twice_that_of_the_released_code() -> None:
     from harness.objectives.flow_samplers import coefficient
 
     t = torch.tensor([0.25])
-    point = made("flow").at(t)
+    point = made("flow").at(t, torch.zeros(1, 1, 1, 1))
     released = {"sigma": 0.25, "sin2": math.sin(math.pi / 4) ** 2, "kl": 0.25 / 0.75}
     for form, w in released.items():
         assert float(coefficient(form, point, t, 0.01)) == pytest.approx(2 * w)

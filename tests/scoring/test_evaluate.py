@@ -33,11 +33,11 @@ from harness.base.distributed import (
     Rank,
     Stop,
     process_group,  # noqa: F401  # for the script of a rank
-    stop_on_signal,
 )
 from harness.base.errors import UserError
 from harness.base.files import read_json, sha256
 from harness.base.npz import image_shape
+from harness.base.signals import on_stop
 from harness.base.tensors import load_tensors, read_metadata, save_tensors
 from harness.data import DATASETS
 from harness.models.autoencoder import decoder_of, load_vae, to_uint8
@@ -169,10 +169,11 @@ def test_a_signal_within_a_shard_ends_it_after_the_batch_in_progress(store: Stor
     work, _ = scoring.find_work(task(SHARDS), store, inputs)
     path = work.features[0]
     rank, cluster = Rank(0, 1, CPU), Cluster(sampling_batch=16)
-    with stop_on_signal() as stop:
+    stop = Stop()
+    with on_stop(lambda number, _: stop.signals.append(number)):
         scoring.score_shard(task(SHARDS), 0, inputs, cluster, rank, stop, work)
-        with pytest.raises(Interrupted, match="run the same command to go on"):
-            scoring.evaluate(task(SHARDS), store, cluster, rank, stop, lambda *_: None)
+    with pytest.raises(Interrupted, match="run the same command to go on"):
+        scoring.evaluate(task(SHARDS), store, cluster, rank, stop, lambda *_: None)
     assert batches == [16, 16] and not list(path.parent.glob("*"))
 
 

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from harness.base.files import read_json, sha256
+from harness.base.precision import matmul_precision
 from harness.data import digits, shapes
 from harness.extractors import EXTRACTORS
 from harness.extractors.digits_cnn import FROZEN, LAYERS, DigitsCNN
@@ -67,15 +68,18 @@ def test_inception_runs_once_for_all_layers(inception: Loaded) -> None:
     assert len(passes) == 1
 
 
+def is_tf32() -> bool:
+    """What a GPU asks before each product; torch raises where its two settings differ."""
+    return torch.backends.cuda.matmul.allow_tf32
+
+
 def test_neither_batches_nor_autocast_nor_tf32_change_features(inception: Loaded) -> None:
-    whole = inception(noise(3))
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    try:
-        with torch.autocast("cpu", torch.bfloat16):
-            split = features.extract(noise(3).split([2, 1]), inception)
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = "none"
+    whole, seen = inception(noise(3)), list[bool]()
+    with matmul_precision("tf32"), torch.autocast("cpu", torch.bfloat16):
+        hook = inception.network.register_forward_hook(lambda *_: seen.append(is_tf32()))
+        split = features.extract(noise(3).split([2, 1]), inception)
+        hook.remove()
+        assert is_tf32() and seen == [False, False]
     for layer in LAYERS:
         torch.testing.assert_close(split[layer], whole[layer], rtol=1e-4, atol=1e-5)
         assert split[layer].dtype == torch.float32

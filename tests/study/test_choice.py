@@ -102,3 +102,16 @@ def test_words_keep_the_steps_of_each_protocol_unless_they_name_steps() -> None:
     assert chosen(sweep, ["steps=5,15"]).scores == [
         (step, protocol) for step in (5, 15) for protocol in (cheap, dear)
     ]
+
+
+def test_words_keep_the_steps_of_each_run() -> None:
+    short, long = tiny_run(), tiny_run(seed=1)
+    sweep = tiny_sweep(steps=(), runs={short: 10, long: (10, 20)})
+    faster = chosen(sweep, ["lr=2e-3"])
+    assert [faster.steps_of(run) for run in faster.runs] == [(10,), (10, 20)]
+    assert {run.lr for run in faster.runs} == {2e-3}
+    (kept,) = (kept_sweep := chosen(sweep, [f"runs={short.id}"])).runs
+    assert kept_sweep.steps_of(kept) == (10,)
+    assert chosen(sweep, ["steps=5"]).runs == (short, long)
+    one = chosen(sweep, ["seed=3"])
+    assert [one.steps_of(run) for run in one.runs] == [(10, 20)], "the same run twice: all steps"

@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import tiny_protocol, tiny_run, tiny_sweep
+from helpers import scored, tiny_protocol, tiny_run, tiny_sweep
 
+from analysis.grid import grid
+from analysis.table import load
 from harness.base.files import append_lines, read_json, write_json
+from harness.study.choice import chosen
 from harness.study.collect import collect, own_columns
+from harness.study.plan import missing, survey
 from harness.study.store import Store
+from harness.study.tasks import Evaluate
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "store_3880366"
 SWEEP = tiny_sweep()
@@ -81,7 +86,6 @@ def test_no_digit_of_a_record_can_change_unseen(store: Store, out: Path) -> None
         (lambda r: r.update(step=10), "is the record of another cell"),
         (lambda r: r.update(n=63), "n = 63 is not the 64 of"),
         (lambda r: r.update(values=[1.0]), r"values = \[1.0\] must be dict"),
-        (lambda r: r["values"].update(fjd=1.0), "has no metric of ours in fjd"),
         (lambda r: r["values"].update(fid="1.0"), "is not finite in fid"),
         (lambda r: r["values"].update(fid=True), "is not finite in fid"),
         (lambda r: r["protocol_fields"].update(seed=1), "protocol_fields are not those of"),
@@ -100,6 +104,15 @@ def test_a_record_of_something_else_stops_collect_by_name(
         collect(SWEEP, store, out)
     assert str(path) in str(refused.value) and "\n" not in str(refused.value)
     assert not list(out.glob("*")), "nothing is half written"
+
+
+def test_a_value_whose_row_is_gone_is_left_out_with_a_warning(store: Store, out: Path) -> None:
+    before = rows(collect(SWEEP, store, out)[0])
+    change(store.record(RUN, 20, PROTOCOL), lambda r: r["values"].update(fjd=1.0))
+    after = rows(collect(SWEEP, store, out)[0])
+    assert [row["metric"] for row in after] == [row["metric"] for row in before]
+    warned = {row["step"] for row in after if "no metric gives fjd: left out" in row["warning"]}
+    assert warned == {"20"}
 
 
 @pytest.mark.parametrize(
@@ -190,3 +203,20 @@ def test_a_run_that_is_not_scored_yet_is_no_loss(store: Store, out: Path) -> Non
 def test_a_family_that_its_names_do_not_tell_and_several_passes_are_columns() -> None:
     plain, masked = tiny_run(), tiny_run(model="digit-MDTv2-S/2", data="digits8")
     assert own_columns([plain]) == [] and "passes" in own_columns([plain, masked])
+
+
+def test_sampling_seeds_are_planned_collected_and_averaged(store: Store, out: Path) -> None:
+    both = chosen(SWEEP, ["protocol.seed=0,1"])
+    first, second = both.sampling
+    assert [task.id for task in missing(both, store) if isinstance(task, Evaluate)] == [
+        f"{RUN.id}@{step}:{second.id}" for step in (10, 20)
+    ]
+    for step, fid in ((10, 900), (20, 700)):
+        scored(store, RUN, step, fid, second)
+    assert survey(both, store)[0].scores == 4
+    table, _, warnings = collect(both, store, out)
+    assert warnings == [] and {row["sampling_seed"] for row in rows(table)} == {"0", "1"}
+    one = read_json(store.record(RUN, 10, first))["values"]["fid"]
+    scores = grid(load(table)).set_index("step")["value"]
+    assert scores[10] == pytest.approx((one + 900) / 2)
+    assert "sampling_seed" not in rows(collect(SWEEP, store, out)[0])[0]

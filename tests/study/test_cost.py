@@ -235,15 +235,17 @@ def test_the_autoencoder_costs_what_it_does(data: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["inception", "digits-cnn-1"])  # others: test_vision.py
+@pytest.mark.parametrize(
+    "name", ["inception", "digits-cnn-1", "moving-digits-1"]
+)  # others: test_vision.py
 def test_the_extractors_cost_what_they_do(name: str) -> None:
-    extractor = features.unweighted(name, "cpu")
-    side = max(EXTRACTORS[name].sides, default=256)
-    images = torch.zeros(1, extractor.channels, side, side, dtype=torch.uint8)
+    extractor, row = features.unweighted(name, "cpu"), EXTRACTORS[name]
+    side, frames = max(row.sides, default=256), [row.frames] if row.frames else []
+    images = torch.zeros(1, row.channels, *frames, side, side, dtype=torch.uint8)
     work = cost.features(Protocol(name="p", features=name))
     assert work.gmacs == pytest.approx(macs(lambda: extractor.network(images)), rel=1e-4)
     layers = extractor(images)
-    assert EXTRACTORS[name].bytes == sum(x.element_size() * x.numel() for x in layers.values())
+    assert row.bytes == sum(x.element_size() * x.numel() for x in layers.values())
 
 
 def test_what_is_still_to_be_spent_is_of_the_missing_tasks() -> None:

@@ -315,3 +315,19 @@ def test_a_cheap_protocol_at_every_checkpoint_and_a_dear_one_at_the_last(store: 
     write_json(store.record(RUN, 30, dear), {})
     assert missing(sweep, store) == [] and survey(sweep, store)[0].scores == 4
     assert status_json(sweep, store, Cluster())["runs"][0]["scores_wanted"] == 4
+
+
+def test_a_run_is_trained_and_scored_at_its_own_steps_alone(store: Store) -> None:
+    long = tiny_run(seed=1)
+    sweep = tiny_sweep(steps=(), runs={RUN: 10, long: (20, 30)})
+    train, *scores = missing(sweep, store)[:2]
+    assert isinstance(train, Train) and train.steps == (10,)
+    assert [task.id for task in scores] == [f"{RUN.id}@10:{PROTOCOL.id}"]
+    for step in (10, 20, 30):  # as another sweep in this store trained it
+        checkpoint(store, step)
+        write_json(store.record(RUN, step, PROTOCOL), {})
+    assert {task.id.partition("@")[0] for task in missing(sweep, store)} == {long.id}
+    short, other = plan_json(sweep, store, Cluster())["runs"]
+    assert (short["checkpoints"], short["scores"], short["scores_wanted"]) == (1, 1, 1)
+    assert (other["checkpoints_wanted"], other["scores_wanted"]) == (2, 2)
+    assert [row["last_step"] for row in status_json(sweep, store, Cluster())["runs"]] == [10, 30]

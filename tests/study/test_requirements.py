@@ -152,11 +152,16 @@ def test_only_inceptions_reference_is_adms(tmp_path: Path) -> None:
 
 def test_an_extractor_fits_images_by_channels_and_side() -> None:
     fits = {
-        shape: [name for name, row in EXTRACTORS.items() if row.fits(*shape)]
-        for shape in ((3, 256), (1, 16), (1, 28))
+        shape: [name for name, row in EXTRACTORS.items() if row.fits(shape)]
+        for shape in ((3, 256, 256), (1, 16, 16), (1, 28, 28), (1, 8, 12, 12))
     }
     colours = ["inception", "dinov2-vitl14", "clip-vitl14-336"]
-    assert fits == {(3, 256): colours, (1, 16): ["digits-cnn-1"], (1, 28): []}
+    assert fits == {
+        (3, 256, 256): colours,
+        (1, 16, 16): ["digits-cnn-1"],
+        (1, 28, 28): [],
+        (1, 8, 12, 12): ["moving-digits-1"],
+    }
 
 
 def test_a_reference_is_looked_into(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from helpers import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harness.base import tensors as files
 from harness.base.errors import UserError
 from harness.base.files import is_whole, read_json, read_lines
 from harness.base.tensors import load_tensors, save_tensors
@@ -120,7 +122,7 @@ run = Run(**json.loads(sys.argv[1]))
 with process_group("cpu") as rank:
     for mine, *others in zip(sys.argv[2:4], sys.argv[4:6]):
         state, store = new_state(run, rank.device), Store(Path([mine, *others][rank.index]))
-        step = resume(Train(run, (60,), 0, ""), store, state, rank)
+        step, _ = resume(Train(run, (60,), 0, ""), store, state, rank)
         print(step, sum(float(p.double().sum()) for p in state.net.parameters()))
 """
 
@@ -211,6 +213,35 @@ def test_the_state_is_written_before_the_weights_that_are_scored(
     train_all(only_training((60,)), store)
     assert read_lines(store.logs(run)[-1])[0][0]["start"] == 60, "no step is done twice"
     assert store.ema(run, 60).read_bytes() == undisturbed.ema(run, 60).read_bytes()
+
+
+def test_steps_go_on_while_a_checkpoint_of_its_own_step_is_written(
+    tmp_path: Path, undisturbed: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes no byte of step 20 before step 40 is logged."""
+    sweep, store = only_training((20, 40)), Store(tmp_path)
+    (run,) = sweep.runs
+
+    def slow(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+        for _ in range(6000):
+            if len(curve(store, run)) >= 40:
+                return save_file(tensors, path, metadata)
+            time.sleep(0.01)
+        raise AssertionError("the steps wait for the disk")
+
+    monkeypatch.setattr(files, "save_file", slow)
+    train_all(sweep, store)
+    for path in (store.ema(run, 20), store.ema(run, 40), store.state(run, 40)):
+        assert path.read_bytes() == (undisturbed.root / path.relative_to(store.root)).read_bytes()
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step(tmp_path: Path) -> None:
+    sweep, store = only_training((20, 5000)), Store(tmp_path)
+    (run,) = sweep.runs
+    (store.ema(run, 20) / "a folder in the place of the file").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"ema\.safetensors"):
+        train_all(sweep, store)
+    assert len(curve(store, run)) < 5000, "it ends long before"
 
 
 def test_what_a_killed_writer_left_goes_when_training_goes_on(begun: tuple[Store, Run]) -> None:

@@ -1,0 +1,90 @@
+"""Free sizes of DiT: a row for `DiT-w384-d8-h64/2`, made when the name is looked up. No torch."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from harness.base.validation import one_of
+from harness.models.dit_rows import DITS, FAMILIES, DiTModel
+from harness.models.rows import Model
+
+EXAMPLE = "DiT-w384-d8-h64/2"
+GRAMMAR = f"{EXAMPLE} is width 384, depth 8, head dimension 64, patch 2"
+NAME = re.compile(r"(.+)-w(\d+)-d(\d+)-h(\d+)/(\d+)", re.ASCII)
+ALIKE = re.compile(r".+-w\d.*", re.ASCII)  # meant as such a name, and not spelled as one
+# A slip of the keyboard rather than a network: each is several times the largest published.
+LIMITS = {"width": 32_768, "depth": 512, "head dimension": 512, "patch": 64}
+QUARTER = 4  # positions in two dimensions are sines and cosines of each, of a token and of a head
+NAMED = {(r.family, r.width, r.depth, r.heads, r.patch): name for name, r in DITS.items()}
+
+
+def free_name(family: str, width: int, depth: int, head: int, patch: int) -> str:
+    """The name of a network of these sizes: the paper's, where it is one of those."""
+    twin = NAMED.get((family, width, depth, width // head, patch))
+    return twin or f"{family}-w{width}-d{depth}-h{head}/{patch}"
+
+
+@functools.lru_cache(4096)
+def free_row(name: str) -> DiTModel | None:
+    """The row of a free size; None where the name is none, or `free_size_problem` has one."""
+    if free_size_problem(name) or not (found := NAME.fullmatch(name)):
+        return None
+    width, depth, head, patch = map(int, found.groups()[1:])
+    size = f"w{width}-d{depth}-h{head}"
+    return DiTModel(found[1], size, patch=patch, depth=depth, width=width, heads=width // head)
+
+
+@functools.lru_cache(4096)
+def free_size_problem(name: str) -> str | None:
+    """What is wrong with a name that is meant as a free size; None of any other."""
+    found = NAME.fullmatch(name)
+    if not found:
+        return f"is no free size: {GRAMMAR}" if ALIKE.fullmatch(name) else None
+    if len(name) > 80:
+        return f"is {len(name)} letters long: {GRAMMAR}"
+    family, sizes = found[1], dict(zip(LIMITS, map(int, found.groups()[1:]), strict=True))
+    faults = list(faults_of(family, sizes))
+    if faults:
+        return "; ".join(faults)
+    plain = free_name(family, *sizes.values())
+    return None if plain == name else f"is {plain}: write that, so that it has one id"
+
+
+def faults_of(family: str, sizes: dict[str, int]) -> Iterator[str]:
+    if family not in FAMILIES:
+        yield f"has no family of free sizes: take one of {', '.join(FAMILIES)}"
+    for what, size in sizes.items():
+        if not 1 <= size <= LIMITS[what]:
+            yield f"has a {what} of {size}: take one of 1 to {LIMITS[what]:,}"
+    width, head = sizes["width"], sizes["head dimension"]
+    if head % QUARTER:
+        yield f"has a head dimension of {head}: take a multiple of {QUARTER}"
+    elif head and width % head:
+        below = width - width % head
+        near = f"{below} or {below + head}" if below else str(head)
+        yield f"has heads of {head}, which do not divide its width {width}: take {near}"
+
+
+class Models(dict[str, Model]):
+    """Rows by name. Those of free sizes are found and never listed: there is no end of them."""
+
+    def __missing__(self, name: str) -> Model:
+        if row := free_row(name):
+            return row
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and free_row(name) is not None)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name) or free_row(name) or default
+
+    def problem(self, name: str) -> str | None:
+        """A check that the name is known: of a free size what is wrong, else the nearest name."""
+        if name in self:
+            return None
+        listed = f"{one_of(self)(name)}, and DiT of any size: {GRAMMAR}"
+        return free_size_problem(name) or listed
