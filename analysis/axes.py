@@ -100,8 +100,8 @@ def set_title(ax: Axes, text: str) -> None:
     """Writes a title, with more lines where it is longer than the panel is wide."""
     fig = ax.get_figure(root=True)
     assert fig is not None
-    # 0.68 em of a bold letter; a title may reach into the margin at the right.
-    width = int((ax.get_position().width * fig.get_figwidth() / style.em() + 1) / 0.68)
+    # 0.64 em of a bold letter or a space; a title may reach into the margin at the right.
+    width = int((ax.get_position().width * fig.get_figwidth() / style.em() + 1) / 0.64)
     lines = [fill(line, max(width, 12)) for line in text.split("\n")]
     ax.set_title(style.literal("\n".join(lines)), loc="left")
 

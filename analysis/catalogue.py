@@ -240,7 +240,8 @@ FIGURES = {
                 Panel(
                     specification,
                     "What every form of law fitted to the other models predicts of the largest: the"
-                    " polynomials of second order in logs of one or two of Gflops, N and tokens.",
+                    " polynomials of second order in logs of one or two of Gflops, N and tokens."
+                    " Good are those whose errors are not larger than the least (paired t, 5 %).",
                     left=9.5,
                     top=3.5,
                 ),
