@@ -13,16 +13,14 @@ from studies import PAPER, digits, saved, steps_of
 
 from analysis import captions
 from analysis.grid import axis_label, final, grid, left_out, left_out_text, mixing
+from analysis.log import LOG_NUMBER_COLUMNS, LOG_TEXT_COLUMNS, load_log
 from analysis.table import (
-    LOG_NUMBER_COLUMNS,
-    LOG_TEXT_COLUMNS,
     METRICS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
     TableError,
     digest,
     load,
-    load_log,
     with_family,
 )
 from harness.metrics import value_names
