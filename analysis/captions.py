@@ -93,10 +93,10 @@ def situation(table: pd.DataFrame) -> str:
     last = rows[rows["last"]]
     behind = listed(rows.loc[~rows["complete"], "model"])
     grey = "" if behind == "nothing" else f"; grey, incomplete: {behind}"
-    return (
-        f"{axis_label(rows)}, protocol {listed(rows['protocol'])}, n = {last['model'].nunique()}"
-        f" models at step {last['step'].max():,.0f}{grey}."
-    )
+    text = f"{axis_label(rows)}, protocol {listed(rows['protocol'])}, n = "
+    if grids.has_own_steps(rows):
+        return f"{text}{rows['model'].nunique()} models, each at steps of its own."
+    return f"{text}{last['model'].nunique()} models at step {last['step'].max():,.0f}{grey}."
 
 
 def left_out(table: pd.DataFrame) -> list[str]:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from analysis import style
 from analysis.axes import text
+from analysis.grid import has_own_steps
 from analysis.labels import label
 from analysis.seeds import SERIES, draw_interval, over_seeds
 from analysis.table import RECIPE, RUN, TableError
@@ -136,7 +137,13 @@ def draw_bubbles(
 
 
 def at_last_step(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns every run at the last step, and incomplete runs at their own."""
+    """Returns every run at the last step, and incomplete runs at their own.
+
+    Raises:
+        TableError: the runs end at steps of their own.
+    """
+    if has_own_steps(rows):
+        raise TableError("the runs end at steps of their own: the models meet at no last step")
     return rows[rows["last"] | ~rows["complete"]].groupby(RUN, dropna=False).tail(1)
 
 

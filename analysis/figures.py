@@ -79,7 +79,7 @@ def figure_02_right(
         raise TableError(
             f"no guided model and no U-Net with Gflops on {data}: score a guided protocol"
         )
-    best = best.assign(x=best["gflops"])
+    best = best.assign(x=best["gflops"], seeds=1)  # a point is one score
     compute_axis(ax, best["x"])
     score_axis(ax, best["value"], "linear")
     ax.set(xlabel=GFLOPS)

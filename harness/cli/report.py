@@ -159,8 +159,10 @@ def scores_text(frame: pd.DataFrame, protocol: str | None) -> str:
     scores = rows.pivot_table(
         index=["model", "params", "gflops"], columns="step", values="value", sort=False
     )
-    text = scores.reset_index().to_string(
-        index=False, na_rep="", float_format=lambda value: f"{value:.4g}"
+    text = (
+        scores.sort_index(axis=1)
+        .reset_index()
+        .to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     )
     units = "Gflops are forward multiply-adds of one image / 1e9"
     return f"{axis_label(rows)} by optimizer step; {units}\n{text}"
