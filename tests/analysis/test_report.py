@@ -50,7 +50,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("digits")
     samples = save_samples(out / "samples.npz")
-    context = report.Context(
+    context = Context(
         title="Does <the score> follow Gflops?",
         abstract="First paragraph.\n\nSecond & last.",
         status="Incomplete: 2 of 74 scores are missing.",
