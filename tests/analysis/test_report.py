@@ -17,6 +17,7 @@ from analysis import catalogue, drawing, files, panels, report
 from analysis.captions import left_out
 from analysis.paper_tables import paper_table
 from analysis.parts import Part
+from analysis.sections import Context
 from analysis.table import TableError, load
 
 FORMATS = ("pdf", "png", "svg", "csv")
