@@ -103,7 +103,7 @@ def stepper(
     schedule = read_schedule(run.schedule) or Schedule()
 
     @matmul_precision(run.precision)
-    @repeatable(rank.device)
+    @repeatable(rank.device, cluster.repeatable)
     def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
