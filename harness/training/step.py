@@ -17,6 +17,7 @@ from harness.base.distributed import Rank
 from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision, repeatable
 from harness.spec import Run
+from harness.spec.ema import Average
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
@@ -93,7 +94,7 @@ def stepper(
         DistributedDataParallel(module, gradient_as_bucket_view=True) if rank.world > 1 else module
     )
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
-    averaged = [
+    averaged: list[tuple[list[Tensor], Average]] = [
         ([e for e, p in zip(m.parameters(), net.parameters(), strict=True) if p.requires_grad], how)
         for m, how in zip(state.averages, run.averages.values(), strict=True)
     ]
