@@ -72,11 +72,11 @@ def say(line: str) -> None:
 
 def to_json(sweep: Sweep) -> dict[str, Any]:
     """A sweep as JSON; `scored` and `trained` have steps of protocols and runs with their own."""
-    own: dict[str, list[Any]] = {}
+    own: dict[str, list[tuple[int, ...]]] = {}
     if isinstance(sweep.protocols, dict):
         own["scored"] = [*sweep.protocols.values()]
     if sweep.trained:
-        own["trained"] = [*sweep.trained.values()]
+        own["trained"] = [sweep.steps_of(run) for run in sweep.runs]
     return {
         "name": sweep.name,
         "runs": [asdict(run) for run in sweep.runs],
