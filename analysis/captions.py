@@ -24,6 +24,8 @@ NEEDS = {
     "figure_running": [],
     "figure_specification": ["params", "tokens"],
 }
+# Those that draw a mean over seeds with its interval.
+OF_MEANS = ("figure_02", "figure_06", "figure_08", "figure_09", "figure_12", "figure_joint")
 # Models that are named one by one; more are counted.
 FEW = 3
 
@@ -33,7 +35,8 @@ def caption(name: str, text: str, table: pd.DataFrame) -> str:
     if name not in NEEDS:
         return text
     rows = apart(table)
-    found = [text, situation(rows), seeds_text(rows), not_shown(rows, NEEDS[name])]
+    seeds = seeds_text(rows) if name in OF_MEANS else ""
+    found = [text, situation(rows), seeds, not_shown(rows, NEEDS[name])]
     if name == "figure_08":
         found.insert(2, correlations(table))
     return " ".join(filter(None, found))
@@ -90,10 +93,10 @@ def situation(table: pd.DataFrame) -> str:
     last = rows[rows["last"]]
     behind = listed(rows.loc[~rows["complete"], "model"])
     grey = "" if behind == "nothing" else f"; grey, incomplete: {behind}"
-    return (
-        f"{axis_label(rows)}, protocol {listed(rows['protocol'])}, n = {last['model'].nunique()}"
-        f" models at step {last['step'].max():,.0f}{grey}."
-    )
+    text = f"{axis_label(rows)}, protocol {listed(rows['protocol'])}, n = "
+    if grids.has_own_steps(rows):
+        return f"{text}{rows['model'].nunique()} models, each at steps of its own."
+    return f"{text}{last['model'].nunique()} models at step {last['step'].max():,.0f}{grey}."
 
 
 def left_out(table: pd.DataFrame) -> list[str]:

@@ -8,7 +8,8 @@ from scipy import stats
 
 from analysis.comparison import holm
 from analysis.correlation import Array
-from analysis.joint import Joint, Whole, jacobian, terms_of
+from analysis.joint import Joint, Whole
+from analysis.joint_search import jacobian, terms_of
 
 # What a law of this form cannot have: products and squares of log N, T, D, by what they would mean.
 BENDS = {

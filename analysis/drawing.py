@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import html, style
+from analysis.catalogue import FIGURES
 from analysis.files import Files, figure_files, image
-from analysis.layout import FIGURES, draw
+from analysis.layout import draw
 from analysis.parts import Part
 from analysis.rows import attempt
 from analysis.samples import Samples, check_samples, load_samples

@@ -11,14 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.curves import (
-    at_last_step,
-    compute_axis,
-    draw_curves,
-    label_score,
-    log_axis,
-    score_axis,
-)
+from analysis.axes import compute_axis, label_score, log_axis, score_axis
+from analysis.curves import at_last_step, draw_curves
 from analysis.families import AXES, models_of, offsets, parallel_test, placed, seen_from
 from analysis.families_rows import by_score, kinds
 from analysis.figures import COMPUTE, GFLOPS

@@ -54,7 +54,7 @@ def draw_patches(ax: Axes, rows: pd.DataFrame) -> str:
             dashes = style.others(rows["patch"], style.DASHES, style.OTHER_DASHES)[patch]
             soft: dict[str, Any] = {"color": style.SOFT, "lw": 0.8, "ls": dashes, "zorder": 1}
             ax.plot(x, 10**start * x**slope, label=f"patch {patch:g}", **soft)
-    return f"\nrefuted by a line per patch, p = {test['p']:.1g}"
+    return f"\nrefuted: a line per patch, p = {test['p']:.1g}"
 
 
 def design(gflops: Any) -> np.ndarray:

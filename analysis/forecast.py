@@ -164,6 +164,7 @@ def outcome(found: Forecast, table: pd.DataFrame) -> Forecast | None:
         rows = grid(table, found["metric"], found["protocol"])
     except TableError:  # no score under this protocol yet
         return None
+    rows = rows.assign(features=rows["features"].replace("", "nothing"))  # of a loss, as `listed`
     for name in ("model", "step", "features"):
         rows = rows[rows[name].eq(found[name])]
     if rows.empty:

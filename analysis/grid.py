@@ -56,6 +56,13 @@ def grid(
     return rows.sort_values(["study", "gflops", "model", "seed", "step"])
 
 
+def ends(rows: pd.DataFrame) -> pd.Series:
+    """Marks the last step of a grid; of runs that end at steps of their own, each model's last."""
+    if not has_own_steps(rows):
+        return rows["last"]
+    return rows["step"].eq(rows.groupby("model")["step"].transform("max"))
+
+
 def over_samplings(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns the scores with those of several sampling seeds as their mean, under the first seed.
 
@@ -83,7 +90,16 @@ def grid_of_study(rows: pd.DataFrame, unit: str) -> pd.DataFrame:
             rows = rows[rows[field].isin([settled])]
     one_axis(rows)
     reached = rows.groupby(RUN, dropna=False)["step"].transform("max")
-    return rows.assign(complete=reached >= last, last=rows["step"] == last)
+    rows = rows.assign(complete=reached >= last, last=rows["step"] == last)
+    return rows.assign(complete=True) if has_own_steps(rows) else rows
+
+
+def has_own_steps(rows: pd.DataFrame) -> bool:
+    """Whether the runs of a grid end at steps of their own: most models have no score at the last.
+
+    So do runs of equal compute. Such a study has no step at which its models meet.
+    """
+    return bool(2 * rows.loc[rows["last"], "model"].nunique() < rows["model"].nunique())
 
 
 def settled_value(rows: pd.DataFrame, field: str, unit: str) -> object:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import stats
 
 from analysis.correlation import Array
-from analysis.joint import PARAMETERS, Joint, Points, evaluate, jacobian, refine, terms_of
+from analysis.joint import PARAMETERS, Joint, Points, evaluate
+from analysis.joint_search import jacobian, refine, terms_of
 
 DRAWS, SEED = 10_000, 20_260
 CHUNK = 200_000  # points of one batch of laws: 2,700 laws of 72 points, 100 MB

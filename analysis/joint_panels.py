@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import style
-from analysis.curves import compute_axis, draw_curves, label_score, log_axis, score_axis
+from analysis.axes import compute_axis, label_score, log_axis, score_axis, set_title
+from analysis.curves import draw_curves
 from analysis.diagnostics import bends
 from analysis.figures import COMPUTE
 from analysis.grid import grid
@@ -89,7 +90,7 @@ def joint_residuals(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     worst = bends(laws[0]).head(1)
     refuted = len(worst) and worst["p"].iloc[0] < 0.05
     text = f"refuted: {worst['term'].iloc[0]}" if refuted else "no bend found"
-    ax.set_title(text, loc="left")
+    set_title(ax, text)
     return ax
 
 

@@ -9,16 +9,7 @@ import pandas as pd
 
 from analysis.diagnostics import diagnosis
 from analysis.grid import axis_label, grid
-from analysis.joint import (
-    ALPHA,
-    PARAMETERS,
-    A,
-    Joint,
-    Points,
-    fit,
-    points_from,
-    points_of,
-)
+from analysis.joint import ALPHA, PARAMETERS, A, Joint, Points, fit, points_from, points_of
 from analysis.joint_bootstrap import Draws, bootstrap, intervals
 from analysis.loss_to_fid import (
     exponent_interval,

@@ -144,9 +144,11 @@ def frontier(table: pd.DataFrame, metric: str = "fid", protocol: str | None = No
     Raises:
         TableError: several studies, no such score, or rows that cannot share an axis.
     """
-    rows = means(one_study(grid(table, metric, protocol))).sort_values("compute")
+    rows = means(one_study(grid(table, metric, protocol)))
     rows = rows[rows["compute"].notna()]
     sign = -1 if metric in HIGHER_IS_BETTER else 1
+    # Of equal computes the best comes first, and alone is on the frontier.
+    rows = rows.sort_values(["compute", "value"], ascending=[True, sign > 0])
     best = (sign * rows["value"]).cummin()
     return rows.loc[
         best.diff().ne(0), ["compute", "value", "model", "step", "gflops", "params", "seeds"]

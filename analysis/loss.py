@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from statsmodels.nonparametric.smoothers_lowess import lowess
 
-from analysis.curves import draw_curves, panel_title, recipes, score_axis, select, step_axis
+from analysis.axes import panel_title, score_axis, step_axis
+from analysis.curves import draw_curves, recipes, select
 from analysis.table import with_family
 
 # Bins of a curve: few enough that 5 million rows become 1,800 points.

@@ -11,8 +11,9 @@ from analysis.correlation import Array
 from analysis.fits import PRODUCT, complete, design, is_fitted, one_study, positive
 from analysis.forecast import points_like
 from analysis.grid import final
-from analysis.joint import Joint, Points, Whole, fit, jacobian, terms_of
+from analysis.joint import Joint, Points, Whole, fit
 from analysis.joint_bootstrap import bootstrap
+from analysis.joint_search import jacobian, terms_of
 from analysis.optimum import require_trade
 from analysis.table import TableError, listed, with_family
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from analysis.correlation import Array
-from analysis.grid import final, grid
+from analysis.grid import ends, final, grid
 from analysis.table import PUBLISHED, published, with_family
 
 # A published rerun sets the noise only if its source can be looked up: a page or owner/repository.
@@ -83,13 +83,6 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
     if metric == "fid" and set(rows["features"]) == {"inception"}:
         return published_noise()
     return Noise(UNKNOWN, pd.DataFrame(columns=["patch", "sd", "df"]))
-
-
-def ends(rows: pd.DataFrame) -> pd.Series:
-    """Marks the last step; of runs that have steps of their own, the last of each model."""
-    if 2 * rows.loc[rows["last"], "model"].nunique() >= rows["model"].nunique():
-        return rows["last"]
-    return rows["step"].eq(rows.groupby("model")["step"].transform("max"))
 
 
 def published_noise() -> Noise:

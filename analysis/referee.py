@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import fits, prediction
 from analysis.fits import GFLOPS, PRODUCT
-from analysis.grid import axis_label, final, grid
+from analysis.grid import axis_label, ends, final, grid, has_own_steps, means
 from analysis.noise import UNKNOWN, noise
 from analysis.rows import attempt
 from analysis.table import RUN, TableError, listed
@@ -67,13 +67,13 @@ def units(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
     )
     data = listed(rows["data"])
     if data in IMAGES and known:
-        last = (rows["batch_size"] * rows["step"])[rows["last"]].max()
+        last = (rows["batch_size"] * rows["step"])[ends(rows)].max()
         text += f" The longest run sees {last / IMAGES[data]:.3g} epochs of {data}."
     return bool(known), text if known else "params or batch_size is not given for every model."
 
 
 def sizes(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    models = final(table, metric)
+    models = means(rows[ends(rows)])
     low, high = models["gflops"].min(), models["gflops"].max()
     enough = len(models) >= len(fits.LAWS[PRODUCT]) + 3
     text = f"{len(models)} models from {low:.3g} to {high:.3g} Gflops ({listed(models['model'])})."
@@ -92,7 +92,7 @@ def recipe(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
 
 
 def seeds(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    counts = rows[rows["last"]].groupby(["model", "patch"], dropna=False).size()
+    counts = rows[ends(rows)].groupby(["model", "patch"], dropna=False).size()
     several = counts[counts >= 3]
     patches = rows["patch"].nunique(dropna=False)
     with_seeds = several.index.get_level_values("patch").nunique()
@@ -119,6 +119,8 @@ def checkpoints(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
     steps = [tuple(sorted(own)) for _, own in runs]
     same = len(set(steps)) == 1
     text = f"{len(rows)} scores of {len(steps)} runs at steps {listed(rows['step'].sort_values())}."
+    if has_own_steps(rows) and min(map(len, steps)) > 1:
+        return True, f"{text} Each run is scored at several steps of its own."
     if same and len(steps[0]) > 1:
         return True, f"{text} Every run is scored at all of them."
     lacks = "All at one step: score earlier checkpoints too." if same else "Runs differ in steps."

@@ -23,6 +23,12 @@ def attempt(name: str, make: Callable[[], T], missing: list[str]) -> T | None:
         return None
 
 
+def in_form(value: float, form: str) -> str:
+    """Returns a number in a format, without the sign of what is rounded to 0."""
+    text = f"{value:{form}}"
+    return text.lstrip("-") if not any(digit in text for digit in "123456789") else text
+
+
 def row_of(
     statistic: str,
     value: float,
@@ -35,11 +41,11 @@ def row_of(
 ) -> Row:
     """Returns a row whose numbers are written in one format; without bounds it has no interval."""
     low, high = bounds or (np.nan, np.nan)
-    interval = f"[{low:{form}}, {high:{form}}]" if low <= high else ""
+    interval = f"[{in_form(low, form)}, {in_form(high, form)}]" if low <= high else ""
     return {
         "family": family,
         "statistic": statistic,
-        "estimate": f"{value:{form}}".replace("-", MINUS),
+        "estimate": in_form(value, form).replace("-", MINUS),
         "interval": interval.replace("-", MINUS),
         "method": method if interval or not bounds else "",
         "n": n,

@@ -56,10 +56,10 @@ def ongoing(found: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     done = found[found["truth"].notna()].drop_duplicates("run").set_index("run")
     latest = found[found["truth"].isna()].sort_values("step").drop_duplicates("run", keep="last")
     names = list[str]()
-    for row in latest.itertuples():
-        others = done[done["model"].ne(row.model)]["truth"]
-        cheaper = others[gflops.reindex(others.index) <= gflops[row.run]]
-        best = cheaper[cheaper < row.low]
+    for row in latest.to_dict("records"):
+        others = done[done["model"].ne(row["model"])]["truth"]
+        cheaper = others[gflops.reindex(others.index) <= gflops[row["run"]]]
+        best = cheaper[cheaper < row["low"]]
         names.append("" if best.empty else str(best.idxmin()))
     return latest.assign(dominated_by=names)
 

@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import fits, style
+from analysis.axes import compute_axis, label_score, log_axis
 from analysis.correlation import correlation
-from analysis.curves import SERIES, compute_axis, draw_curves, label_score, log_axis
+from analysis.curves import SERIES, draw_curves
 from analysis.figures import GFLOPS
 from analysis.forms import curve
 from analysis.grid import final, grid
@@ -37,7 +38,7 @@ def figure_12(table: pd.DataFrame, ax: Axes) -> Axes:
         )
     last = max(names.index(name) for name in drawn)
     features = listed(table.loc[table["metric"].isin(drawn), "features"])
-    through = "" if features in ("inception", "nothing") else f", scores through {features}"
+    through = "" if features in ("inception", "nothing") else f"\nscores through {features}"
     ax.axvline(0, color=style.SOFT, lw=0.8, zorder=0, label="_zero")
     ax.set(
         xlabel=style.literal(f"Pearson correlation with log Gflops{through}"), xlim=(-1.08, 1.08)
@@ -183,9 +184,9 @@ def forms_of_the_largest(table: pd.DataFrame, metric: str) -> tuple[pd.DataFrame
 def draw_forms(ax: Axes, found: pd.DataFrame, name: str, height: Any) -> None:
     """Draws a dot per form at its rank: those that do as well as the best stand out."""
     heights = pd.Series(height, found.index)
-    for good, colour, text in ((True, MISSED, "as well as the best"), (False, HELD, "worse")):
+    for good, colour, text in ((True, MISSED, "good"), (False, HELD, "worse")):
         part = found.index[found["good"] == good]
-        shown = f"_{name}" if name.startswith("_") else f"{text} on the others (leave-one-out)"
+        shown = f"_{name}" if name.startswith("_") else f"{text} by leave-one-out"
         ax.plot(part + 1, heights[part], "o", color=colour, ms=4, label=shown)
 
 

@@ -9,13 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from analysis import style
-from analysis.curves import (
-    draw_curves,
-    label_score,
-    log_axis,
-    score_axis,
-    value_text,
-)
+from analysis.axes import label_score, log_axis, score_axis
+from analysis.curves import draw_curves, value_text
 from analysis.table import HIGHER_IS_BETTER, RECIPE, TableError, listed
 
 TITLES = {

@@ -24,9 +24,6 @@ NUMBER_COLUMNS = (
 OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes", "sampling_seed")
 # Of published values: those that nobody here has read in their authors' own text.
 UNCERTAIN = ("second-hand", "recalled")
-LOG_TEXT_COLUMNS = "study run model size conditioning".split()
-LOG_NUMBER_COLUMNS = "patch seed batch_size gflops step loss".split()
-OPTIONAL_LOG_NUMBERS = ("lr",)  # logs of before have none
 
 # Fields of a run that a table has only where they vary in its sweep: their text is `others`.
 OTHER_TEXT = ("objective", "precision")
@@ -130,32 +127,6 @@ def uncertain(table: pd.DataFrame) -> pd.Series:
     if "evidence" not in table:
         return pd.Series(False, table.index)
     return table["evidence"].isin(UNCERTAIN)
-
-
-def load_log(path: str | Path) -> pd.DataFrame:
-    """Reads the drawn columns of a log table; dropped rows are listed in `.attrs["problems"]`.
-
-    Categories and 32-bit losses keep 5 million rows under 200 MB.
-
-    Raises:
-        TableError: the file is missing, is no CSV, or lacks columns.
-    """
-    columns = {*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS, *OPTIONAL_LOG_NUMBERS}
-    dtype = dict.fromkeys(LOG_TEXT_COLUMNS, "category")
-    log = read_columns(
-        Path(path),
-        LOG_TEXT_COLUMNS,
-        LOG_NUMBER_COLUMNS,
-        ((), OPTIONAL_LOG_NUMBERS),
-        usecols=columns.__contains__,
-        dtype=dtype,
-    )
-    usable = log["step"].between(0, MOST_STEPS) & log["loss"].abs().lt(np.finfo("float32").max)
-    dropped = int((~usable).sum())
-    log = log[usable].astype({"loss": "float32"})
-    reason = f"dropped {dropped:,} rows of {path}: the step is no count or the loss not finite"
-    log.attrs["problems"] = [reason] if dropped else []
-    return log
 
 
 def read_columns(

@@ -21,7 +21,7 @@ STEPS = {
 
 SWEEP = Sweep(
     name="digits_laws",
-    runs={
+    trained={
         Run(
             model=model,
             data="digits8-split",

@@ -11,5 +11,6 @@ from sweeps.digits_laws import SWEEP as STANDARD
 SWEEP = replace(
     STANDARD,
     name="digits_laws_mup",
-    runs={replace(run, parametrization="mup"): STANDARD.steps_of(run) for run in STANDARD.runs},
+    runs=(),
+    trained={replace(run, parametrization="mup"): STANDARD.steps_of(run) for run in STANDARD.runs},
 )

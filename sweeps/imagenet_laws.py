@@ -24,7 +24,7 @@ STEPS = {
 
 SWEEP = Sweep(
     name="imagenet_laws",
-    runs={
+    trained={
         Run(
             model=model,
             objective="flow",

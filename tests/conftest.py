@@ -13,7 +13,6 @@ from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
 from helpers import forget_rows
 from torch import Tensor, nn
 
-from analysis import files
 from harness.data import digits
 from harness.spec import own_rows
 
@@ -54,6 +53,8 @@ def no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures as the page has them: their PDF and PNG are half of a report's time."""
+    from analysis import files  # imports matplotlib
+
     monkeypatch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.random import Generator
 from studies import PAPER
 
-from analysis import joint, joint_bootstrap
+from analysis import joint, joint_bootstrap, joint_search
 from analysis.grid import final
 from analysis.joint import PARAMETERS, Points
 
@@ -82,7 +82,7 @@ class JointWorld:
     def scores(self, n: np.ndarray, t: np.ndarray, d: np.ndarray) -> np.ndarray:
         theta = np.array([*np.log(np.maximum(self.law[:3], 1e-12)), *self.law[3:]])
         x = np.log(np.stack([n, t, d])) - REFERENCE[:, None]
-        return np.asarray(joint.terms_of(theta, x).sum(0))
+        return np.asarray(joint_search.terms_of(theta, x).sum(0))
 
     def noise(self, rng: Generator, run: np.ndarray) -> np.ndarray:
         own = self.of_run(rng, int(run.max()) + 1)

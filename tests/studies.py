@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.grid import grid
-from analysis.table import LOG_TEXT_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS, published
+from analysis.log import LOG_TEXT_COLUMNS
+from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, published
 
 PAPER = published()
 COLUMNS = [*TEXT_COLUMNS, "others", *NUMBER_COLUMNS]

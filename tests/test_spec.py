@@ -39,6 +39,7 @@ OTHER: dict[str, Any] = {
     "objective": "flow",
     "optimizer": "adamw-0.9-0.95",
     "schedule": "warmup-500",
+    "parametrization": "mup",
     "ema": "power-0.1",
     "batch_size": 128,
     "lr": 2e-4,
@@ -355,7 +356,9 @@ SHORT, LONG = tiny_run(), tiny_run(seed=1)
 
 
 def test_a_run_may_have_steps_of_its_own() -> None:
-    sweep = tiny_sweep(steps=(), runs={SHORT: 10, LONG: [10, 30]}, protocols=(CHEAP, DEAR))
+    sweep = tiny_sweep(
+        runs=(), steps=(), trained={SHORT: 10, LONG: [10, 30]}, protocols=(CHEAP, DEAR)
+    )
     assert (sweep.steps, list(sweep.runs)) == ((10, 30), [SHORT, LONG])
     assert (sweep.steps_of(SHORT), sweep.steps_of(LONG)) == ((10,), (10, 30))
     assert sweep.scores_of(SHORT) == [(10, CHEAP), (10, DEAR)]
@@ -364,20 +367,27 @@ def test_a_run_may_have_steps_of_its_own() -> None:
 
 
 def test_a_protocol_scores_the_steps_that_it_and_the_run_have() -> None:
-    both = tiny_sweep(steps=(), runs={SHORT: 10, LONG: (20, 30)}, protocols={CHEAP: 30, DEAR: 10})
+    both = tiny_sweep(
+        runs=(), steps=(), trained={SHORT: 10, LONG: (20, 30)}, protocols={CHEAP: 30, DEAR: 10}
+    )
     assert both.scores_of(SHORT) == [(10, DEAR)] and both.scores_of(LONG) == [(30, CHEAP)]
 
 
 def test_the_same_steps_for_all_runs_are_one_sweep_in_both_spellings() -> None:
-    assert tiny_sweep(steps=(), runs={SHORT: [10, 20], LONG: (10, 20)}) == tiny_sweep(
+    assert tiny_sweep(runs=(), steps=(), trained={SHORT: [10, 20], LONG: (10, 20)}) == tiny_sweep(
         steps=(10, 20), runs=(SHORT, LONG)
     )
 
 
 def test_steps_of_a_run_that_it_cannot_have_are_refused() -> None:
     with pytest.raises(ValueError, match=rf"steps of {LONG.id} = \(20, 10\) must rise"):
-        tiny_sweep(steps=(), runs={SHORT: 10, LONG: (20, 10)})
+        tiny_sweep(runs=(), steps=(), trained={SHORT: 10, LONG: (20, 10)})
     with pytest.raises(ValueError, match=rf"steps of {LONG.id}: 30 are none of steps = \(10, 20\)"):
-        tiny_sweep(steps=(10, 20), runs={SHORT: 10, LONG: 30})
+        tiny_sweep(runs=(), steps=(10, 20), trained={SHORT: 10, LONG: 30})
     with pytest.raises(ValueError, match="runs must be Run, not str"):
-        tiny_sweep(steps=(10,), runs={"DiT-S/2": 10})
+        tiny_sweep(runs=(), steps=(10,), trained={"DiT-S/2": 10})
+    with pytest.raises(ValueError, match=f"trained has no steps of {LONG.id}: give them"):
+        tiny_sweep(runs=(SHORT, LONG), steps=(), trained={SHORT: 10})
+    both = tiny_sweep(runs=(), steps=(), trained={SHORT: 10, LONG: (10, 20)})
+    one = dataclasses.replace(both, runs=(SHORT,))
+    assert one.trained == {SHORT: (10,)}, "a part of a sweep has the steps of its runs"

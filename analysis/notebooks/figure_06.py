@@ -5,7 +5,7 @@
 # %%
 import matplotlib.pyplot as plt
 
-from analysis import figures, layout, style
+from analysis import catalogue, figures, style
 from analysis.files import include, save, study_table
 from analysis.table import load
 
@@ -30,5 +30,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_06")
-fig.set_label(layout.FIGURES["figure_06"].caption)
+fig.set_label(catalogue.FIGURES["figure_06"].caption)
 print(include("figure_06", fig))

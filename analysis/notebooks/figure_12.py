@@ -5,7 +5,7 @@
 # %%
 import matplotlib.pyplot as plt
 
-from analysis import layout, statistics_panels, style
+from analysis import catalogue, statistics_panels, style
 from analysis.files import include, save, study_table
 from analysis.table import load
 
@@ -31,5 +31,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_12")
-fig.set_label(layout.FIGURES["figure_12"].caption)
+fig.set_label(catalogue.FIGURES["figure_12"].caption)
 print(include("figure_12", fig))

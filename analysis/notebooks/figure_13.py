@@ -5,9 +5,9 @@
 # %%
 import matplotlib.pyplot as plt
 
-from analysis import layout, loss, style
+from analysis import catalogue, loss, style
 from analysis.files import include, save, study_table
-from analysis.table import load_log
+from analysis.log import load_log
 
 # %% tags=["parameters"]
 STUDY = "digits"
@@ -30,5 +30,5 @@ with style.theme(WIDTH):
 # PDF, PNG, SVG and the drawn numbers, and what to paste into a paper.
 with style.theme(WIDTH):
     save(fig, "figure_13")
-fig.set_label(layout.FIGURES["figure_13"].caption)
+fig.set_label(catalogue.FIGURES["figure_13"].caption)
 print(include("figure_13", fig))

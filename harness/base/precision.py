@@ -1,12 +1,17 @@
-"""Precision of matrix products: chosen for a stretch of work, then put back."""
+"""Precision of products and order of sums: chosen for a stretch of work, then put back."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+# Read with the first product of a process; without it torch refuses those of repeatable(). On an
+# H100 it is what cuBLAS takes anyway, 32 MB.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @contextlib.contextmanager
@@ -35,3 +40,27 @@ def matmul_precision(precision: str) -> Iterator[None]:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context of forward passes: bf16 where the precision says so. Backward stays outside."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextlib.contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On a GPU, takes kernels that add in one order alone, so that a step repeats to the bit.
+
+    By default the backward passes of attention, flash and memory-efficient, add up the gradient of
+    the queries in the order in which their blocks end; torch's strict mode alone changes that.
+
+    Raises:
+        RuntimeError: within, a kernel that has no such order.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    settings: Any = torch.utils.deterministic
+    before = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("error")
+    settings.fill_uninitialized_memory = False  # a pass over each new tensor, to find bugs
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        settings.fill_uninitialized_memory = before[1]

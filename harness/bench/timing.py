@@ -9,7 +9,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,12 +41,24 @@ def bench(
     seconds: float,
     report: Report,
 ) -> list[Row]:
-    """Measures every workload of a sweep and stores each row at once; returns the rows.
+    """The rows of bench_rows()."""
+    return list(bench_rows(sweep, store, cluster, device, seconds, report))
+
+
+def bench_rows(
+    sweep: Sweep,
+    store: Store,
+    cluster: Cluster,
+    device: torch.device,
+    seconds: float,
+    report: Report,
+) -> Iterator[Row]:
+    """Measures every workload of a sweep; each row is stored before it is given.
 
     Args:
         seconds: how long each is timed, and the longest that one call may take.
     """
-    items, rows = workloads(sweep, cluster, device), []
+    items = workloads(sweep, cluster, device)
     precisions = dict.fromkeys(item.work.precision for item in items)
     peaks = {precision: matmul_peak(device, precision, seconds) for precision in precisions}
     for number, item in enumerate(items, 1):
@@ -55,9 +67,8 @@ def bench(
             report(f"{number}/{len(items)} {item.work.key}: skipped: {row}")
             continue
         keep(row, item.work.key, store, device)
-        rows.append(row)
         report(f"{number}/{len(items)} {item.work.key}: {row['images_per_second']:.4g} images/s")
-    return rows
+        yield row
 
 
 def attempt(item: Workload, device: torch.device, peak: float, seconds: float) -> Row | str:

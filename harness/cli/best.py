@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.text import aligned, duration, in_units
-from harness.cli.candidates import first_run, require_hours, scale, siblings, speed_of, sweep_of
+from harness.cli.candidates import require_hours, scale, siblings, speed_of, sweep_of
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
@@ -67,7 +67,7 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
     scores = table(args.sweep, args.results)
     candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in siblings(sweep)])
     found = allocation.best(scores, candidates, args.gpu_hours, args.metric, args.protocol)
-    found = found.assign(steps=(found["images"] / first_run(sweep).batch_size).astype(int))
+    found = found.assign(steps=(found["images"] / sweep.runs[0].batch_size).astype(int))
     return {
         "gpu_hours": args.gpu_hours,
         "serve": args.serve,

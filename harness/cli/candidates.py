@@ -62,10 +62,6 @@ def require_hours(hours: float) -> None:
         raise UserError(f"--gpu-hours {hours:g}: give hours above 0")
 
 
-def first_run(sweep: Sweep) -> Run:
-    return next(iter(sweep.runs))
-
-
 def steps_like(run: Run, sweep: Sweep) -> tuple[int, ...]:
     """The steps of the sweep's run of this size, or the nearest: runs may have their own."""
     here = {r: math.log(compute.gflops(r) / compute.gflops(run)) for r in sweep.runs}
@@ -74,7 +70,7 @@ def steps_like(run: Run, sweep: Sweep) -> tuple[int, ...]:
 
 def siblings(sweep: Sweep) -> Iterator[Run]:
     """The sweep's first run with its own models and all named ones of their families that fit."""
-    first = dataclasses.replace(first_run(sweep), seed=0)
+    first = dataclasses.replace(sweep.runs[0], seed=0)
     families = {run.model_row.family for run in sweep.runs}
     for name in dict.fromkeys([*MODELS, *(run.model for run in sweep.runs)]):
         row = MODELS[name]
@@ -122,7 +118,9 @@ def alone(run: Run, steps: tuple[int, ...], sweep: Sweep) -> Sweep:
         if at and (steps == usual or usual[-1] in at):
             scored[protocol] = at if steps == usual else steps
     name = f"{sweep.name}_next"
-    return dataclasses.replace(sweep, name=name, runs=(run,), steps=steps, protocols=scored)
+    return dataclasses.replace(
+        sweep, name=name, runs=(run,), trained={}, steps=steps, protocols=scored
+    )
 
 
 def sweep_source(sweep: Sweep, about: str) -> str:
@@ -130,8 +128,10 @@ def sweep_source(sweep: Sweep, about: str) -> str:
     kinds = sorted({"Sweep", *(type(part).__name__ for part in (*sweep.runs, *sweep.protocols))})
     lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(kinds)}", ""]
     lines += ["SWEEP = Sweep(", f"    name={sweep.name!r},"]
-    lines += listing("runs", sweep.runs)
-    lines += [f"    steps={sweep.steps!r},"] * (not isinstance(sweep.runs, dict))
+    if sweep.trained:
+        lines += listing("trained", sweep.trained)
+    else:
+        lines += listing("runs", sweep.runs) + [f"    steps={sweep.steps!r},"]
     lines += listing("protocols", sweep.protocols)
     lines += [f"    keep={sweep.keep!r},"] * (sweep.keep != ("features",))
     return "\n".join([*lines, ")", ""])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.commit import commit
 from harness.base.errors import UserError
 from harness.base.files import read_json, write_json
-from harness.cli.candidates import first_run, scale
+from harness.cli.candidates import scale
 from harness.cli.predict import model_options, scale_of
 from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
@@ -88,7 +88,7 @@ def known_scale(args: argparse.Namespace) -> dict[str, float] | None:
     if sweep is None or args.model not in MODELS:
         return None
     try:
-        known = scale(dataclasses.replace(first_run(sweep), model=args.model))
+        known = scale(dataclasses.replace(sweep.runs[0], model=args.model))
     except UserError:  # a network of other data
         return None
     names = ("gflops", "params", "patch")

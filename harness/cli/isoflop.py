@@ -13,7 +13,7 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.files import atomic_write
 from harness.base.text import aligned
-from harness.cli.candidates import first_run, sweep_source
+from harness.cli.candidates import sweep_source
 from harness.cli.plan import plan_json, plan_summary
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
@@ -91,7 +91,7 @@ def isoflop_json(args: argparse.Namespace) -> dict[str, Any]:
     """
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     require_numbers(args)
-    ladders, like = ladders_of(args, sweep), first_run(sweep)
+    ladders, like = ladders_of(args, sweep), sweep.runs[0]
     points, bases = list[Point](), dict[str, None]()
     for ladder in ladders:
         centre, basis = centre_of(args, like, ladder)
@@ -139,7 +139,7 @@ def ladders_of(args: argparse.Namespace, sweep: Sweep) -> list[Ladder]:
     Raises:
         UserError: the family has no free sizes, or a patch does not fit the data.
     """
-    like = first_run(sweep)
+    like = sweep.runs[0]
     row, setting = like.model_row, like.setting
     family = args.family or row.family
     if family not in FAMILIES or not isinstance(row, DiTModel):
@@ -198,13 +198,14 @@ def points_of_family(args: argparse.Namespace, family: str) -> Any:
 
 def sweep_of_points(points: Sequence[Point], sweep: Sweep) -> Sweep:
     """The sweep of these points: the fields and seeds of another's runs, and its protocols."""
-    first = first_run(sweep)
+    first = sweep.runs[0]
     like = dict.fromkeys(dataclasses.replace(run, model=first.model) for run in sweep.runs)
     return dataclasses.replace(
         sweep,
         name=f"{sweep.name}_isoflop",
-        runs=runs_of(points, like),
+        runs=(),
         steps=(),
+        trained=runs_of(points, like),
         protocols=tuple(sweep.protocols),
     )
 

@@ -15,7 +15,6 @@ from harness.base.text import aligned, duration
 from harness.cli.candidates import (
     Candidate,
     alone,
-    first_run,
     require_hours,
     scale,
     score_hours,
@@ -121,14 +120,14 @@ def target_of(sweep: Sweep, name: str | None) -> Candidate:
         raise UserError(f"--for {name}: no model of this study's family: {', '.join(runs)}")
     scales = {model: scale(run) for model, run in runs.items()}
     chosen = name or max(scales, key=lambda model: float(scales[model]["gflops"]))
-    return {**scales[chosen], "images": float(sweep.steps[-1] * first_run(sweep).batch_size)}
+    return {**scales[chosen], "images": float(sweep.steps[-1] * sweep.runs[0].batch_size)}
 
 
 def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Candidate]:
     """Yields another seed of every scored model, every model not scored, and longer runs."""
     scored = set(scores["model"])
     seeds = scores["seed"].fillna(0).groupby(scores["model"]).max()
-    batch = first_run(sweep).batch_size
+    batch = sweep.runs[0].batch_size
     for run in siblings(sweep):
         known = run.model in scored
         last = int(seeds.get(run.model, -1)) if known else -1

@@ -19,7 +19,7 @@ from harness.study.sweep_file import docstring, load_sweep, sweep_names
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.report import Context
+    from analysis.sections import Context
 
 PUBLISHED = "peebles2023"
 PAPER = """Scalable Diffusion Models with Transformers: the published numbers.
@@ -102,8 +102,8 @@ def report(
     Raises:
         UserError: a table cannot be read, or no study has scores to draw.
     """
+    from analysis.log import load_log
     from analysis.report import compare, write
-    from analysis.table import load_log
 
     found = [find(study, results) for study in studies]
     out = out or results / "report" / "-".join(study.name for study in found)
@@ -121,7 +121,7 @@ def report(
 
 def context_of(study: Study, store: Store, cluster: Cluster, frame: pd.DataFrame) -> Context:
     """Returns what the page says beside the numbers; of a table alone, nothing is missing."""
-    from analysis.report import Context
+    from analysis.sections import Context
 
     title, abstract = story(study.docstring)
     if study.sweep is None:
@@ -159,8 +159,10 @@ def scores_text(frame: pd.DataFrame, protocol: str | None) -> str:
     scores = rows.pivot_table(
         index=["model", "params", "gflops"], columns="step", values="value", sort=False
     )
-    text = scores.reset_index().to_string(
-        index=False, na_rep="", float_format=lambda value: f"{value:.4g}"
+    text = (
+        scores.sort_index(axis=1)
+        .reset_index()
+        .to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     )
     units = "Gflops are forward multiply-adds of one image / 1e9"
     return f"{axis_label(rows)} by optimizer step; {units}\n{text}"

@@ -20,14 +20,14 @@ from harness.study.tasks import Evaluate, Task, Train
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.report import Context
+    from analysis.sections import Context
 
 Score = tuple[str, int, str]  # run, step, protocol
 
 
 def sweep_context(sweep: Sweep, store: Store, cluster: Cluster, table: pd.DataFrame) -> Context:
     """Returns the cost and the state of a sweep: a score that is in the table is not missing."""
-    from analysis.report import Context
+    from analysis.sections import Context
 
     scored, speed = scores_of(table), known_speed(store, cluster)
     rows = [row_of(cell, sweep, store, scored, speed) for cell in survey(sweep, store)]

@@ -63,7 +63,7 @@ def sampled(args: argparse.Namespace) -> Evaluate:
         ids = ", ".join(p.id for p in sweep.sampling) or "none: the sweep has no protocol"
         found.append(f"--protocol {args.protocol or 'ID'} must name one of {ids}")
     refuse("sample", found)
-    (run,) = sweep.runs
+    run = sweep.runs[0]
     step = sweep.steps_of(run)[-1] if args.step is None else args.step
     return Evaluate(run, step, protocols[0], True, "asked for")
 

@@ -72,19 +72,15 @@ def say(line: str) -> None:
 
 def to_json(sweep: Sweep) -> dict[str, Any]:
     """A sweep as JSON; `scored` and `trained` have steps of protocols and runs with their own."""
-    parts = {"scored": sweep.protocols, "trained": sweep.runs}
-    own = {
-        name: [sweep.steps_of(part) for part in of]
-        for name, of in parts.items()
-        if isinstance(of, dict)
-    }
+    own = {"scored": sweep.protocols} if isinstance(sweep.protocols, dict) else {}
+    own |= {"trained": sweep.trained} if sweep.trained else {}
     return {
         "name": sweep.name,
         "runs": [asdict(run) for run in sweep.runs],
         "steps": sweep.steps,
         "protocols": [asdict(protocol) for protocol in sweep.protocols],
         "keep": sweep.keep,
-        **own,
+        **{name: [*steps.values()] for name, steps in own.items()},
     }
 
 
@@ -93,16 +89,10 @@ def from_json(fields: dict[str, Any]) -> Sweep:
     given = dict(fields)
     runs = [Run(**run) for run in given.pop("runs")]
     protocols = [read_protocol(protocol) for protocol in given.pop("protocols")]
-    return Sweep(
-        runs=with_steps(runs, given.pop("trained", None)),
-        protocols=with_steps(protocols, given.pop("scored", None)),
-        **given,
-    )
-
-
-def with_steps(parts: list[Any], steps: list[Any] | None) -> Any:
-    """The parts, each with its steps where they have their own."""
-    return dict(zip(parts, steps, strict=True)) if steps else tuple(parts)
+    scored, trained = given.pop("scored", None), given.pop("trained", None)
+    pairs = dict(zip(protocols, scored, strict=True)) if scored else tuple(protocols)
+    own = dict(zip(runs, trained, strict=True)) if trained else {}
+    return Sweep(runs=tuple(runs), protocols=pairs, trained=own, **given)
 
 
 def detach(sweep: Sweep, store: Store, cluster: Cluster, code: Path) -> tuple[str, bool]:

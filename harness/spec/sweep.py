@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.base.spelling import parts, plain, remedy
@@ -29,10 +29,10 @@ class Sweep(Fields):
 
     A list, a range, an array or a single one are as good as a tuple. A dict gives each protocol
     steps of its own, `protocols={cheap: range(50_000, 400_001, 50_000), paper: 400_000}`: `steps`
-    are then all of these, and may name more, which are trained and not scored. A dict of runs,
-    `runs={small: (8_000, 32_000), large: 2_000}`, gives each run steps of its own, as runs of equal
-    compute have: `steps` are all of these, and a protocol scores those of a run that it has too.
-    How long a run is trained is of no id: a longer one goes on from it. `keep` says what
+    are then all of these, and may name more, which are trained and not scored. In place of
+    `runs` and `steps`, `trained={small: (8_000, 32_000), large: 2_000}` gives each run steps of its
+    own, as runs of equal compute have; a protocol scores those of a run that it has too. How long
+    a run is trained is of no id: a longer one goes on from it. `keep` says what
     stays of the sampled images: "features", from which a metric that is added later and another
     reference are computed, and "latents", from which another decoder and another extractor are.
     It changes no value, and is of no id.
@@ -42,16 +42,18 @@ class Sweep(Fields):
     """
 
     name: str
-    runs: tuple[Run, ...] | dict[Run, tuple[int, ...]]
+    runs: tuple[Run, ...] = ()
     steps: tuple[int, ...] = ()
     protocols: tuple[AnyProtocol, ...] | dict[AnyProtocol, tuple[int, ...]]
     keep: tuple[str, ...] = ("features",)
+    trained: dict[Run, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", parts(self.keep))
-        object.__setattr__(self, "steps", numbers(self.steps))
-        for field in ("runs", "protocols"):
-            self.normalise(field)
+        for name in ("runs", "steps"):
+            object.__setattr__(self, name, numbers(getattr(self, name)))
+        self.normalise_runs()
+        self.normalise_protocols()
         refuse(
             f"Sweep({self.name})",
             self.name_problems()
@@ -60,23 +62,35 @@ class Sweep(Fields):
             + [f"keep: {kind!r} {fault}" for kind in self.keep if (fault := one_of(KEPT)(kind))],
         )
 
-    def normalise(self, field: str) -> None:
-        """Gives runs and protocols one spelling: a dict of the same steps for all is a tuple."""
-        value = getattr(self, field)
-        if not isinstance(value, Mapping):
-            object.__setattr__(self, field, parts(value))
+    def normalise_runs(self) -> None:
+        """Gives runs one spelling: `trained` is of the runs, and empty where all steps are one."""
+        own = {run: numbers(steps) for run, steps in self.trained.items()}
+        object.__setattr__(self, "runs", self.runs or tuple(own))
+        own = {run: steps for run, steps in own.items() if run in self.runs}
+        self.default_steps(own)
+        same = all(steps == self.steps for steps in own.values())
+        object.__setattr__(self, "trained", {} if same and len(own) == len(self.runs) else own)
+
+    def normalise_protocols(self) -> None:
+        """Gives protocols one spelling: a dict of the same steps for all is a tuple."""
+        if not isinstance(self.protocols, Mapping):
+            object.__setattr__(self, "protocols", parts(self.protocols))
             return
-        own = {part: numbers(steps) for part, steps in value.items()}
+        own = {protocol: numbers(steps) for protocol, steps in self.protocols.items()}
+        self.default_steps(own)
+        same = all(steps == self.steps for steps in own.values())
+        object.__setattr__(self, "protocols", tuple(own) if same else own)
+
+    def default_steps(self, own: Mapping[Any, tuple[Any, ...]]) -> None:
+        """Steps that are left out are all those of the parts that have their own."""
         every = {step for steps in own.values() for step in steps}
         if not self.steps and all(type(step) is int for step in every):
             object.__setattr__(self, "steps", tuple(sorted(every)))
-        same = all(steps == self.steps for steps in own.values())
-        object.__setattr__(self, field, tuple(own) if same else own)
 
     def steps_of(self, part: Run | AnyProtocol) -> tuple[int, ...]:
         """The steps that a run of this sweep is trained to, or that a protocol scores."""
         if isinstance(part, Run):
-            return self.runs[part] if isinstance(self.runs, dict) else self.steps
+            return self.trained[part] if self.trained else self.steps
         return self.protocols[part] if isinstance(self.protocols, dict) else self.steps
 
     @property
@@ -108,8 +122,9 @@ class Sweep(Fields):
         ]
 
     def step_problems(self) -> list[str]:
-        dicts = [own for own in (self.runs, self.protocols) if isinstance(own, dict)]
-        own = {label(part): steps for parts in dicts for part, steps in parts.items()}
+        own = {label(run): steps for run, steps in self.trained.items()}
+        if isinstance(self.protocols, dict):
+            own |= {label(protocol): steps for protocol, steps in self.protocols.items()}
         found = [
             fault for name, steps in own.items() for fault in rising(f"steps of {name}", steps)
         ]
@@ -136,6 +151,10 @@ class Sweep(Fields):
                 found.append(f"{name} names {', '.join(twice)} twice")
         if not self.runs:
             found.append("runs is empty: name at least one Run")
+        if self.trained and (without := [r.id for r in self.runs if r not in self.trained]):
+            found.append(
+                f"trained has no steps of {', '.join(without)}: give them, or leave it out"
+            )
         return found + sorted(set(self.pair_problems()))
 
     def pair_problems(self) -> Iterator[str]:

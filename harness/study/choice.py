@@ -59,7 +59,8 @@ def chosen(sweep: Sweep, words: Sequence[str]) -> Sweep:
     return dataclasses.replace(
         sweep,
         name=derived_name(sweep.name, axes, kept),
-        runs=kept_runs if steps else {run: tuple(sorted(runs[run])) for run in kept_runs},
+        runs=kept_runs,
+        trained={} if steps else {run: tuple(sorted(runs[run])) for run in kept_runs},
         protocols=tuple(protocols) if steps else protocols,
         steps=steps or sweep.steps,
     )

@@ -59,10 +59,10 @@ class Cluster:
     sweep that wait or run; hang_minutes: without a line in its log after which the follower ends a
     job; stop_dominated: whether it ends trainings whose last score will be above that of a finished
     run of no more compute; latency_seconds: until files of an ended job are seen here;
-    memory_growth: factor on memory_gb after each end for want of memory; loggers: that show losses and scores beside the
-    JSON lines; on_failure, on_done: commands that the follower runs; models, evaluate: tables that
-    override fields by the model's name, and for evaluations; follower: the table of what the job of
-    launch --detach asks for.
+    memory_growth: factor on memory_gb after each end for want of memory; loggers: that show losses
+    and scores beside the JSON lines; on_failure, on_done: commands that the follower runs; models,
+    evaluate: tables that override fields by the model's name, and for evaluations; follower: the
+    table of what the job of launch --detach asks for.
 
     Raises:
         UserError: naming every field that is of another type or out of range.

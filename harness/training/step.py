@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.base import rng
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
-from harness.base.precision import autocast, matmul_precision
+from harness.base.precision import autocast, matmul_precision, repeatable
 from harness.spec import Run
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
@@ -89,7 +89,9 @@ def stepper(
     """
     net, optimizer = state.net, state.optimizer
     module = torch.compile(net) if cluster.compile else net
-    forward: Any = DistributedDataParallel(module) if rank.world > 1 else module
+    forward: Any = (
+        DistributedDataParallel(module, gradient_as_bucket_view=True) if rank.world > 1 else module
+    )
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
     averaged = [
         ([e for e, p in zip(m.parameters(), net.parameters(), strict=True) if p.requires_grad], how)
@@ -101,6 +103,7 @@ def stepper(
     schedule = read_schedule(run.schedule) or Schedule()
 
     @matmul_precision(run.precision)
+    @repeatable(rank.device)
     def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):

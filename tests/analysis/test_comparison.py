@@ -49,7 +49,7 @@ def test_noise_that_grows_with_size_is_that_of_each_size() -> None:
 
 
 def test_equal_noise_is_told_by_size_in_one_of_twenty() -> None:
-    told = [noise.noise(digits(seeds=(0, 1, 2), draw=draw)).differs_by_size for draw in range(120)]
+    told = [noise.noise(digits(seeds=(0, 1, 2), draw=draw)).differs_by_size for draw in range(60)]
     assert np.mean(told) < 0.1
 
 

@@ -17,6 +17,7 @@ from scipy import stats
 from studies import PAPER, digits, protocols, rates, steps_of, u_nets, unknown_size
 
 from analysis import (
+    catalogue,
     figures,
     fits,
     laws,
@@ -204,7 +205,7 @@ def test_figure_8_states_what_ten_times_the_gflops_do_and_that_one_line_is_refut
     finding, test = ax.get_title(loc="left").split("\n")
     slope = fits.exponents(PAPER).set_index("exponent of")["value"]["gflops"]
     assert f"FID × {10**slope:.2f} [" in finding
-    assert test == "refuted by a line per patch, p = 7e-05"
+    assert test == "refuted: a line per patch, p = 7e-05"
     drawn = {str(line.get_label()): line for line in ax.lines}
     assert {"line", "patch 2", "patch 4", "patch 8"} <= set(drawn)
 
@@ -396,7 +397,7 @@ def test_a_bug_in_a_panel_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
         return ax
 
     bug = panels.Layout(((panels.Panel(panel, "A bug."),),))
-    monkeypatch.setitem(layout.FIGURES, "figure_99", bug)
+    monkeypatch.setitem(catalogue.FIGURES, "figure_99", bug)
     with pytest.raises(ValueError, match="same first dimension") as caught:
         layout.draw("figure_99", PAPER, Figure())
     assert not isinstance(caught.value, TableError)

@@ -41,6 +41,15 @@ def test_the_outcome_is_the_score_of_the_same_protocol_alone() -> None:
     assert forecast.outcome(made, other) is None
 
 
+def test_a_forecast_of_a_loss_which_has_no_extractor_has_its_outcome() -> None:
+    def as_loss(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(metric="val_loss", features="")
+
+    made = forecast.forecast(as_loss(without(XL)), XL, "val_loss")
+    found = forecast.outcome(made, as_loss(PAPER[PAPER["protocol"].eq("fid50k")]))
+    assert found is not None and found["value"] == 19.47
+
+
 def test_a_changed_forecast_is_not_counted() -> None:
     made = forecast.forecast(without(XL), XL)
     again = json.loads(json.dumps(made))

@@ -17,12 +17,13 @@ import pytest
 from matplotlib.figure import Figure
 from studies import digits, save_samples, saved, steps_of
 
-from analysis import comparison, layout, sentences
+from analysis import catalogue, comparison, layout, sentences
 from analysis.captions import left_out, provenance, situation
+from analysis.log import load_log
 from analysis.paper_tables import PAPER_TABLES, paper_table
 from analysis.rows import attempt
 from analysis.samples import check_samples, load_samples
-from analysis.table import TableError, load, load_log
+from analysis.table import TableError, load
 
 CELLS = ["", "0", "-1", "inf", "-inf", "nan", "1e308", "1e-308", "9" * 400, "x", "$^$", "S", "fid"]
 CELLS += ["True", "2", "1", "measured", "a, Table 1", "decoder", "\u0663", "other", "1_0", "0x1"]
@@ -73,7 +74,7 @@ def try_table(seed: int, folder: Path) -> None:
         attempt(name, partial(paper_table, name, table), reasons)
     sentences.statistics(table, reasons)
     attempt("Noise", partial(comparison.comparison_sentences, table, digits()), reasons)
-    for name, figure in layout.FIGURES.items():
+    for name, figure in catalogue.FIGURES.items():
         if figure.source == "table":
             fig = Figure()
             if attempt(name, partial(layout.draw, name, table, fig), reasons) is not None:

@@ -10,7 +10,7 @@ import pytest
 from joint_worlds import WORLDS, chinchilla, digits_grid, frame, liang, points
 from scipy import optimize
 
-from analysis import joint, joint_bootstrap, joint_coverage, optimum
+from analysis import joint, joint_bootstrap, joint_coverage, joint_search, optimum
 from analysis.table import TableError
 
 
@@ -69,7 +69,11 @@ def test_no_start_of_lbfgs_finds_a_smaller_loss() -> None:
     law = joint.fit(at)
 
     def loss(theta: np.ndarray) -> float:
-        return float(joint.huber(at.y[None], joint.terms_of(theta[None], at.x), law.scale)[0][0])
+        return float(
+            joint_search.huber(at.y[None], joint_search.terms_of(theta[None], at.x), law.scale)[0][
+                0
+            ]
+        )
 
     bounds = list(zip(*law.limits, strict=True))
     starts = rng.uniform(law.limits[0], law.limits[1], (60, 6))
@@ -88,7 +92,9 @@ def test_refitted_draws_are_minima_too() -> None:
 
         def loss(at: np.ndarray, y: np.ndarray = y) -> float:
             return float(
-                joint.huber(y[None], joint.terms_of(at[None], law.points.x), law.scale)[0][0]
+                joint_search.huber(
+                    y[None], joint_search.terms_of(at[None], law.points.x), law.scale
+                )[0][0]
             )
 
         again = optimize.minimize(loss, theta, method="L-BFGS-B", bounds=bounds)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from studies import PAPER, digits
@@ -76,3 +80,27 @@ def test_latex_has_a_cell_for_every_cell_and_escapes_all_signs() -> None:
 def test_every_table_of_the_paper_has_latex_in_ascii(number: int) -> None:
     name = f"table_{number}"
     assert latex(paper_table(name, PAPER), caption_of(name, PAPER), f"tab:{name}").isascii()
+
+
+def test_latex_says_once_what_widens_most_columns() -> None:
+    names = ["FID", "sFID", "Recall"]
+    cells = {f"{name} (digits-cnn-1)": ["1.00 ± 0.10 (3)"] for name in names}
+    text = latex(pd.DataFrame({"Model": ["a"], **cells}), "Over seeds (number of runs).", "tab:x")
+    assert "Model & FID & sFID & Recall" in text and r"a & 1.00 $\pm$ 0.10 &" in text
+    assert r"\caption{Over seeds (3 runs). Scores through digits-cnn-1.}" in text
+
+
+@pytest.mark.skipif(
+    not shutil.which("pdflatex"), reason="needs pdflatex: texlive-latex-recommended"
+)
+def test_every_table_compiles_and_fits_a_page(tmp_path: Path) -> None:
+    names = [f"table_{number}" for number in range(1, 7)]
+    for name in names:
+        text = latex(paper_table(name, PAPER), caption_of(name, PAPER), f"tab:{name}")
+        (tmp_path / f"{name}.tex").write_text(text)
+    inputs = "".join(rf"\input{{{name}}}\clearpage" for name in names)
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage[margin=1in]{geometry}"
+    (tmp_path / "all.tex").write_text(rf"{head}\begin{{document}}{inputs}\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode == 0 and "Overfull" not in made.stdout, made.stdout

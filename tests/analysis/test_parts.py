@@ -12,7 +12,7 @@ from analysis.drawing import BY_MODEL, BY_RECIPE, story
 from analysis.findings import findings
 from analysis.html import titled
 from analysis.parts import Part, parts
-from analysis.report import grouped
+from analysis.sections import grouped
 
 
 def twice(**fields: Any) -> pd.DataFrame:

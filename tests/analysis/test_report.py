@@ -13,7 +13,7 @@ from helpers import ROOT, environment
 from matplotlib.axes import Axes
 from studies import PAPER, digits, save_samples, saved, steps_of
 
-from analysis import drawing, files, layout, panels, report
+from analysis import catalogue, drawing, files, panels, report
 from analysis.captions import left_out
 from analysis.paper_tables import paper_table
 from analysis.parts import Part
@@ -23,7 +23,7 @@ FORMATS = ("pdf", "png", "svg", "csv")
 TWICE = """
 import sys
 from pathlib import Path
-from analysis.layout import FIGURES
+from analysis.catalogue import FIGURES
 from analysis.report import write
 from analysis.table import load
 for name in set(FIGURES) - set(sys.argv[3:]):
@@ -132,17 +132,17 @@ def test_tables_print_what_the_paper_prints() -> None:
 
 def draw_alone(monkeypatch: pytest.MonkeyPatch, **figures: panels.Layout) -> None:
     """A report has these figures and no other."""
-    for name in set(layout.FIGURES) - set(figures):
-        monkeypatch.delitem(layout.FIGURES, name)
+    for name in set(catalogue.FIGURES) - set(figures):
+        monkeypatch.delitem(catalogue.FIGURES, name)
     for name, made in figures.items():
-        monkeypatch.setitem(layout.FIGURES, name, made)
+        monkeypatch.setitem(catalogue.FIGURES, name, made)
 
 
 def test_the_same_csv_gives_the_same_files_in_any_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here and in a process where sets have another order."""
-    draw_alone(monkeypatch, **{name: layout.FIGURES[name] for name in SOME})
+    draw_alone(monkeypatch, **{name: catalogue.FIGURES[name] for name in SOME})
     path, here, there = saved(small(), tmp_path), tmp_path / "here", tmp_path / "there"
     report.write("small", load(path), None, None, here)
     command = [sys.executable, "-c", TWICE, path, there, *SOME]
@@ -190,7 +190,7 @@ def test_a_bug_in_a_figure_keeps_its_traceback(
         return ax
 
     broken = panels.Layout(((panels.Panel(panel, "A bug."),),))
-    draw_alone(monkeypatch, figure_08=layout.FIGURES["figure_08"], figure_99=broken)
+    draw_alone(monkeypatch, figure_08=catalogue.FIGURES["figure_08"], figure_99=broken)
     with pytest.raises(ValueError, match="same first dimension") as caught:
         report.write("digits", small(), None, None, tmp_path)
     assert not isinstance(caught.value, TableError)
@@ -218,7 +218,9 @@ def test_samples_that_are_not_the_tables_are_left_out_with_the_reason(
 def test_damaged_samples_cost_figure_7_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw_alone(monkeypatch, **{name: layout.FIGURES[name] for name in ("figure_07", "figure_08")})
+    draw_alone(
+        monkeypatch, **{name: catalogue.FIGURES[name] for name in ("figure_07", "figure_08")}
+    )
     out = tmp_path / "out"
     out.mkdir()
     (out / "figure_07.pdf").write_text("of an earlier report")

@@ -11,17 +11,16 @@ import pytest
 from helpers import ROOT
 from studies import PAPER, digits, saved, steps_of
 
+from analysis import captions
 from analysis.grid import axis_label, final, grid, left_out, left_out_text, mixing
+from analysis.log import LOG_NUMBER_COLUMNS, LOG_TEXT_COLUMNS, load_log
 from analysis.table import (
-    LOG_NUMBER_COLUMNS,
-    LOG_TEXT_COLUMNS,
     METRICS,
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
     TableError,
     digest,
     load,
-    load_log,
     with_family,
 )
 from harness.metrics import value_names
@@ -324,3 +323,15 @@ def test_runs_that_differ_in_a_field_beyond_the_usual_columns_are_never_averaged
         final(found)
     assert any(line.startswith("others (") for line in mixing(found))
     assert set(load(saved(table, tmp_path))["others"]) == {""}
+
+
+def test_runs_with_steps_of_their_own_are_whole_and_meet_at_no_step() -> None:
+    table = digits(seeds=(0, 1)).query("metric == 'fid'")
+    place = pd.factorize(table["model"])[0]
+    own = table.assign(step=table["step"] + place, images=table["images"] + 64 * place)
+    rows = grid(own)
+    assert rows["complete"].all() and rows.loc[rows["last"], "model"].nunique() == 1
+    assert "12 models, each at steps of its own" in captions.situation(own)
+    late = table[~(table["model"].eq("mini-DiT-S/8") & table["step"].gt(200))]
+    behind = grid(late)
+    assert set(behind.loc[~behind["complete"], "model"]) == {"mini-DiT-S/8"}

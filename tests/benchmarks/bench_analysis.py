@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import layout, style
-from analysis.table import load_log
+from analysis.log import load_log
 
 SIZES = ("S", "B", "L", "XL")
 MODELS = [(size, patch) for size in SIZES for patch in (8, 4, 2)]

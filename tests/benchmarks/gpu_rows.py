@@ -11,7 +11,7 @@ import argparse
 import csv
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 
 from harness.base.provenance import device_name
 from harness.base.text import pace
-from harness.bench.timing import bench
+from harness.bench.timing import bench_rows
 from harness.spec import Protocol, Run, Sweep, grid
 from harness.study.cluster import Cluster
 from harness.study.speed import MEASURED_SPEEDS
@@ -71,12 +71,12 @@ def write(path: Path, rows: Iterable[dict[str, str]], columns: Sequence[str], ke
         table.writerows(by_key.values())
 
 
-def measured_rows(sweep: Sweep, compiled: bool, device: torch.device, seconds: float) -> list[Row]:
+def measured_rows(
+    sweep: Sweep, compiled: bool, device: torch.device, seconds: float
+) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(compile=compiled)
-        return bench(
-            sweep, Store(Path(folder)), cluster, device, seconds, partial(print, flush=True)
-        )
+        store, cluster = Store(Path(folder)), Cluster(compile=compiled)
+        yield from bench_rows(sweep, store, cluster, device, seconds, partial(print, flush=True))
 
 
 def markdown(rows: Iterable[dict[str, str]]) -> str:
@@ -107,8 +107,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     path, sweep = file_of(device, args.out), sweep_of(args.models, args.precisions)
     for compiled in (False,) if args.plain else (False, True):
-        rows = measured_rows(sweep, compiled, device, args.seconds)
-        write(path, (row_of(row, device) for row in rows), COLUMNS, KEY)
+        for row in measured_rows(sweep, compiled, device, args.seconds):
+            write(path, [row_of(row, device)], COLUMNS, KEY)  # at once: a lease may end
     print(f"{path}\n\n{markdown(read(path))}")
 
 

@@ -14,7 +14,10 @@ SMALL = tiny_run(model="mini-DiT-w16-d2-h16/8")
 LARGE = tiny_run(model="mini-DiT-w64-d2-h16/8")
 CHEAP, DEAR = tiny_protocol(name="cheap"), tiny_protocol(name="dear")
 SWEEP = tiny_sweep(
-    steps=(), runs={SMALL: (20, 40), LARGE: (10,)}, protocols={CHEAP: (10, 20, 40), DEAR: (10, 40)}
+    runs=(),
+    steps=(),
+    trained={SMALL: (20, 40), LARGE: (10,)},
+    protocols={CHEAP: (10, 20, 40), DEAR: (10, 40)},
 )
 
 

@@ -25,6 +25,7 @@ from helpers import (
 from place import DEVICE, GPU, everywhere, only_gpu, stepped
 from torch import Tensor
 
+from harness.base.precision import repeatable
 from harness.spec import Run, Sweep
 from harness.study.plan import missing, newest
 from harness.study.store import Store
@@ -137,8 +138,28 @@ def test_each_backward_kernel_repeats_to_the_bit(
     """Names the kernel where the law above fails; 16 heads as in L/2, at 256 and 512 pixels."""
     x = torch.randn(16, 16, tokens, 64, device=DEVICE, dtype=dtype, requires_grad=True)
     weight = torch.randn_like(kernel(x.detach()))
-    first, second = (torch.autograd.grad(kernel(x), x, weight)[0] for _ in range(2))
+    with repeatable(DEVICE):
+        first, second = (torch.autograd.grad(kernel(x), x, weight)[0] for _ in range(2))
     assert torch.equal(first, second)
+
+
+@everywhere
+@pytest.mark.parametrize(
+    "model",
+    [
+        "DiT-S/2",
+        *(f"{name}-S/2" for name in ("U-ViT", "DiffiT", "MDTv2")),
+        "U-Net-S",
+    ],
+)
+def test_every_kernel_of_a_step_has_one_order_of_its_sums(model: str) -> None:
+    """Torch's strict mode raises where a kernel has none; the CPU has it on for this law too."""
+    run = tiny_run(model=f"digit-{model}", data="digits8")
+    before = torch.get_deterministic_debug_mode()
+    with repeatable(torch.device("cuda")):
+        assert torch.are_deterministic_algorithms_enabled()
+        stepped(run, 1)
+    assert torch.get_deterministic_debug_mode() == before
 
 
 @only_gpu

@@ -33,7 +33,7 @@ def test_the_plan_counts_with_committed_rows_where_the_device_is_named(
     gpu_rows: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = gpu_rows.file_of(DEVICE, tmp_path)
-    rows = gpu_rows.measured_rows(SWEEP, False, DEVICE, 0.02)
+    rows = [*gpu_rows.measured_rows(SWEEP, False, DEVICE, 0.02)]
     slower = [row | {"compile": True, "images_per_second": 1e-3} for row in rows]
     for found in (rows, slower, rows):
         texts = [gpu_rows.row_of(row, DEVICE) for row in found]

@@ -40,7 +40,7 @@ def test_a_sweep_survives_the_way_through_json(own_steps: bool) -> None:
     )
     pairs = dict(zip(protocols, [(20,), (10, 20), (10,)], strict=True))
     runs = {tiny_run(data="digits-split", seed=s): (10, 20)[: s + 1] for s in (0, 1)}
-    own = {"runs": runs, "protocols": pairs} if own_steps else {"runs": [*runs]}
+    own = {"runs": (), "trained": runs, "protocols": pairs} if own_steps else {"runs": [*runs]}
     sweep = tiny_sweep(**{"protocols": protocols, "keep": ("latents",), **own})
     assert from_json(json.loads(json.dumps(to_json(sweep)))) == sweep
 

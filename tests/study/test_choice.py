@@ -106,7 +106,7 @@ def test_words_keep_the_steps_of_each_protocol_unless_they_name_steps() -> None:
 
 def test_words_keep_the_steps_of_each_run() -> None:
     short, long = tiny_run(), tiny_run(seed=1)
-    sweep = tiny_sweep(steps=(), runs={short: 10, long: (10, 20)})
+    sweep = tiny_sweep(runs=(), steps=(), trained={short: 10, long: (10, 20)})
     faster = chosen(sweep, ["lr=2e-3"])
     assert [faster.steps_of(run) for run in faster.runs] == [(10,), (10, 20)]
     assert {run.lr for run in faster.runs} == {2e-3}

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
-from harness.models import CONDITIONINGS, MODELS, flops
+from harness.models import CONDITIONINGS, flops
 from harness.models.dit import DiT
 from harness.models.dit_rows import DITS
 from harness.scoring import features
@@ -154,7 +154,7 @@ def test_xl_2_at_512_pixels_has_the_published_gflops() -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        *(name for name in MODELS if name.startswith("mini")),
+        *(f"mini-DiT-{size}/{patch}" for size in ("S", "XL") for patch in PATCHES),
         "digit-DiT-S/8",
         "digit-DiT-XL/2",
         "DiT-S/8",

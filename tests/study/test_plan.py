@@ -319,7 +319,7 @@ def test_a_cheap_protocol_at_every_checkpoint_and_a_dear_one_at_the_last(store: 
 
 def test_a_run_is_trained_and_scored_at_its_own_steps_alone(store: Store) -> None:
     long = tiny_run(seed=1)
-    sweep = tiny_sweep(steps=(), runs={RUN: 10, long: (20, 30)})
+    sweep = tiny_sweep(runs=(), steps=(), trained={RUN: 10, long: (20, 30)})
     train, *scores = missing(sweep, store)[:2]
     assert isinstance(train, Train) and train.steps == (10,)
     assert [task.id for task in scores] == [f"{RUN.id}@10:{PROTOCOL.id}"]
