@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,8 +82,8 @@ def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
 
 def short_name(row: pd.Series, model: str) -> str:
     """Returns 'XL/2' of 'DiT-XL/2', and 'S/2x4' of a model of tubes, whose patch is no number."""
-    short = f"{row['size']}/{row['patch']:g}"
-    return short if short in model else model.removeprefix(f"{row.get('family', '')}-")
+    tube = re.search(r"/\d+x\d+$", model)
+    return f"{row['size']}{tube[0]}" if tube else f"{row['size']}/{row['patch']:g}"
 
 
 def draw_curves(
