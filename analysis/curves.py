@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,8 +82,8 @@ def names(rows: pd.DataFrame, every: pd.DataFrame) -> list[str]:
 
 def short_name(row: pd.Series, model: str) -> str:
     """Returns 'XL/2' of 'DiT-XL/2', and 'S/2x4' of a model of tubes, whose patch is no number."""
-    short = f"{row['size']}/{row['patch']:g}"
-    return short if short in model else model.removeprefix(f"{row.get('family', '')}-")
+    tube = re.search(r"/\d+x\d+$", model)
+    return f"{row['size']}{tube[0]}" if tube else f"{row['size']}/{row['patch']:g}"
 
 
 def draw_curves(
@@ -130,7 +131,8 @@ def draw_bubbles(
         face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
         colours = {"edgecolors": edge, "linewidths": 1, "label": row["model"]}
         ax.scatter(row["x"], row["value"], size, [face], **colours)
-        draw_interval(ax, row.to_frame().T, "x", style.INK, "none")
+        if "seeds" in row:
+            draw_interval(ax, row.to_frame().T, "x", style.INK, "none")
     marks = rows[["x", "value"]].to_numpy(float)[:, None]
     label(ax, list(marks), texts, [style.INK] * len(rows), np.sqrt(area / np.pi))
 

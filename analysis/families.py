@@ -152,10 +152,12 @@ def offsets(models: pd.DataFrame, axis: str) -> pd.DataFrame:
     ranges = models.groupby("family")["value"].agg(["min", "max"])
     for i, j in combinations(range(len(lines.families)), 2):
         family, other = lines.families[i], lines.families[j]
-        low = max(ranges.loc[family, "min"], ranges.loc[other, "min"])
-        high = min(ranges.loc[family, "max"], ranges.loc[other, "max"])
+        low, high = (
+            ranges.loc[[family, other], "min"].max(),
+            ranges.loc[[family, other], "max"].min(),
+        )
         known = {"family": family, "other": other, **shift(lines.fit, i, j)}
-        rows.append({**known, "common": bool(low <= high)})
+        rows.append({**known, "common": float(low) <= float(high)})
     found = pd.DataFrame(rows)
     return found.assign(p=holm(found["p"].to_numpy()))
 

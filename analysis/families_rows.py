@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -28,7 +30,8 @@ def leading(models: pd.DataFrame, axis: str, metric: str = "fid") -> pd.Series:
         TableError: too few families or models.
     """
     first, second = by_score(models, axis, metric)[:2]
-    return seen_from(offsets(models, axis), first).set_index("family", drop=False).loc[second]
+    pairs = seen_from(offsets(models, axis), first)
+    return pairs[pairs["family"] == second].iloc[0]
 
 
 def ahead(pair: pd.Series, kind: str) -> str:
@@ -121,7 +124,7 @@ def family_rows(table: pd.DataFrame) -> list[Row]:
     models = models_of(table)
     rows = exponent_rows(models)
     for axis in kinds(models):
-        rows += attempt(axis, lambda axis=axis: offset_rows(models, axis), []) or []
+        rows += attempt(axis, partial(offset_rows, models, axis), []) or []
     return rows
 
 

@@ -49,8 +49,8 @@ def said_once(frame: pd.DataFrame, caption: str) -> tuple[pd.DataFrame, str]:
     endings = Counter(re.findall(r" \(([^()]*)\)$", "\n".join(map(str, frame)), re.MULTILINE))
     for ending, count in endings.most_common(1):
         if count >= SHARED:
-            names = {name: str(name).removesuffix(f" ({ending})") for name in frame}
-            frame, caption = frame.rename(columns=names), f"{caption} Scores through {ending}."
+            names = {name: str(name).replace(f" ({ending})", "*") for name in frame}
+            frame, caption = frame.rename(columns=names), f"{caption} *: through {ending}."
     for name in [name for name in map(str, frame) if len(name) > LONG and name.endswith(")")]:
         short, _, rest = name.removesuffix(")").partition(" (")
         frame, caption = frame.rename(columns={name: short}), f"{caption} {short}: {rest}."

@@ -71,7 +71,7 @@ def encodings(fig: Figure, table: pd.DataFrame, sized: bool) -> list[Line2D]:
     found = [entry(f"size {x}" if column == "size" else x, color=known[x], lw=3) for x in shown]
     found += marker_entries(lines, table) if sized else []
     given = table["source"] if "source" in table else pd.Series("measured", table.index)
-    found += source_entries(lines, dots, given.eq("measured").any())
+    found += source_entries(lines, dots, bool(given.eq("measured").any()))
     if style.INCOMPLETE in inks:
         found.append(entry("incomplete", color=style.INCOMPLETE, lw=3))
     return found

@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from analysis import fits, style
 from analysis.axes import compute_axis, label_score, log_axis
 from analysis.correlation import correlation
-from analysis.curves import SERIES, draw_curves
+from analysis.curves import draw_curves
 from analysis.figures import GFLOPS
 from analysis.forms import curve
 from analysis.grid import final, grid
 from analysis.prediction import leave_one_out, mean_error
+from analysis.seeds import SERIES
 from analysis.table import METRICS, TableError, listed
 
 # Two tones of the intervals that do and do not hold the truth.

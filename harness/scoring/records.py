@@ -150,9 +150,11 @@ def extended(
 def write_preview(path: Path, task: Evaluate, shard: Path) -> None:
     """Writes the first images of an evaluation, uint8 [N, H, W, C], and their labels [N].
 
-    Clips are strips of their frames.
+    Clips are strips of their frames, and as many as make that number of frames.
     """
     stored = load_tensors(shard, prefix="preview")["preview"]
+    if stored.ndim == 5:
+        stored = stored[: max(1, len(stored) // stored.shape[2])]
     images = strips(stored).permute(0, 2, 3, 1).numpy()
     shown = labels(task.sampling, DATASETS[task.run.data].classes, 0, len(images)).numpy()
     with atomic_write(path) as beside, beside.open("wb") as file:

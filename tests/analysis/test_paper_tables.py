@@ -86,8 +86,8 @@ def test_latex_says_once_what_widens_most_columns() -> None:
     names = ["FID", "sFID", "Recall"]
     cells = {f"{name} (digits-cnn-1)": ["1.00 ± 0.10 (3)"] for name in names}
     text = latex(pd.DataFrame({"Model": ["a"], **cells}), "Over seeds (number of runs).", "tab:x")
-    assert "Model & FID & sFID & Recall" in text and r"a & 1.00 $\pm$ 0.10 &" in text
-    assert r"\caption{Over seeds (3 runs). Scores through digits-cnn-1.}" in text
+    assert "Model & FID* & sFID* & Recall*" in text and r"a & 1.00 $\pm$ 0.10 &" in text
+    assert r"\caption{Over seeds (3 runs). *: through digits-cnn-1.}" in text
 
 
 @pytest.mark.skipif(

@@ -130,3 +130,17 @@ def test_the_memory_of_joint_attention_is_what_autograd_saves() -> None:
 )
 def test_a_model_says_why_it_does_not_fit(name: str, setting: Setting, reason: str) -> None:
     assert reason in (MODELS[name].problem(setting) or "")
+
+
+@pytest.mark.parametrize("name", ["digit-video-DiT-S/1x4", "digit-video-DiT-S/2x4"])
+def test_what_comes_out_at_a_place_and_time_went_in_there(name: str) -> None:
+    """New blocks are the identity: without attention a tube's output is of its own pixels."""
+    net: Any = built(name, CLIPS)
+    torch.nn.init.normal_(net.final_layer.linear.weight)
+    x, t, y = inputs(CLIPS, 1)
+    moved = x.clone()
+    moved[0, 0, 5, 6, 9] += 1
+    changed = (net(moved, t, y) - net(x, t, y)).detach()[0].abs().amax(0) > 1e-6
+    frames = changed.any(2).any(1).nonzero()[:, 0].tolist()
+    assert frames == ([5] if net.tube == 1 else [4, 5])
+    assert changed[5].nonzero().tolist() == [[r, c] for r in range(4, 8) for c in range(8, 12)]

@@ -202,7 +202,7 @@ def test_clips_are_trained_resumed_sampled_and_scored(
     score_all(sweep, once)
     found = read_json(once.record(RUN, 4, PROTOCOL))["values"]
     assert {"fid", "frame_fid", "motion_error", "speed_distance", "label_accuracy"} <= {*found}
-    assert read_preview(once.preview(RUN, 4, PROTOCOL))["images"].shape == (16, 12, 8 * 12, 1)
+    assert read_preview(once.preview(RUN, 4, PROTOCOL))["images"].shape == (2, 12, 8 * 12, 1)
     out, png = tmp_path / "clips.npz", tmp_path / "clips.png"
     words = ("sample", written(sweep, tmp_path), "--store", once.root, "--device", "cpu")
     assert run_verb(capsys, *words, "--out", out)[0] == 0
