@@ -44,7 +44,7 @@ compare: install  ## families of networks at equal Gflops on the digits, and the
 	$(BIN)/harness collect compare_digits
 	$(BIN)/harness report compare_digits
 
-laws: install  ## runs of equal compute on the digits, with muP and without, their laws and reports: half an hour on two cores
+laws: install  ## runs of equal compute on the digits, with muP and without, their laws and reports: 10 to 15 minutes on two quiet cores
 	for study in digits_laws digits_laws_mup; do \
 	  $(BIN)/harness run $$study --workers $(WORKERS) && $(BIN)/harness collect $$study \
 	  && $(BIN)/harness laws $$study && $(BIN)/harness report $$study || exit 1; done
