@@ -34,6 +34,8 @@ def load_log(path: str | Path) -> pd.DataFrame:
         usecols=columns.__contains__,
         dtype=dtype,
     )
+    for name in LOG_TEXT_COLUMNS:  # pandas reads a word of digits as a number
+        log[name] = log[name].cat.rename_categories(str)
     usable = log["step"].between(0, MOST_STEPS) & log["loss"].abs().lt(np.finfo("float32").max)
     dropped = int((~usable).sum())
     log = log[usable].astype({"loss": "float32"})

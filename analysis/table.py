@@ -156,7 +156,8 @@ def read_columns(
     )
     for name in numbers:
         column = table[name].astype(str) if table[name].dtype == object else table[name]
-        table[name] = pd.to_numeric(column, errors="coerce")
+        found = pd.to_numeric(column, errors="coerce")  # objects: whole numbers beyond 64 bits
+        table[name] = found.astype(float) if found.dtype == object else found
     return table[[*text, *numbers]]
 
 

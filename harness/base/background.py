@@ -47,6 +47,7 @@ class Background:
 def keep_outcome(call: Callable[[], None], future: Future[None]) -> None:
     """Calls, and keeps that it ended or with which error: a thread's own would go to stderr."""
     try:
-        future.set_result(call())
+        call()
+        future.set_result(None)
     except BaseException as error:
         future.set_exception(error)

@@ -103,4 +103,4 @@ def weights_problem(text: str) -> str | None:
     found = re.fullmatch(r"ema-(0\.\d*[1-9])", text)
     if found and 1e-3 <= float(found[1]) < WIDEST:
         return None
-    return f"are none: take ema, raw, or ema-WIDTH, such as ema-0.075, from 0.001 to {WIDEST:.3f}"
+    return f"is unknown: take ema, raw, or ema-WIDTH, such as ema-0.075, below {WIDEST:.3f}"

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from harness.base.errors import UserError
+from harness.base.motion import FRAMES
 from harness.base.npz import Array
 from harness.metrics import METRICS, PAPER, Metric, default_names, kernels, neighbours, value_names
 from harness.metrics.frechet import T_95, fid, fid_infinity, frechet_distance
@@ -40,11 +41,19 @@ def statistics(x: Tensor) -> tuple[Array, Array]:
 
 def reference_of(x: Tensor) -> Reference:
     own = statistics(x)
-    return Reference("test", "0" * 64, len(x), {"pool": own, "spatial": own}, {"pool": x})
+    images = {"pool": x, **of_clips(x)}
+    return Reference("test", "0" * 64, len(x), {"pool": own, "spatial": own}, images)
 
 
 def features_of(x: Tensor) -> Features:
-    return {"pool": x, "spatial": x, "logits": x, "labels": x.argmax(1)[:, None]}
+    labels = x.argmax(1)[:, None]
+    return {"pool": x, "spatial": x, "logits": x, "labels": labels, **of_clips(x)}
+
+
+def of_clips(x: Tensor) -> Features:
+    """Layers of clips, of as many frames as a clip has: two numbers a frame."""
+    frames = x[:, :1].repeat(1, 2 * FRAMES) + torch.arange(2.0 * FRAMES)
+    return {"frames": frames, "track": frames}
 
 
 def theirs(one: tuple[Array, Array], two: tuple[Array, Array]) -> float:
