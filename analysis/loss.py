@@ -17,7 +17,7 @@ from analysis.table import with_family
 BINS = 150
 # The part of a curve that one of its points averages, by local lines.
 SMOOTHED = 0.1
-CURVE = "study model size patch conditioning batch_size lr".split()
+CURVE = "study model size patch conditioning batch_size lr others".split()
 
 
 def figure_13(log: pd.DataFrame, ax: Axes, **only: Any) -> Axes:
@@ -53,7 +53,8 @@ def smoothed(log: pd.DataFrame) -> pd.DataFrame:
 
 def with_recipe(rows: pd.DataFrame) -> pd.DataFrame:
     """Returns curves with what varies between those of one model, such as 'lr 0.003'."""
-    rows = rows.assign(others="", lr=rows.get("lr", np.nan))
+    others = rows["others"].astype(str) if "others" in rows else ""
+    rows = rows.assign(others=others, lr=rows.get("lr", np.nan))
     return rows.assign(recipe=recipes(rows, "model"))
 
 

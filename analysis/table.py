@@ -26,7 +26,10 @@ OPTIONAL_TEXT, OPTIONAL_NUMBERS = ("family", "evidence"), ("tokens", "passes", "
 UNCERTAIN = ("second-hand", "recalled")
 
 # Fields of a run that a table has only where they vary in its sweep: their text is `others`.
-OTHER_TEXT = ("objective", "precision")
+OTHER_TEXT = (
+    *("objective", "precision", "variant"),
+    *("optimizer", "schedule", "ema", "parametrization", "recipe"),
+)
 OTHER_NUMBERS = ("weight_decay", "ema_decay", "label_dropout")
 
 # What makes two runs of one model two recipes; of one recipe only the seed differs.

@@ -15,6 +15,7 @@ from analysis import captions
 from analysis.grid import axis_label, final, grid, mixing
 from analysis.left_out import left_out
 from analysis.log import LOG_NUMBER_COLUMNS, LOG_TEXT_COLUMNS, load_log
+from analysis.loss import smoothed
 from analysis.table import (
     METRICS,
     NUMBER_COLUMNS,
@@ -337,3 +338,18 @@ def test_runs_with_steps_of_their_own_are_whole_and_meet_at_no_step() -> None:
     late = table[~(table["model"].eq("mini-DiT-S/8") & table["step"].gt(200))]
     behind = grid(late)
     assert set(behind.loc[~behind["complete"], "model"]) == {"mini-DiT-S/8"}
+
+
+def test_a_schedule_or_an_average_is_another_recipe_and_another_curve(tmp_path: Path) -> None:
+    fields = {"schedule": "warmup-100", "parametrization": "mup", "ema": "power-0.1"}
+    for name, value in fields.items():
+        table = digits().drop(columns="others")
+        both = [table, table.assign(**{name: value}, run=table["run"] + "2")]
+        pd.concat(both).to_csv(tmp_path / "scores.csv", index=False)
+        assert set(load(tmp_path / "scores.csv")["others"]) == {"", f"{name} {value}"}
+        both = [steps_of(20), steps_of(20).assign(**{name: value}, loss=lambda x: 2 * x["loss"])]
+        pd.concat(both).assign(precision="fp32").to_csv(tmp_path / "log.csv", index=False)
+        read = load_log(tmp_path / "log.csv")
+        assert set(read["others"]) == {"", f"{name} {value}"} and "precision" not in read
+        late = smoothed(read).groupby("others")["loss"].max()
+        assert late[f"{name} {value}"] == pytest.approx(2 * late[""], rel=1e-3)
