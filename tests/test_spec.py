@@ -386,6 +386,8 @@ def test_steps_of_a_run_that_it_cannot_have_are_refused() -> None:
         tiny_sweep(runs=(), steps=(10, 20), trained={SHORT: 10, LONG: 30})
     with pytest.raises(ValueError, match="runs must be Run, not str"):
         tiny_sweep(runs=(), steps=(10,), trained={"DiT-S/2": 10})
+    with pytest.raises(ValueError, match="runs is a dict: give runs with their steps as trained"):
+        tiny_sweep(runs={SHORT: 10, LONG: 30})
     with pytest.raises(ValueError, match=f"trained has no steps of {LONG.id}: give them"):
         tiny_sweep(runs=(SHORT, LONG), steps=(), trained={SHORT: 10})
     both = tiny_sweep(runs=(), steps=(), trained={SHORT: 10, LONG: (10, 20)})

@@ -49,6 +49,8 @@ class Sweep(Fields):
     trained: dict[Run, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.runs, Mapping):
+            refuse(f"Sweep({self.name})", ["runs is a dict: give runs with their steps as trained"])
         object.__setattr__(self, "keep", parts(self.keep))
         for name in ("runs", "steps"):
             object.__setattr__(self, name, numbers(getattr(self, name)))

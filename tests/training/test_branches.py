@@ -22,7 +22,7 @@ ENDS = {SHORT: 12, LONG: 20, LONGER: 30}
 
 def horizons(*schedules: str) -> Sweep:
     runs = {tiny_run(schedule=schedule): (ENDS[schedule],) for schedule in schedules}
-    return tiny_sweep(runs=runs, steps=(), protocols=())
+    return tiny_sweep(runs=(), trained=runs, steps=(), protocols=())
 
 
 def trainings(sweep: Sweep, store: Store) -> list[Train]:
