@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis import grid as grids
 from analysis.correlation import correlation, correlation_text
 from analysis.curves import apart
-from analysis.grid import axis_label, grid
+from analysis.grid import axis_label, grid, has_own_steps
+from analysis.left_out import left_out as left_out_rows
 from analysis.table import TableError, digest, listed
 
 # Figures of one score on one axis, and what a model must have to be in them.
@@ -56,7 +56,7 @@ def seeds_text(table: pd.DataFrame) -> str:
 
 def not_shown(table: pd.DataFrame, needs: list[str]) -> str:
     """Counts the scores that are on no axis of the figure, by reason; empty where all are."""
-    rows = grids.left_out(table, needs=needs)
+    rows = left_out_rows(table, needs=needs)
     # A model behind the last step is drawn in grey.
     rows = rows[~rows["reason"].str.startswith("no score at step")]
     parts = [
@@ -94,7 +94,7 @@ def situation(table: pd.DataFrame) -> str:
     behind = listed(rows.loc[~rows["complete"], "model"])
     grey = "" if behind == "nothing" else f"; grey, incomplete: {behind}"
     text = f"{axis_label(rows)}, protocol {listed(rows['protocol'])}, n = "
-    if grids.has_own_steps(rows):
+    if has_own_steps(rows):
         return f"{text}{rows['model'].nunique()} models, each at steps of its own."
     return f"{text}{last['model'].nunique()} models at step {last['step'].max():,.0f}{grey}."
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from analysis.style import ACCENT, INK, em, small
@@ -33,7 +36,8 @@ def slopes(table: pd.DataFrame) -> pd.DataFrame:
     output and gates are before their first update, has no slope.
     """
     found: dict[tuple[str, str], float] = {}
-    for (kind, module, _), rows in means(table).groupby(["parametrization", "module", "step"]):
+    for keys, rows in means(table).groupby(["parametrization", "module", "step"]):
+        kind, module, _ = map(str, keys)
         if (rows["value"] > 0).all():
             slope = float(np.polyfit(np.log(rows["width"]), np.log(rows["value"]), 1)[0])
             found[kind, module] = max(slope, found.get((kind, module), -np.inf))
@@ -71,10 +75,11 @@ def figure(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def draw(ax: plt.Axes, rows: pd.DataFrame) -> None:
+def draw(ax: Axes, rows: pd.DataFrame) -> None:
     """Draws one module: darker with each step; zero is left out."""
     last = rows["step"].max()
-    for (kind, step), line in rows[rows["value"] > 0].groupby(["parametrization", "step"]):
+    for keys, line in rows[rows["value"] > 0].groupby(["parametrization", "step"]):
+        kind, step = cast(tuple[str, int], keys)
         shade = 0.25 + 0.75 * step / max(last, 1)
         ax.plot(line["width"], line["value"], "o-", color=COLOURS[kind], alpha=shade)
     ax.set_xscale("log", base=2)
@@ -89,9 +94,9 @@ def draw(ax: plt.Axes, rows: pd.DataFrame) -> None:
 def legend(fig: Figure, steps: Sequence[int]) -> None:
     """Names the colours, and says what the shades are."""
     lines = [
-        plt.Line2D([], [], color=COLOURS[kind], marker="o", label=name)
+        Line2D([], [], color=COLOURS[kind], marker="o", label=name)
         for kind, name in (("standard", "standard"), ("mup", "muP"))
     ]
     shades = f"light to dark: after {steps[0]} to {steps[-1]} steps"
-    note = plt.Line2D([], [], linestyle="", label=shades)
+    note = Line2D([], [], linestyle="", label=shades)
     fig.legend(handles=[*lines, note], loc="upper center", ncols=3)

@@ -131,7 +131,8 @@ def draw_bubbles(
         face = mcolors.to_rgba(edge, 0.85 if row["source"] == "measured" else 0.18)
         colours = {"edgecolors": edge, "linewidths": 1, "label": row["model"]}
         ax.scatter(row["x"], row["value"], size, [face], **colours)
-        draw_interval(ax, row.to_frame().T, "x", style.INK, "none")
+        if "seeds" in row:
+            draw_interval(ax, row.to_frame().T, "x", style.INK, "none")
     marks = rows[["x", "value"]].to_numpy(float)[:, None]
     label(ax, list(marks), texts, [style.INK] * len(rows), np.sqrt(area / np.pi))
 

@@ -188,56 +188,6 @@ def mixing(rows: pd.DataFrame, by: Iterable[str] = AVERAGED) -> list[str]:
     return [f"{field} ({text})" for field, text in texts.items() if differ[field].any()]
 
 
-def left_out(
-    table: pd.DataFrame,
-    metric: str = "fid",
-    protocol: str | None = None,
-    needs: Iterable[str] = (),
-) -> pd.DataFrame:
-    """Lists the scores of a metric that are not on its axis, and why.
-
-    `needs` are the columns that a statistic or figure needs besides Gflops and a step, such as
-    params, tokens, patch, size, batch_size. Columns: study, family, model, scores (a count),
-    reason, and instead: the value that the scores have.
-    """
-    rows = with_family(table[table["metric"] == metric].reset_index(drop=True))
-    rows = over_samplings(rows).assign(reason="", instead="")
-    try:
-        shown = grid(rows, metric, protocol)
-    except TableError as reason:
-        return counted(rows.assign(reason=str(reason)))
-    on_axis = rows.index.isin(shown.index)
-    for field in reversed(SETTLED):
-        other = ~on_axis & ~rows[field].isin(shown[field].unique())
-        rows.loc[other, "reason"] = f"{field} is not {listed(shown[field])}"
-        texts = [listed(pd.Series([value])) for value in rows.loc[other, field]]
-        rows.loc[other, "instead"] = texts
-    last = shown.loc[shown["last"], "step"].max()
-    reached = rows["model"].isin(shown.loc[shown["last"], "model"])
-    rows.loc[on_axis & ~reached, "reason"] = f"no score at step {last:,.0f}"
-    for field in ["step", "gflops", *needs]:
-        absent = rows[field].eq("") if rows[field].dtype == object else ~rows[field].gt(0)
-        rows.loc[absent, ["reason", "instead"]] = (f"no {field}", "")
-    doubted = uncertain(rows)
-    rows.loc[doubted, ["reason", "instead"]] = ("not read in its authors' text", "")
-    return counted(rows[rows["reason"].ne("")])
-
-
-def counted(rows: pd.DataFrame) -> pd.DataFrame:
-    by = ["study", "family", "model", "reason", "instead"]
-    found = rows.groupby(by, sort=False).size().rename("scores").reset_index()
-    return found[["study", "family", "model", "scores", "reason", "instead"]]
-
-
-def left_out_text(rows: pd.DataFrame) -> str:
-    """States what `left_out` lists on one line, by reason; empty where nothing is left out."""
-    parts = [
-        f"{part['scores'].sum()} of {listed(part['model'])} ({reason})"
-        for reason, part in rows.groupby("reason", sort=False)
-    ]
-    return f"Not shown, by count of scores: {'; '.join(parts)}." if parts else ""
-
-
 def one_axis(rows: pd.DataFrame, fields: Iterable[str] = ONE_AXIS) -> pd.DataFrame:
     """Returns the rows themselves.
 

@@ -251,12 +251,15 @@ def noise_hits(seeds: Seeds, rng: Generator) -> Hits:
         logs = [sd * rng.standard_normal(n) for sd, n in zip(deviation, counts, strict=True)]
         several = counts > 1
         found = MODELS.loc[several, ["model", "patch"]].assign(
-            runs=3, sd=[log.std(ddof=1) for log, n in zip(logs, counts, strict=True) if n > 1]
+            log_gflops=LOG_G[several],
+            runs=3,
+            sd=[log.std(ddof=1) for log, n in zip(logs, counts, strict=True) if n > 1],
         )
         noises.append(noise.pooled(found, f"draw {rng.random()}"))
         means.append(np.array([log.mean() for log in logs]))
-    pairs = zip(PATCHES, np.stack([counts, counts], 1), strict=True)
-    errors = np.array([comparison.error_of((noises[0], noises[1]), patch, n) for patch, n in pairs])
+    both, gflops = (noises[0], noises[1]), np.exp(LOG_G)
+    cells = zip(PATCHES, gflops, np.stack([counts, counts], 1), strict=True)
+    errors = np.array([comparison.error_of(both, patch, (g, g), n) for patch, g, n in cells])
     found = comparison.verdicts(pd.Series(np.exp(means[0] - means[1])), errors)
     inside = found["ratio"].between(found["low"], found["high"])
     low, high = noises[0].interval()

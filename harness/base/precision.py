@@ -9,6 +9,10 @@ from typing import Any
 
 import torch
 
+from harness.base.errors import UserError
+
+UNORDERED = "does not have a deterministic implementation"  # torch's words
+
 # Read with the first product of a process; without it torch refuses those of repeatable(). On an
 # H100 it is what cuBLAS takes anyway, 32 MB.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -43,16 +47,16 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 
 @contextlib.contextmanager
-def repeatable(device: torch.device) -> Iterator[None]:
+def repeatable(device: torch.device, wanted: bool = True) -> Iterator[None]:
     """On a GPU, takes kernels that add in one order alone, so that a step repeats to the bit.
 
     By default the backward passes of attention, flash and memory-efficient, add up the gradient of
     the queries in the order in which their blocks end; torch's strict mode alone changes that.
 
     Raises:
-        RuntimeError: within, a kernel that has no such order.
+        UserError: within, a kernel has no such order.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or not wanted:
         yield
         return
     settings: Any = torch.utils.deterministic
@@ -61,6 +65,14 @@ def repeatable(device: torch.device) -> Iterator[None]:
     settings.fill_uninitialized_memory = False  # a pass over each new tensor, to find bugs
     try:
         yield
+    except RuntimeError as error:
+        if UNORDERED not in str(error):
+            raise
+        kernel = str(error).partition(UNORDERED)[0].strip()
+        raise UserError(
+            f"{kernel} adds in any order on a GPU, so that steps do not repeat to the bit: take"
+            " another layer, or set repeatable = false in the cluster file"
+        ) from None
     finally:
         torch.set_deterministic_debug_mode(before[0])
         settings.fill_uninitialized_memory = before[1]

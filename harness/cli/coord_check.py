@@ -131,7 +131,7 @@ def measured(check: Check, cluster: Cluster) -> list[dict[str, Any]]:
 
     with (
         process_group(cluster.device) as rank,
-        tqdm(total=check.count, file=sys.stderr, delay=1, unit="network", leave=False) as bar,
+        tqdm(total=check.networks, file=sys.stderr, delay=1, unit="network", leave=False) as bar,
     ):
         return coordinates(check, cluster, rank, bar.update)
 
@@ -139,7 +139,7 @@ def measured(check: Check, cluster: Cluster) -> list[dict[str, Any]]:
 def rows_of(found: pd.DataFrame) -> list[dict[str, object]]:
     """The slopes for JSON: None where there is none."""
     return [
-        {"module": module, **{kind: None if x != x else round(x, 4) for kind, x in row.items()}}
+        {"module": module, **{str(k): None if x != x else round(x, 4) for k, x in row.items()}}
         for module, row in zip(found.index, found.to_dict("records"), strict=True)
     ]
 

@@ -72,15 +72,18 @@ def say(line: str) -> None:
 
 def to_json(sweep: Sweep) -> dict[str, Any]:
     """A sweep as JSON; `scored` and `trained` have steps of protocols and runs with their own."""
-    own = {"scored": sweep.protocols} if isinstance(sweep.protocols, dict) else {}
-    own |= {"trained": sweep.trained} if sweep.trained else {}
+    own: dict[str, list[tuple[int, ...]]] = {}
+    if isinstance(sweep.protocols, dict):
+        own["scored"] = [*sweep.protocols.values()]
+    if sweep.trained:
+        own["trained"] = [sweep.steps_of(run) for run in sweep.runs]
     return {
         "name": sweep.name,
         "runs": [asdict(run) for run in sweep.runs],
         "steps": sweep.steps,
         "protocols": [asdict(protocol) for protocol in sweep.protocols],
         "keep": sweep.keep,
-        **{name: [*steps.values()] for name, steps in own.items()},
+        **own,
     }
 
 

@@ -49,6 +49,7 @@ class Cluster:
     """How tasks are executed.
 
     store: the folder; workers: tasks side by side on this machine, of `threads` CPU threads each;
+    repeatable: whether training on a GPU takes kernels that repeat to the bit, some of them slower;
     microbatch, sampling_batch: images in one forward; gpu_memory_gb: what plan and launch check
     them against; paths: from the name of a dataset, decoder or reference to where it lies; retries:
     submissions of a task that may end without its result; poll_seconds: between looks of launch
@@ -75,6 +76,7 @@ class Cluster:
     threads: Annotated[int, within(1), OVERRIDE] = 1
     checkpoint_minutes: Annotated[int | float, POSITIVE] = 10
     compile: Annotated[bool, OVERRIDE] = False
+    repeatable: Annotated[bool, OVERRIDE] = True
     microbatch: Annotated[int, within(1), OVERRIDE] = 256
     sampling_batch: Annotated[int, within(1), OVERRIDE] = 256
     gpu_memory_gb: Annotated[int | float | None, POSITIVE, OVERRIDE] = None

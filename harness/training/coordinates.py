@@ -38,7 +38,7 @@ class Check(NamedTuple):
         return {f"{self.fields['model']} of {heads} heads": heads for heads in self.heads}
 
     @property
-    def count(self) -> int:
+    def networks(self) -> int:
         """Networks that are trained."""
         return (1 + len(PARAMETRIZATIONS)) * len(self.heads) * self.seeds
 

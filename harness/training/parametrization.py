@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.spec import Run
 
@@ -17,7 +17,7 @@ class Growth(NamedTuple):
     fan_out: float
 
 
-def linear_weights(net: nn.Module) -> dict[str, nn.Parameter]:
+def linear_weights(net: nn.Module) -> dict[str, Tensor]:
     """The weights that multiply activations, by name: [fan_out, fan_in, ...].
 
     All others (biases, embeddings, positions, norms, tables) are vectors: in one dimension at most

@@ -17,6 +17,7 @@ from harness.base.distributed import Rank
 from harness.base.errors import UserError
 from harness.base.precision import autocast, matmul_precision, repeatable
 from harness.spec import Run
+from harness.spec.ema import Average
 from harness.spec.schedule import Schedule, read_schedule
 from harness.study.cluster import Cluster
 from harness.study.compute import network
@@ -93,7 +94,7 @@ def stepper(
         DistributedDataParallel(module, gradient_as_bucket_view=True) if rank.world > 1 else module
     )
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
-    averaged = [
+    averaged: list[tuple[list[Tensor], Average]] = [
         ([e for e, p in zip(m.parameters(), net.parameters(), strict=True) if p.requires_grad], how)
         for m, how in zip(state.averages, run.averages.values(), strict=True)
     ]
@@ -103,7 +104,7 @@ def stepper(
     schedule = read_schedule(run.schedule) or Schedule()
 
     @matmul_precision(run.precision)
-    @repeatable(rank.device)
+    @repeatable(rank.device, cluster.repeatable)
     def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):

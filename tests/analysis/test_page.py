@@ -15,6 +15,7 @@ import pytest
 from studies import digits, save_samples, steps_of
 
 from analysis import report
+from analysis.sections import Context
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -66,7 +67,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     few = table["size"].isin(["S", "XL"]) & table["metric"].isin(["fid", "recall"])
     table, log = table[few].copy(), steps_of()
     table["device"] = "a device with a name of " + "many words " * 20
-    context = report.Context(
+    context = Context(
         title="Does <b>quality</b> follow $compute$ – über alles?",
         abstract="A first paragraph.\n\nA second one, of " + "unbreakable" * 20,
         missing=[f"mini-DiT-H/{n}: never trained" for n in range(40)],

@@ -10,7 +10,8 @@ from studies import digits
 
 from analysis import noise, power
 from analysis.comparison import compare
-from analysis.grid import final, left_out
+from analysis.grid import final
+from analysis.left_out import left_out
 from analysis.table import TableError
 
 

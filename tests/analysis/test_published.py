@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from analysis.grid import AVERAGED, grid, left_out
+from analysis.grid import AVERAGED, grid
+from analysis.left_out import left_out
 from analysis.table import PUBLISHED, RECIPE, UNCERTAIN, TableError, load, uncertain
 
 STUDIES = "sit2024 uvit2023 mdt2023 diffit2024 edm2 lightningdit2025 repa2024".split()

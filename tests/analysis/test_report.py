@@ -17,6 +17,7 @@ from analysis import catalogue, drawing, files, panels, report
 from analysis.captions import left_out
 from analysis.paper_tables import paper_table
 from analysis.parts import Part
+from analysis.sections import Context
 from analysis.table import TableError, load
 
 FORMATS = ("pdf", "png", "svg", "csv")
@@ -50,7 +51,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("digits")
     samples = save_samples(out / "samples.npz")
-    context = report.Context(
+    context = Context(
         title="Does <the score> follow Gflops?",
         abstract="First paragraph.\n\nSecond & last.",
         status="Incomplete: 2 of 74 scores are missing.",

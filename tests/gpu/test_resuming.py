@@ -25,6 +25,7 @@ from helpers import (
 from place import DEVICE, GPU, everywhere, only_gpu, stepped
 from torch import Tensor
 
+from harness.base.errors import UserError
 from harness.base.precision import repeatable
 from harness.spec import Run, Sweep
 from harness.study.plan import missing, newest
@@ -160,6 +161,18 @@ def test_every_kernel_of_a_step_has_one_order_of_its_sums(model: str) -> None:
         assert torch.are_deterministic_algorithms_enabled()
         stepped(run, 1)
     assert torch.get_deterministic_debug_mode() == before
+
+
+@everywhere
+def test_a_kernel_without_an_order_is_named_with_the_remedy() -> None:
+    def put() -> Tensor:
+        return torch.zeros(2).put_(torch.tensor([0, 0]), torch.ones(2))
+
+    refused = pytest.raises(UserError, match=r"^put_ adds in any order.*repeatable = false")
+    with refused, repeatable(torch.device("cuda")):
+        put()
+    with repeatable(torch.device("cuda"), wanted=False):
+        put()
 
 
 @only_gpu

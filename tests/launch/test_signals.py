@@ -99,7 +99,7 @@ def test_a_signal_in_a_task_that_fails_begins_no_other(
 ) -> None:
     begun: list[int] = []
 
-    def broken(*_: object) -> None:
+    def broken(*_: object) -> dict[str, float]:
         begun.append(1)
         os.kill(os.getpid(), signal.SIGTERM)
         raise KeyError("a bug")

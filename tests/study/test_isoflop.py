@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import math
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from helpers import tiny_run
+from helpers import ROOT, tiny_run
 
+from analysis.forecast import is_intact
 from harness.base.errors import UserError
 from harness.models import MODELS
 from harness.spec import Run
@@ -25,6 +29,7 @@ from harness.study.isoflop import (
 )
 from harness.study.sweep_file import load_sweep
 
+FORECASTS = ROOT / "results" / "forecasts"
 PAPER = Run(model="DiT-S/2")
 DIGITS = tiny_run(model="digit-DiT-S/2", data="digits8", batch_size=32)
 
@@ -96,6 +101,7 @@ BUDGETS = {
     "digits_laws_mup": [5e10, 1e11, 2e11, 4e11],
     "imagenet_laws": [1e17, 3e17, 6e17, 1e18, 3e18, 6e18],
 }
+FORECAST = 1.6e12  # of the digits, held out
 
 
 @pytest.mark.parametrize("name", BUDGETS)
@@ -104,7 +110,28 @@ def test_every_step_of_the_studies_of_equal_compute_spends_a_budget(name: str) -
     for run in sweep.runs:
         for step in sweep.steps_of(run):
             spent = compute.training_flop(run, step)
-            (budget,) = [b for b in BUDGETS[name] if abs(spent / b - 1) <= TOLERANCE]
+            known = [*BUDGETS[name], FORECAST]
+            (budget,) = [b for b in known if abs(spent / b - 1) <= TOLERANCE]
             met[budget] += run.seed == 0
     least = 4 if name == "imagenet_laws" else 5
-    assert sorted(met) == BUDGETS[name] and min(met.values()) >= least
+    assert all(met[budget] >= least for budget in BUDGETS[name])
+    assert met[FORECAST] == (0 if name == "imagenet_laws" else 2)
+
+
+@pytest.mark.parametrize("name", ["digits_laws", "digits_laws_mup"])
+def test_the_committed_tables_are_of_the_runs_and_steps_of_their_sweeps(name: str) -> None:
+    sweep = load_sweep(name)
+    with (ROOT / "results" / "measured" / f"{name}.csv").open(newline="") as file:
+        rows = {(row["run"], int(row["step"]), row["protocol"]) for row in csv.DictReader(file)}
+    wanted = {(run.id, step, p.id) for run in sweep.runs for step, p in sweep.scores_of(run)}
+    assert rows == wanted
+
+
+@pytest.mark.parametrize("path", sorted(FORECASTS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_forecasts_are_as_they_were_made_and_of_the_held_out_runs(path: Path) -> None:
+    found = json.loads(path.read_text())
+    assert is_intact(found)
+    sweep = load_sweep(found["study"])
+    (steps,) = {sweep.steps_of(r) for r in sweep.runs if r.model == found["model"] and not r.seed}
+    assert found["step"] == steps[-1]
+    assert found["outcome"]["hit"] == (found["low"] <= found["outcome"]["value"] <= found["high"])

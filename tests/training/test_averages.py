@@ -28,9 +28,9 @@ STEPS = tuple(range(15, 121, 15))
 
 
 def trained(folder: Path, ema: str, steps: tuple[int, ...] = STEPS) -> tuple[Store, Run]:
-    store, sweep = Store(folder), only_training(steps, ema=ema, ema_decay=0.9999)
-    train_all(sweep, store)
-    return store, sweep.runs[0]
+    store, fields = Store(folder), {"ema": ema, "ema_decay": 0.9999}
+    train_all(only_training(steps, **fields), store)
+    return store, tiny_run(**fields)
 
 
 @pytest.fixture(scope="module")
