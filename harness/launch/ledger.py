@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import getpass
 import json
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
@@ -32,15 +35,26 @@ KINDS: Mapping[str, Mapping[str, type]] = {
 
 def read_ledger(store: Store) -> tuple[list[Line], list[str]]:
     """The lines of the ledger, and a warning for each that is torn or no line of a ledger."""
-    if not store.ledger().exists():
+    try:
+        with store.ledger().open("rb") as file:  # opened, NFS has the state of now
+            seen = os.fstat(file.fileno())
+    except FileNotFoundError:
         return [], []
-    lines, warnings = read_lines(store.ledger())
-    foreign = [line for line in lines if not is_known(line)]
+    lines, warnings = decoded(store.ledger(), seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    return [*lines], [*warnings]
+
+
+@functools.lru_cache(maxsize=1)
+def decoded(path: Path, *state: int) -> tuple[list[Line], list[str]]:
+    """What a ledger in that state holds: one verb asks for it up to nine times."""
+    lines, warnings = read_lines(path)
+    known = [(line, is_known(line)) for line in lines]
     warnings += [
-        f"{store.ledger()}: skipped what is no line of a ledger: {json.dumps(line)[:60]}"
-        for line in foreign
+        f"{path}: skipped what is no line of a ledger: {json.dumps(line)[:60]}"
+        for line, ours in known
+        if not ours
     ]
-    return [line for line in lines if is_known(line)], warnings
+    return [line for line, ours in known if ours], warnings
 
 
 def is_known(line: Line) -> bool:
