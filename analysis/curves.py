@@ -93,18 +93,20 @@ def draw_curves(
     every: pd.DataFrame | None = None,
     texts: str = "",
     inks: Mapping[Any, str] | None = None,
+    noise: pd.DataFrame | None = None,
     **line: Any,
 ) -> None:
     """Draws a recipe's mean over seeds as one line, its 95 % interval as a band, and names it.
 
     `every` are all rows of the figure, of which `rows` are the panel's. `texts` is a column with
-    other names; `inks` are the colours of those names, in place of the sizes'.
+    other names; `inks` are the colours of those names, in place of the sizes'. `noise` are the rows
+    whose spread over seeds the intervals have, where these are more than the panel's.
     """
     every = rows if every is None else every
     marks, named, colours = [], [], []
     look_of = style.line_styles(every)
     by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
-    found = over_seeds(rows, x)
+    found = over_seeds(rows, x, noise)
     found = found.assign(name=found[texts] if texts else names(found, every))
     for _, curve in found.groupby(by, sort=False, dropna=False, observed=True):
         curve = curve.sort_values(x)

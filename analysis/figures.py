@@ -144,7 +144,7 @@ def figure_06(table: pd.DataFrame, ax: Axes, metric: str = "fid", **only: Any) -
     score_axis(ax, every["value"])
     label_score(ax, every)
     ax.set_title(panel_title(only), loc="left")
-    draw_curves(ax, rows, "step", every)
+    draw_curves(ax, rows, "step", every, noise=every)
     return ax
 
 

@@ -15,27 +15,19 @@ from analysis.table import RUN
 SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
 
 
-def over_seeds(rows: pd.DataFrame, x: str = "step") -> pd.DataFrame:
+def over_seeds(
+    rows: pd.DataFrame, x: str = "step", every: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Returns one row per recipe and x: the mean, its 95 % interval, and the number of seeds.
 
     Incomplete seeds of a recipe with complete ones are left out. The interval is that of t with
-    the spread of all recipes of a study at that step, for a few seeds tell little of their own: a
-    share of the score, or where a score has no logarithm a difference. Of one seed it is its score.
+    the spread of all recipes of a study at that step, those of `every`, of which `rows` are a part:
+    a few seeds tell little of their own. The spread is a share of the score, or where a score has
+    no logarithm a difference. Of one seed the interval is its score.
     """
-    by = [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
-    whole = rows.groupby(by, dropna=False)["complete"].transform("any")
-    rows = rows[rows["complete"] | ~whole]
-    logs = bool(rows["value"].gt(0).all())
-    rows = rows.assign(scaled=np.log(rows["value"]) if logs else rows["value"])
-    groups = rows.groupby([*by, x], dropna=False, sort=False, observed=True)
-    # Both have the groups in the order of their first rows.
-    found = rows[~rows.duplicated([*by, x])].drop(columns="scaled").reset_index(drop=True)
-    found = found.assign(
-        value=groups["value"].mean().to_numpy(),
-        seeds=groups["value"].size().to_numpy(),
-        sd=groups["scaled"].std().to_numpy(),
-    )
-    half = half_widths(found)
+    logs = bool((rows if every is None else every)["value"].gt(0).all())
+    found = means(rows, x, logs)
+    half = half_widths(found, found if every is None else means(every, x, logs))
     low, high = (
         found["value"] * np.exp(sign * half) if logs else found["value"] + sign * half
         for sign in (-1, 1)
@@ -43,15 +35,53 @@ def over_seeds(rows: pd.DataFrame, x: str = "step") -> pd.DataFrame:
     return found.assign(low=low, high=high).drop(columns="sd")
 
 
-def half_widths(found: pd.DataFrame) -> pd.Series:
-    """Returns half of each mean's interval, on the scale of `sd`; 0 of a single seed."""
-    spare = found.assign(df=found["seeds"] - 1)
+def means(rows: pd.DataFrame, x: str, logs: bool) -> pd.DataFrame:
+    """Returns one row per recipe and x: mean, number of seeds, and `sd` of scores or their logs."""
+    by = recipe_of(rows, x)
+    whole = rows.groupby(by, dropna=False)["complete"].transform("any")
+    rows = rows[rows["complete"] | ~whole]
+    rows = rows.assign(scaled=np.log(rows["value"]) if logs else rows["value"])
+    keys = [*by, *({x, "step"} & {*rows})]  # one score of a seed at a step
+    groups = rows.groupby(keys, dropna=False, sort=False, observed=True)
+    # Both have the groups in the order of their first rows.
+    found = rows[~rows.duplicated(keys)].drop(columns="scaled").reset_index(drop=True)
+    return found.assign(
+        value=groups["value"].mean().to_numpy(),
+        seeds=groups["value"].size().to_numpy(),
+        sd=groups["scaled"].std().to_numpy(),
+    )
+
+
+def recipe_of(rows: pd.DataFrame, x: str) -> list[str]:
+    return [name for name in (*SERIES, "recipe", "protocol") if name in rows and name != x]
+
+
+def half_widths(found: pd.DataFrame, of: pd.DataFrame) -> pd.Series:
+    """Returns half of each mean's interval by the spread in `of`; 0 of a single seed.
+
+    A step that one recipe alone has takes the spread of all steps, whose degrees of freedom are
+    those of the runs: checkpoints of a run share its luck.
+    """
+    spare = of.assign(df=of["seeds"] - 1)
     spare["squares"] = spare["df"] * spare["sd"].fillna(0) ** 2
-    by = [name for name in ("study", "step") if name in found]  # predictions have no step
-    total = spare.groupby(by)[["df", "squares"]].transform("sum")
-    df = total["df"].where(total["df"] > 0, 1)
-    half = stats.t.ppf(0.975, df) * np.sqrt(total["squares"] / df / found["seeds"])
+    by = [name for name in ("study", "step") if name in of]  # predictions have no step
+    steps = spare.groupby(by)
+    total = steps[["df", "squares"]].sum()
+    alone = steps["df"].agg(lambda each: each.gt(0).sum()) < 2
+    total["variance"] = total["squares"] / total["df"]
+    here = found[by].merge(total.assign(alone=alone), "left", left_on=by, right_index=True)
+    pooled = found[["study"]].merge(overall(spare), "left", left_on="study", right_index=True)
+    variance, df = (here[name].mask(here["alone"], pooled[name]) for name in ("variance", "df"))
+    half = stats.t.ppf(0.975, df.where(df > 0, 1)) * np.sqrt(variance / found["seeds"])
     return half.where(found["seeds"] > 1, 0.0)
+
+
+def overall(spare: pd.DataFrame) -> pd.DataFrame:
+    """Returns the variance over seeds at all steps of each study, and its degrees of freedom."""
+    total = spare.groupby("study")[["df", "squares"]].sum()
+    once = spare.sort_values("df").drop_duplicates(recipe_of(spare, "step"), keep="last")
+    runs = once.groupby("study")["df"].sum()
+    return pd.DataFrame({"variance": total["squares"] / total["df"], "df": runs})
 
 
 def draw_interval(ax: Axes, curve: pd.DataFrame, x: str, colour: Any, linestyle: Any) -> None:

@@ -31,6 +31,7 @@ from analysis import (
 from analysis.grid import final
 from analysis.plotted import plotted
 from analysis.prediction import leave_one_out
+from analysis.seeds import over_seeds
 from analysis.table import TableError
 
 Panel = Callable[..., Axes]
@@ -415,3 +416,16 @@ def test_dollar_signs_in_names_are_drawn_as_they_are() -> None:
     layout.draw("figure_08", table, fig)
     fig.draw_without_rendering()
     assert any("$x^$" in text.get_text().replace("\\$", "$") for text in fig.axes[0].texts)
+
+
+def test_the_interval_of_a_step_of_one_recipe_is_by_all_steps_and_counts_runs() -> None:
+    """Five models at steps of their own, two seeds: five degrees of freedom, not one, nor ten."""
+    rng = np.random.default_rng(0)
+    two = digits(seeds=(0, 1)).query("metric == 'fid' and model == 'DiT-S/2'").assign(complete=True)
+    rows = pd.concat([two.assign(model=f"m{i}", step=two["step"] + i) for i in range(5)])
+    rows["value"] *= np.exp(0.1 * rng.standard_normal(len(rows)))
+    found = over_seeds(rows)
+    pairs = np.log(rows.set_index(["model", "step", "seed"])["value"]).unstack()
+    spread = np.sqrt(pairs.var(axis=1).mean())
+    half = np.log(found["high"] / found["value"])
+    assert half.to_numpy() == pytest.approx(stats.t.ppf(0.975, 5) * spread / np.sqrt(2))
