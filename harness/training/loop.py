@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -15,18 +12,13 @@ from harness.base import rng
 from harness.base.background import Background
 from harness.base.distributed import Interrupted, Rank, Stop
 from harness.base.errors import UserError
-from harness.base.files import append_lines, remove_leftovers, sha256, write_json
+from harness.base.files import remove_leftovers, write_json
 from harness.base.prefetch import prefetch
-from harness.base.provenance import peak_speed, provenance
 from harness.data import Dataset, open_dataset
 from harness.data.origin import read_origin
-from harness.models import flops
 from harness.spec import Run
-from harness.spec.own_rows import digests
 from harness.study.branches import fork
 from harness.study.cluster import Cluster, even_parts
-from harness.study.compute import training_flop
-from harness.study.logs import merged
 from harness.study.plan import newest
 from harness.study.store import Store
 from harness.study.tasks import Progress, Train
@@ -38,9 +30,8 @@ from harness.training.checkpoint import (
     save_weights,
     tensors_of,
 )
-from harness.training.step import microbatches, new_network, new_state, stepper
-
-Log = Callable[[list[dict[str, object]]], object]  # takes lines
+from harness.training.log import Log, begin_log, branch_off, log_steps
+from harness.training.step import microbatches, new_state, stepper
 
 LOG_EVERY = 20  # steps between logs, signals and the clock: each waits for the device
 
@@ -167,34 +158,6 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
         write_json(path, found.to_json())
 
 
-def branch_off(run: Run, trunk: Run, step: int, store: Store, dataset: Dataset, rank: Rank) -> None:
-    """Writes the trunk's steps as the first log of a run that goes on from its state.
-
-    They took no time of this run. Its head says whose they are, and the digest of the state.
-
-    Raises:
-        UserError: the trunk was trained on other images.
-    """
-    if differ := read_origin(store.data(trunk)).differences(dataset.origin):
-        raise UserError(
-            f"{run.id} would go on from {trunk.id} at step {step}, which has other images"
-            f" ({', '.join(differ)}): move {store.state(trunk, step)} away to train it by itself"
-        )
-    if not rank.is_main or store.logs(run):
-        return
-    attempts, _ = store.read_attempts(trunk)
-    heads = [lines[0] for lines in attempts if lines and "start" in lines[0]]
-    source = {"run": trunk.id, "step": step, "sha256": sha256(store.state(trunk, step))}
-    blank = {"images_per_second": None, "mfu": None}
-    taken = [
-        {name: value for name, value in {**line, **blank}.items() if name != "seconds"}
-        for line in merged(attempts)
-        if line["step"] <= step
-    ]
-    head = {**(heads[-1] if heads else {}), "start": 0, "branched_from": source}
-    append_lines(store.next_log(run), [head, *taken])
-
-
 def make_batch(
     run: Run, dataset: Dataset, device: torch.device, step: int, low: int, high: int
 ) -> tuple[Tensor, ...]:
@@ -219,68 +182,3 @@ def make_batch(
         return first
     second = (x0, t, *drawn("second"))
     return *(torch.cat(pair) for pair in zip(first, second, strict=True)), kept
-
-
-def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
-    """Opens this attempt's log and returns what appends to it, on rank 0.
-
-    Writes run.json and model.json once.
-    """
-    if not rank.is_main:
-        return lambda lines: None
-    store.register(run)
-    if not store.model(run).exists():
-        net = new_network(run)
-        macs = flops.macs(net, run.data_row.shape)
-        counted = {
-            "params": sum(p.numel() for p in net.parameters()),
-            "gflops": macs["total"] / 1e9,
-            "macs": macs,
-        }
-        write_json(store.model(run), counted)
-    path = store.next_log(run)
-    made = provenance(rank.device, digests(run))
-    append_lines(path, [{"start": start, "world": rank.world, **made}])
-
-    def log(lines: list[dict[str, object]]) -> None:
-        append_lines(path, lines)
-        also(lines)
-
-    return log
-
-
-def log_steps(
-    run: Run,
-    step: int,
-    rows: list[list[float]],
-    speed: float,
-    seconds: float,
-    rank: Rank,
-    log: Log,
-) -> bool:
-    """Logs the steps until `step`, a line each, up to the first that is not finite.
-
-    Returns whether all are finite. rows: the objective's terms and the gradient norm of each step.
-    """
-    peak = peak_speed(rank.device)
-    used = training_flop(run, 1) / run.batch_size * speed  # operations a second
-    pace = {
-        "images_per_second": round(speed, 2),
-        "mfu": round(used / peak / rank.world, 4) if peak else None,
-        "seconds": round(seconds, 3),
-    }
-    first = step - len(rows) + 1
-    finite = list(itertools.takewhile(lambda row: all(map(math.isfinite, row)), rows))
-    log(
-        [
-            {
-                "step": first + i,
-                "loss": sum(terms),
-                **dict(zip(run.objective_row.terms, terms, strict=True)),
-                "grad_norm": norm,
-                **pace,
-            }
-            for i, (*terms, norm) in enumerate(finite)
-        ]
-    )
-    return len(finite) == len(rows)
