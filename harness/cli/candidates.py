@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
+from harness.base.files import atomic_write
 from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
@@ -143,3 +145,16 @@ def listing(field: str, parts: Iterable[Any]) -> list[str]:
     lines = [f"{source(part)}: {own[part]!r}," if own else f"{source(part)}," for part in parts]
     opened, closed = "{}" if own else "()"
     return [f"    {field}={opened}", *(f"        {line}" for line in lines), f"    {closed},"]
+
+
+def deliver(
+    found: dict[str, Any],
+    args: argparse.Namespace,
+    text: Callable[[dict[str, Any], Path | None], str],
+) -> int:
+    """Writes the sweep that was found to --out, where that is given, and prints what was found."""
+    if args.out:
+        with atomic_write(args.out) as beside:
+            beside.write_text(found["sweep"])
+    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found, args.out))
+    return 0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
-from harness.base.files import atomic_write
 from harness.base.text import aligned
-from harness.cli.candidates import sweep_source
+from harness.cli.candidates import deliver, sweep_source
 from harness.cli.plan import plan_json, plan_summary
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
@@ -66,12 +64,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def verb(args: argparse.Namespace) -> int:
-    found = isoflop_json(args)
-    if args.out:
-        with atomic_write(args.out) as beside:
-            beside.write_text(found["sweep"])
-    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found, args.out))
-    return 0
+    return deliver(isoflop_json(args), args, text)
 
 
 ISOFLOP = Verb(

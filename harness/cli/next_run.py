@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import UserError
-from harness.base.files import atomic_write
 from harness.base.text import aligned, duration
 from harness.cli.candidates import (
     Candidate,
     alone,
+    deliver,
     require_hours,
     scale,
     score_hours,
@@ -56,12 +55,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def next_run(args: argparse.Namespace) -> int:
-    found = next_json(args)
-    if args.out:
-        with atomic_write(args.out) as beside:
-            beside.write_text(found["sweep"])
-    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found, args.out))
-    return 0
+    return deliver(next_json(args), args, text)
 
 
 NEXT = Verb(
