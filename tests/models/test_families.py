@@ -17,6 +17,7 @@ from harness.models.layers import RelativeBias, rotate
 from harness.models.rows import Counts, Model, loss_bytes
 from harness.models.unet_rows import LatentUNetModel, UNetModel
 from harness.objectives import ddpm as diffusion
+from harness.objectives.betas import linear_schedule
 from harness.spec import Run
 from harness.study import compute
 from harness.study.store import Store
@@ -195,7 +196,7 @@ def test_the_loss_at_the_start_is_that_of_no_knowledge(name: str) -> None:
     """The noise is unknown: 1, and what the network gives of its own."""
     net, n = built(name), 1000
     x0, noise = (rng.normal(0, n, (1, 8, 8), "cpu", "test", k) for k in range(2))
-    table, t = diffusion.linear_schedule().table("cpu"), torch.arange(n)
+    table, t = linear_schedule().table("cpu"), torch.arange(n)
     given = []
 
     def denoiser(*of: Tensor) -> Tensor:
