@@ -182,7 +182,11 @@ def test_no_variant_moves_an_id_of_today() -> None:
             "long-skips needs 2 blocks, digit-DiT-S has 1",
         ),
         ({"model": "digit-MDTv1-S/2", "data": "digits8", "objective": "x"}, "objective"),
-        ({"model": "ADM-U-256", "data": "digits"}, "no dataset here has pairs"),
+        ({"model": "LDM-4"}, "it is for latents of 64 × 64, these are of 32"),
+        (
+            {"model": "digit-U-ViT-S/4", "variant": "rope", "data": "digit", "objective": "flo"},
+            "data = 'digit' .*objective = 'flo' .*variant = 'rope': digit-U-ViT has no such",
+        ),
         ({"model": "ADM-256", "data": "digits"}, "halves the side 5 times, and 32 does not divide"),
     ],
 )
