@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.base.errors import UserError
-from harness.base.files import is_claimed
+from harness.base.locks import is_claimed
 from harness.cli.plan import estimates, whole_costs
 from harness.cli.status_text import status_text
 from harness.cli.verb import Verb, add_json, add_sweep, cluster_from

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import claim, holder, sha256, write_json
+from harness.base.files import sha256, write_json
+from harness.base.locks import claim, holder
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
 from harness.exchange.contents import Contents, read

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from harness.base.errors import UserError
-from harness.base.files import claim
+from harness.base.locks import claim
 from harness.base.signals import stop_afterwards
 from harness.launch.executors import EXECUTORS
 from harness.launch.ledger import given, ledger, set_cancelled

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import Claim, claim, read_json
+from harness.base.files import read_json
+from harness.base.locks import Claim, claim
 from harness.base.validation import refuse
 from harness.spec import Validation
 from harness.study.checks import rows_problems

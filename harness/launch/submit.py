@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.commit import commit
-from harness.base.files import append_lines, is_claimed, write_json
+from harness.base.files import append_lines, write_json
+from harness.base.locks import is_claimed
 from harness.launch import snapshot
 from harness.launch.executors import executor
 from harness.launch.job import Job

@@ -22,10 +22,6 @@ from harness.base.errors import UserError, as_user_error
 from harness.base.files import (
     append_lines,
     atomic_write,
-    claim,
-    holder,
-    is_at,
-    is_claimed,
     is_intact,
     is_whole,
     read_json,
@@ -33,6 +29,7 @@ from harness.base.files import (
     remove_leftovers,
     write_json,
 )
+from harness.base.locks import claim, holder, is_at, is_claimed
 
 HOSTILE = "a folder, with ' \" $HOME ünï and\ttab"
 

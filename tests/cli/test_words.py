@@ -23,7 +23,7 @@ from helpers import (
 )
 from PIL import Image
 
-from harness.base.files import claim
+from harness.base.locks import claim
 from harness.cli import main as cli
 from harness.cli.verb import confirmed
 from harness.launch.failures import record

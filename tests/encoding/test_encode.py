@@ -21,7 +21,8 @@ from PIL import Image
 
 from harness.base.distributed import Interrupted, Stop, stop_on_signal
 from harness.base.errors import UserError, as_user_error
-from harness.base.files import claim, read_json, read_lines
+from harness.base.files import read_json, read_lines
+from harness.base.locks import claim
 from harness.data import DATASETS, Data
 from harness.data.index import index_path, note_path, read_index, shard_path
 from harness.encoding.images import center_crop

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from helpers import tiny_run, tiny_sweep
 
-from harness.base.files import append_lines, claim, write_json
+from harness.base.files import append_lines, write_json
+from harness.base.locks import claim
 from harness.launch import local, sbatch, slurm_commands
 from harness.launch.job import Job
 from harness.launch.jobs import cancel, jobs_or_last_known, query_jobs

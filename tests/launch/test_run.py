@@ -31,7 +31,8 @@ from helpers import (
     written,
 )
 
-from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
+from harness.base.files import read_json, read_lines, write_json
+from harness.base.locks import holder, is_claimed
 from harness.launch.failures import failures
 from harness.launch.progress import Bar
 from harness.launch.run import workers

@@ -32,7 +32,8 @@ from safetensors.torch import load_file
 
 from harness.base.distributed import Rank, Stop
 from harness.base.errors import Locked, UserError
-from harness.base.files import is_claimed, is_whole, read_json, read_lines
+from harness.base.files import is_whole, read_json, read_lines
+from harness.base.locks import is_claimed
 from harness.base.tensors import load_tensors, save_tensors
 from harness.cli import main as cli
 from harness.data.digits import Digits
@@ -341,7 +342,7 @@ def test_the_log_and_the_model_describe_themselves(tmp_path: Path) -> None:
 
 
 def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
-    from harness.base.files import claim
+    from harness.base.locks import claim
 
     sweep, store = only_training((20,)), Store(tmp_path)
     (run,) = sweep.runs
