@@ -18,7 +18,8 @@ from harness.cli.verb import (
     use_own_rows,
 )
 from harness.data import DATASETS
-from harness.data.index import PIXELS, SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
+from harness.data.checks import damaged_files, refuse_unreadable, wrong_sizes
+from harness.data.index import PIXELS, SHARD, read_index
 from harness.spec import ENCODERS
 from harness.study.store import Store
 
@@ -122,7 +123,7 @@ def verify(folder: Path) -> int:
     with tqdm(
         total=sum(part["bytes"] for part in files), unit="B", unit_scale=True, file=sys.stderr
     ) as bar:
-        bad = [*wrong_sizes(folder, index), *damaged(folder, index, bar.update)]
+        bad = [*wrong_sizes(folder, index), *damaged_files(folder, index, bar.update)]
     for line in bad:
         print(line, file=sys.stderr)
     if bad:

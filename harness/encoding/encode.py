@@ -19,7 +19,8 @@ from harness.base.prefetch import prefetch
 from harness.base.provenance import provenance
 from harness.data import DATASETS
 from harness.data import index as files
-from harness.data.index import Index, refuse_unreadable
+from harness.data.checks import refuse_unreadable
+from harness.data.index import Index
 from harness.encoding.images import decoded
 from harness.encoding.shards import Note, encoder, read_note, squares, write_shard
 from harness.encoding.sources import Source, open_source
