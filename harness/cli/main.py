@@ -21,7 +21,8 @@ from harness.cli.encode import ENCODE
 from harness.cli.exchange import EXPORT, IMPORT
 from harness.cli.forecast import FORECAST
 from harness.cli.isoflop import ISOFLOP
-from harness.cli.launch import CANCEL, LAUNCH, LOGS
+from harness.cli.jobs import CANCEL, LOGS
+from harness.cli.launch import LAUNCH
 from harness.cli.laws import LAWS
 from harness.cli.listing import LIST
 from harness.cli.next_run import NEXT
