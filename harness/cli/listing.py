@@ -20,6 +20,7 @@ from harness.cli.verb import (
     use_own_rows,
 )
 from harness.spec import Run, Sweep
+from harness.study.registry import read_run
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep, sweep_names, sweep_path
 from harness.study.varying import varying
@@ -69,7 +70,7 @@ def known_runs(store: Store) -> Iterator[tuple[str, Run | str]]:
     """The runs of a store by id; of one whose run.json is not readable, the reason."""
     for name in sorted(store.run_ids()):
         try:
-            yield name, store.read_run(name)
+            yield name, read_run(name, store)
         except FileNotFoundError:
             yield name, "not begun: it has no run.json yet"
         except (UserError, OSError, TypeError) as error:

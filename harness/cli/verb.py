@@ -14,6 +14,7 @@ from harness.base.errors import UserError
 from harness.spec import Sweep, use_rows
 from harness.study.choice import WORD
 from harness.study.cluster import Cluster, read_cluster
+from harness.study.registry import accept_rows, changed_rows
 from harness.study.store import Store
 from harness.study.sweep_file import sweep_names
 
@@ -146,8 +147,8 @@ def add_changed_rows(parser: argparse.ArgumentParser) -> None:
 def accept_changed_rows(sweep: Sweep, store: Store) -> None:
     """Notes today's text of the files of rows in the runs that were begun with another."""
     for run in sweep.runs:
-        if store.changed_rows(run):
-            store.accept_rows(run)
+        if changed_rows(run, store):
+            accept_rows(run, store)
 
 
 def cluster_from(args: argparse.Namespace) -> Cluster:

@@ -30,6 +30,7 @@ from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import gflops, parameters
+from harness.study.registry import is_registered, register
 from harness.study.store import Store
 
 MOST_STEPS = 10**12
@@ -114,7 +115,7 @@ def put(arrived: Arrival, store: Store) -> list[Path]:
         }
         for kind, tensors in kinds.items():
             refuse_other(files[kind], tensors)
-        store.register(run)
+        register(run, store)
         if not store.model(run).exists():
             write_json(store.model(run), {"params": parameters(run), "gflops": gflops(run)})
         write_json(store.imported(run, step), origin(arrived), checksum=True)
@@ -152,7 +153,7 @@ def refuse_trained(run: Run, store: Store) -> None:
     Raises:
         UserError: the store has steps of the run that were trained there.
     """
-    if store.registered(run):
+    if is_registered(run, store):
         here = [s for s in store.steps(run) if not store.imported(run, s).exists()]
         if here or store.logs(run):
             raise UserError(

@@ -6,13 +6,13 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import is_whole
 from harness.spec import Run
 from harness.spec.schedule import read_schedule
+from harness.study.registry import changed_rows, read_run
 from harness.study.store import Store
 from harness.study.tasks import Train
 
@@ -41,9 +41,9 @@ def is_trunk(shorter: Run, run: Run) -> bool:
 
 
 @functools.lru_cache(4096)
-def read_run(root: Path, name: str) -> Run:
+def cached_run(name: str, store: Store) -> Run:
     """A run of a store, whose fields are written once."""
-    return Store(root).read_run(name)
+    return read_run(name, store)
 
 
 def trunks(run: Run, store: Store, limit: int) -> Iterator[tuple[int, Run]]:
@@ -57,10 +57,10 @@ def trunks(run: Run, store: Store, limit: int) -> Iterator[tuple[int, Run]]:
     family = run.id.removesuffix(run.digest())
     for name in sorted(name for name in store.run_ids() if name.startswith(family)):
         with contextlib.suppress(UserError, OSError):
-            other = read_run(store.root, name)
+            other = cached_run(name, store)
             step = fork(other) or 0
             if is_trunk(other, run) and step <= limit and is_whole(store.state(other, step)):
-                found += [(step, other)] * (not store.changed_rows(other))
+                found += [(step, other)] * (not changed_rows(other, store))
     yield from sorted(found, key=lambda pair: (-pair[0], pair[1].id))
 
 

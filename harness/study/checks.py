@@ -14,6 +14,7 @@ from harness.spec import ENCODERS, Protocol, Run, Sweep, Validation
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import parameters
+from harness.study.registry import changed_rows
 from harness.study.requirements import scoring_problems
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train
@@ -56,7 +57,7 @@ def rows_problems(runs: Iterable[Run], store: Store) -> list[str]:
     """Files of rows that are not those that runs were begun with, each with the first such run."""
     begun: dict[str, list[str]] = {}
     for run in dict.fromkeys(runs):
-        for name in store.changed_rows(run):
+        for name in changed_rows(run, store):
             begun.setdefault(name, []).append(run.id)
     return [
         f"{ids[0]}{f' and {len(ids) - 1} more' * (len(ids) > 1)} began with another {name}: put"

@@ -9,6 +9,7 @@ from harness.base.files import is_whole, rows_in
 from harness.extractors import EXTRACTORS
 from harness.spec import AnyProtocol, Run, Sweep, Validation
 from harness.study.branches import beginning, branched, fork
+from harness.study.registry import is_registered
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import NETWORK, Evaluate, Task, Train
 
@@ -88,7 +89,7 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     Raises:
         UserError: another run lies under its id.
     """
-    store.registered(run)
+    is_registered(run, store)  # refuses the folder of another run
     steps, kinds = store.steps(run), weights_scored(run, sweep)
     asked, scores = sweep.steps_of(run), sweep.scores_of(run)
     wanted = [step for step in steps if step in asked]

@@ -17,6 +17,7 @@ from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import training_flop
 from harness.study.logs import merged
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.training.step import new_network
 
@@ -30,7 +31,7 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
     """
     if not rank.is_main:
         return lambda lines: None
-    store.register(run)
+    register(run, store)
     if not store.model(run).exists():
         net = new_network(run)
         macs = flops.macs(net, run.data_row.shape)

@@ -18,6 +18,7 @@ from harness.cli.status_text import status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Encode, Evaluate, Task, Train, from_json, to_json
@@ -229,7 +230,7 @@ def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> No
         "images_per_second": 9.0,
         "mfu": None,
     }
-    store.register(RUN)
+    register(RUN, store)
     append_lines(
         store.next_log(RUN), [{"start": 0, "world": 2}, {"step": 10, **first, "seconds": 1800.0}]
     )
