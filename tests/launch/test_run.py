@@ -40,7 +40,7 @@ from harness.launch.worker import Share
 from harness.metrics import METRICS
 from harness.spec import Protocol, Sweep
 from harness.study.cluster import Cluster
-from harness.study.collect import COLUMNS, LOG_COLUMNS
+from harness.study.columns import COLUMNS, LOG_COLUMNS
 from harness.study.plan import missing, newest
 from harness.study.store import Store
 from harness.study.tasks import Train
