@@ -1,4 +1,4 @@
-"""One call at a time in a thread beside the caller, who meets its error at the next look."""
+"""One call at a time in a background thread; its error is raised at the next check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people write: exact numbers made plain, remedies for others, the nearest name. No torch."""
+"""User input: exact numbers normalised, hints for others, the nearest known name. No torch."""
 
 from __future__ import annotations
 

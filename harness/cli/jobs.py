@@ -36,14 +36,16 @@ def cancel(args: argparse.Namespace) -> int:
     ]
     names = [task for task in names if task.startswith(args.task)]
     found = [(task, seen.by_task[task]) for task in names if task in seen.by_task]
-    found += [("a launch that died on the way", ticket) for ticket in seen.untracked]
+    found += [("an interrupted launch", ticket) for ticket in seen.untracked]
     for task, ticket in found:
         print(f"{ticket.state:<10} job {ticket.job}: {task}")
     if not found:
-        print(f"{sweep.name}: no job waits or runs: nothing to cancel")
+        print(f"{sweep.name}: no pending or running job: nothing to cancel")
     elif args.yes or confirmed(f"cancel {len(found)} jobs?"):
         ended = jobs.cancel(names, store, cluster.executor)
-        print(f"{len(ended)} jobs cancelled; what they did is kept: harness launch goes on from it")
+        print(
+            f"{len(ended)} jobs cancelled; their progress is kept: harness launch continues from it"
+        )
     return 0
 
 
@@ -61,10 +63,12 @@ def logs_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "task", metavar="TASK", help="a task's name or its beginning, such as a run's id"
     )
-    parser.add_argument("--follow", action="store_true", help="goes on until the job has ended")
-    parser.add_argument("--job", help="of this job (default: the task's latest)")
-    parser.add_argument("--previous", action="store_true", help="of the job before the latest")
-    parser.add_argument("--rank", type=int, default=0, help="of this process (default: 0)")
+    parser.add_argument("--follow", action="store_true", help="prints new lines until the job ends")
+    parser.add_argument("--job", help="the log of this job (default: the task's latest)")
+    parser.add_argument(
+        "--previous", action="store_true", help="the log of the job before the latest"
+    )
+    parser.add_argument("--rank", type=int, default=0, help="the log of this rank (default: 0)")
 
 
 def logs(args: argparse.Namespace) -> int:
@@ -106,4 +110,6 @@ def chosen(lines: list[Line], args: argparse.Namespace) -> Line:
     return lines[-1]
 
 
-LOGS = Verb("logs", "The log of a task's latest job.", "mini-DiT-S-8_ --follow", logs_options, logs)
+LOGS = Verb(
+    "logs", "Prints the log of a task's latest job.", "mini-DiT-S-8_ --follow", logs_options, logs
+)

@@ -44,15 +44,15 @@ def launch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="until nothing is missing: scores each checkpoint as it appears",
+        help="submits until nothing is missing; scores each checkpoint as it appears",
     )
     parser.add_argument(
         "--detach",
         action="store_true",
-        help="follows in a small job of its own: this command ends, you can log out",
+        help="follows in a small job of its own, so that you can log out",
     )
     parser.add_argument(
-        "--retry", action="store_true", help="also tasks that failed three times in a row"
+        "--retry", action="store_true", help="also submits tasks that failed three times in a row"
     )
     parser.add_argument(
         "--end-removed",
@@ -72,7 +72,7 @@ def launch(args: argparse.Namespace) -> int:
         return dry_run(sweep, store, cluster)
     if args.detach and not executor(cluster).DETACHED:
         raise UserError(
-            f"--detach needs a job that goes on by itself, and {cluster.executor} has none:"
+            f"--detach needs jobs that outlive this command; those of {cluster.executor} do not:"
             " use --cluster local"
         )
     require_writable(store)
@@ -112,7 +112,7 @@ def end_removed(sweep: Sweep, store: Store, cluster: Cluster, end: bool) -> None
     found = removed(sweep, store, jobs.query_jobs(store, cluster.executor).by_task)
     if end and found:
         jobs.cancel([job["task"] for job in found], store, cluster.executor)
-    does = "ended" if end else "still there: --end-removed ends it"
+    does = "ended" if end else "not ended: --end-removed ends it"
     for job in found:
         print(f"job {job['job']} of {job['task']}, which the sweep no longer asks for: {does}")
 
@@ -140,14 +140,14 @@ def print_reconciled(done: Reconciled, sweep: str, store: Store) -> None:
     for task in done.submitted:
         print(f"submitted {task.id}: {task.reason}")
     print(
-        f"{len(done.submitted)} jobs submitted, {len(done.held)} from before, into"
+        f"{len(done.submitted)} jobs submitted, {len(done.held)} already queued or running, in"
         f" {store.root.resolve()}; harness status {sweep} shows them"
     )
     if done.postponed:
-        print(f"{len(done.postponed)} more than may be submitted now: launch again, or --follow")
+        print(f"{len(done.postponed)} more exceed the limit on jobs: launch again, or --follow")
     if done.exhausted:
         print(
-            f"{len(done.exhausted)} left alone, since they failed again and again:"
+            f"{len(done.exhausted)} not submitted, since they failed repeatedly:"
             " harness status says why, --retry tries them again"
         )
 
@@ -170,6 +170,6 @@ def detach_here(sweep: Sweep, store: Store, cluster: Cluster, code: Path, submit
             f"{submitted} jobs submitted, but no follower: {str(error).partition(': fix')[0]}."
             " Run launch --follow, or launch again later"
         ) from None
-    before = "" if new else ", from before: harness cancel ends it, to start another"
+    before = "" if new else ", submitted earlier: harness cancel ends it, to start another"
     print(f"job {job} follows{before}")
     return 0

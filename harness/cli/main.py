@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = str(error)
     except KeyboardInterrupt:
         print(
-            "\nharness: stopped; what was done is kept: run the same command to go on",
+            "\nharness: stopped; progress is kept: run the same command to continue",
             file=sys.stderr,
         )
         return 130

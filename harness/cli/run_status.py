@@ -1,4 +1,4 @@
-"""The status of one run: its state, its progress, who is at work and its last error. No torch."""
+"""The status of one run: its state, its progress, its jobs and its last error. No torch."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def show(args: argparse.Namespace) -> int:
 
 SHOW = Verb(
     "show",
-    "One run: its fields, checkpoints, scores, cost, and where its files are.",
+    "Shows one run: its fields, checkpoints, scores, cost, and where its files are.",
     "mini-DiT-S/4",
     show_options,
     show,
@@ -70,7 +70,7 @@ def find_run(name: str, store: Store) -> Run:
     if len(fits) == 1:
         return read_run(fits[0], store)
     if fits:
-        raise UserError(f"{name!r} begins several runs: name one of {', '.join(fits)}")
+        raise UserError(f"{name!r} matches several runs: name one of {', '.join(fits)}")
     known = suggestion(name, ids) if ids else "it has none"
     raise UserError(f"{name!r} is no run of {store.root.resolve()}: {known}")
 

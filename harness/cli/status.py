@@ -1,4 +1,4 @@
-"""`harness status`: expected × found for every run, who is at work, and what failed. No torch."""
+"""`harness status`: expected × found for every run, what is running, what failed. No torch."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--watch",
         type=float,
         metavar="SECONDS",
-        help="again every so many seconds, until all is done",
+        help="refreshes every SECONDS until all is done",
     )
 
 
 def status(args: argparse.Namespace) -> int:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     if args.watch is not None and not args.watch > 0:
-        raise UserError(f"--watch {args.watch:g} must be above 0: the seconds between two looks")
+        raise UserError(f"--watch {args.watch:g} must be above 0: seconds between refreshes")
     while True:
         found = status_json(sweep, Store(Path(cluster.store)), cluster)
         print(json.dumps(found, indent=1) if args.json else status_text(found), flush=True)
@@ -58,7 +58,7 @@ def status(args: argparse.Namespace) -> int:
 
 STATUS = Verb(
     "status",
-    "Expected × found, who is at work, and what failed.",
+    "Shows expected × found for every run, what is running, and what failed.",
     "digits --watch 5",
     add_options,
     status,
@@ -66,7 +66,7 @@ STATUS = Verb(
 
 
 def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
-    """Expected × found for every run, who is at work, how fast, and what failed last."""
+    """Expected × found for every run, what is running, how fast, and what failed last."""
     # The ledger before the queue, and the queue before the files: so that what has just ended is
     # no failure.
     lines, warnings = read_ledger(store)
@@ -115,7 +115,7 @@ def status_json(sweep: Sweep, store: Store, cluster: Cluster) -> dict[str, Any]:
 
 
 def name_idle(rows: Sequence[dict[str, Any]], followed: bool) -> None:
-    """A run that is begun waits while anybody works on the sweep; else it has stopped."""
+    """A started run waits while anybody works on the sweep; else it has stopped."""
     working = followed or any(row["state"] in ("training", "scoring") for row in rows)
     for row in rows:
         if row["state"] == "going on":

@@ -79,7 +79,7 @@ def encode(task: Encode, cluster: Cluster, rank: Rank, stop: Stop, progress: Pro
                 notes[i] = write_shard(out, i, spans[i], batches, made, stop, report)
         if stop.asked(rank):
             raise Interrupted(
-                f"{task.id} stopped; whole shards are kept: run the same command to go on"
+                f"{task.id} stopped; whole shards are kept: run the same command to continue"
             )
     gathered = rank.gather(notes)  # not read from disk: another node's files may show up late
     if rank.is_main:

@@ -1,4 +1,4 @@
-"""What a queued job does: its tasks, in the code of its launch. No torch at module level."""
+"""What a queued job does: its tasks, with the code of its launch. No torch at module level."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def jobs_or_last_known(store: Store) -> tuple[dict[str, Ticket], str]:
             for ticket in EXECUTORS[name].last_known(lines)
         ]
     except SchedulerUnavailable:
-        return {}, f"{away}: this is the store only"
-    return by_task(last, tickets), f"{away}: jobs are as accounting last heard of them"
+        return {}, f"{away}: only the store is shown"
+    return by_task(last, tickets), f"{away}: jobs are as accounting last recorded them"
 
 
 @contextlib.contextmanager

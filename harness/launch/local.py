@@ -111,7 +111,7 @@ def withdrawn(folder: Path, job: str) -> bool:
     """Whether a job will never begin, since its log is there already."""
     try:
         with log_of(folder, job).open("x") as log:
-            log.write("harness: cancelled before it began\n")
+            log.write("harness: cancelled before it started\n")
     except FileExistsError:
         return False
     end_of(folder, job).touch()

@@ -1,4 +1,4 @@
-"""Slurm's commands, asked with a deadline and without what a shell would slip in. No torch."""
+"""Slurm's commands, run with a timeout and without settings of the caller's shell. No torch."""
 
 from __future__ import annotations
 

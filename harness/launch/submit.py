@@ -1,4 +1,4 @@
-"""Missing tasks → jobs, one job at a time for a task; asked twice, submitted once. No torch."""
+"""Missing tasks → jobs, at most one job for a task, however often it is launched. No torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reconciled(NamedTuple):
     """What a launch found and did."""
 
     submitted: list[Task]
-    held: set[str]  # tasks with jobs from before
+    held: set[str]  # tasks that had a job already
     exhausted: set[str]  # tasks left alone: they failed `retries` times in a row
     cancelled: set[str]  # tasks left alone: a person withdrew them
     postponed: set[str]  # tasks left for a later round: a limit on jobs, or they have just failed

@@ -1,4 +1,4 @@
-"""Values of features against a reference, by name, and what is to be warned of beside them."""
+"""Values of features against a reference, by name, and the warnings about them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Sweep(Fields):
     are then all of these, and may name more, which are trained and not scored. In place of
     `runs` and `steps`, `trained={small: (8_000, 32_000), large: 2_000}` gives each run steps of its
     own, as runs of equal compute have; a protocol scores those of a run that it has too. How long
-    a run is trained is of no id: a longer one goes on from it. `keep` says what
+    a run is trained is of no id: a longer one continues from it. `keep` says what
     stays of the sampled images: "features", from which a metric that is added later and another
     reference are computed, and "latents", from which another decoder and another extractor are.
     It changes no value, and is of no id.

@@ -1,4 +1,4 @@
-"""Branches: a run that begins as a shorter one did goes on from its state. No torch."""
+"""Branches: a run that starts like a shorter one continues from its state. No torch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def branched(task: Train, store: Store, others: Sequence[Train]) -> Train:
     ]
     last, awaited = max(coming, key=lambda pair: pair[0], default=(0, run))
     if last > max(task.start, step):
-        reason = f"waits for step {last} of {awaited.id}: until there both are alike"
+        reason = f"waits for step {last} of {awaited.id}: both are the same until there"
         return replace(task, start=last, reason=reason, ready=False)
     if step > task.start:
         reason = f"{task.reason.partition(';')[0]}; branches off {trunk.id} at {step}"

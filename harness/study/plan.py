@@ -20,7 +20,7 @@ class Cell:
 
     run: Run
     known: bool  # the run has a folder
-    resume: int  # the newest step training can go on from
+    resume: int  # the newest step training can continue from
     checkpoints: tuple[int, ...]  # wanted steps whose weights are there and whole
     scores: int  # wanted scores that are there
     tasks: tuple[Task, ...]
@@ -142,8 +142,8 @@ def train_reason(
     else:
         first = f"no checkpoint at {steps}"
     if resume:
-        return f"{first}; goes on from {resume}"
-    return f"{first}; {'starts over' if begun else 'no checkpoint to go on from'}"
+        return f"{first}; continues from {resume}"
+    return f"{first}; {'starts over' if begun else 'no checkpoint to continue from'}"
 
 
 def imported_reason(reason: str, imported: list[int]) -> str:
@@ -173,7 +173,7 @@ def evaluate_reason(ready: bool, recorded: bool, lacking: list[str], kept: str) 
     """Why a checkpoint is scored, and from what where that is not its network."""
     origin = "" if kept == NETWORK else f"; from kept {kept}"
     if lacking:
-        again = origin or "; nothing of its images is kept: sampled again"
+        again = origin or "; its images were not kept: sampled again"
         return f"no {', '.join(lacking)} in its record{again}"
     if recorded:
         return f"its record is damaged{origin}"

@@ -186,9 +186,9 @@ def from_json(fields: Mapping[str, Any]) -> Task:
         task = kind(**given) if kind else None
     except TypeError as error:  # of a constructor: a field it lacks or does not know
         raise UserError(
-            f"{json.dumps(fields)[:200]} is no task ({error}): launch it again"
+            f"{json.dumps(fields)[:200]} is not a task ({error}): launch it again"
         ) from None
     if task is None:
-        raise UserError(f"{json.dumps(fields)[:200]} is no task: launch it again")
+        raise UserError(f"{json.dumps(fields)[:200]} is not a task: launch it again")
     refuse(f"task {task.id}", problems(task))
     return task

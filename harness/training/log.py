@@ -53,7 +53,7 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
 
 
 def branch_off(run: Run, trunk: Run, step: int, store: Store, dataset: Dataset, rank: Rank) -> None:
-    """Writes the trunk's steps as the first log of a run that goes on from its state.
+    """Writes the trunk's steps as the first log of a run that continues from its state.
 
     They took no time of this run. Its head says whose they are, and the digest of the state.
 
@@ -62,7 +62,7 @@ def branch_off(run: Run, trunk: Run, step: int, store: Store, dataset: Dataset, 
     """
     if differ := read_origin(store.data(trunk)).differences(dataset.origin):
         raise UserError(
-            f"{run.id} would go on from {trunk.id} at step {step}, which has other images"
+            f"{run.id} would continue from {trunk.id} at step {step}, which has other images"
             f" ({', '.join(differ)}): move {store.state(trunk, step)} away to train it by itself"
         )
     if not rank.is_main or store.logs(run):

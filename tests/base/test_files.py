@@ -168,7 +168,7 @@ def test_a_file_that_another_program_wrote_again_is_refused(tmp_path: Path) -> N
     again = json.loads(path.read_text()) | {"fid": 1.27}
     path.write_text(json.dumps(again))
     assert not is_intact(path)
-    with pytest.raises(UserError, match="is damaged: its checksum is another"):
+    with pytest.raises(UserError, match="is damaged: its checksum differs"):
         read_json(path)
 
 

@@ -131,7 +131,7 @@ def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
         os.kill(os.getpid(), signal.SIGUSR2)
 
     with (
-        pytest.raises(Interrupted, match="run the same command to go on"),
+        pytest.raises(Interrupted, match="run the same command to continue"),
         stop_on_signal() as flag,
     ):
         perform(task, Store(out), cluster, stop, flag)
@@ -394,7 +394,10 @@ def test_the_verb_submits_once(
 ) -> None:
     command = words(task, tmp_path, vae, "debug")
     status, said, _ = run_verb(capsys, *command)
-    assert status == 0 and "1 jobs submitted, 0 from before; harness logs encode-tiny" in said
+    assert (
+        status == 0
+        and "1 jobs submitted, 0 already queued or running; harness logs encode-tiny" in said
+    )
     assert read_index(Path(task.out)).count == 14
     status, said, _ = run_verb(capsys, *command)
     assert status == 0 and "14 images; name it" in said

@@ -137,7 +137,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     shorter = (written(tiny_sweep(runs=BOTH[:1]), tmp_path), *at)
     assert run_verb(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), (
-        "an orphan is no task"
+        "an orphan is not a task"
     )
 
 
