@@ -417,6 +417,6 @@ def test_all_mistakes_of_the_command_at_once(
         "--vae identity is unknown",
         "--shard 0 must be at least 1",
         "--out DIR is missing",
-        "there is nothing at",
+        "does not exist: give a folder or an archive",
     ):
         assert fault in line
