@@ -32,7 +32,7 @@ class Background:
         self.running = future = Future[None]()
         threading.Thread(target=keep_outcome, args=(call, future), daemon=True).start()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raises the error of a call that failed; waits for nothing."""
         if self.running is not None and self.running.done():
             self.wait()

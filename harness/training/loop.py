@@ -88,7 +88,7 @@ def train(
     with Background() as writer:  # checkpoints are written while the next steps are done
         for step in steps:
             window.append(optimise(step, batches))
-            writer.look()  # raises why the last checkpoint could not be written
+            writer.check()  # raises why the last checkpoint could not be written
 
             # Every so often: losses, signals, checkpoint. All ranks decide alike.
             signalled = rank.world == 1 and bool(stop.signals)
