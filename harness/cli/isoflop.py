@@ -107,7 +107,8 @@ def about(sweep: Sweep, budgets: Sequence[float]) -> str:
 
 
 def require_numbers(args: argparse.Namespace) -> None:
-    """
+    """Checks the numbers of the command line.
+
     Raises:
         UserError: naming every number out of range.
     """

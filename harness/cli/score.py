@@ -16,7 +16,8 @@ from harness.metrics import value_names
 
 
 def refuse_absent(*paths: Path | None) -> None:
-    """
+    """Refuses paths that do not exist, all at once.
+
     Raises:
         UserError: with every path where nothing is.
     """

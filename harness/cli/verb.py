@@ -163,7 +163,8 @@ def cluster_from(args: argparse.Namespace) -> Cluster:
 
 
 def confirmed(question: str) -> bool:
-    """
+    """Asks on the terminal; whether the answer is yes.
+
     Raises:
         UserError: there is no terminal to ask on.
     """

@@ -102,7 +102,8 @@ def how_to_remake(folder: Path, index: Index) -> str:
 
 
 def refuse_unreadable(folder: Path) -> None:
-    """
+    """Refuses a folder from which unreadable images were left out.
+
     Raises:
         UserError: images were left out, with the first of them; index.json lists all.
     """

@@ -111,7 +111,8 @@ def dtype(name: str) -> str:
 
 
 def read_index(folder: Path) -> Index:
-    """
+    """Reads index.json of a folder of latents.
+
     Raises:
         UserError: no such file, one of a newer version, or one that is no index.
     """

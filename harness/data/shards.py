@@ -44,7 +44,8 @@ class Shard:
         self.pages.madvise(mmap.MADV_WILLNEED, page, first + self.rows.strides[1] - page)
 
     def check(self, row: int, side: int, numbers: Array) -> None:
-        """
+        """Checks the numbers of one row and side against their CRC-32.
+
         Raises:
             UserError: these are not the numbers that were written.
         """

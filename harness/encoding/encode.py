@@ -90,7 +90,8 @@ def encode(task: Encode, cluster: Cluster, rank: Rank, stop: Stop, progress: Pro
 
 
 def check(task: Encode, source: Source) -> None:
-    """
+    """Checks the classes and labels of the source against the dataset.
+
     Raises:
         UserError: these cannot be images of the dataset.
     """

@@ -149,7 +149,8 @@ def short_digest(files: Mapping[str, str]) -> str:
 
 
 def refuse_trained(run: Run, store: Store) -> None:
-    """
+    """Refuses a run that was trained in this store.
+
     Raises:
         UserError: the store has steps of the run that were trained there.
     """
@@ -163,7 +164,8 @@ def refuse_trained(run: Run, store: Store) -> None:
 
 
 def refuse_other(path: Path, tensors: Mapping[str, Tensor] | None) -> None:
-    """
+    """Refuses a file that holds other weights than those to be written.
+
     Raises:
         UserError: other weights lie at `path`.
     """

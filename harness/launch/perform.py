@@ -61,7 +61,8 @@ def perform(
 
 @contextlib.contextmanager
 def locks_named(lock: Claim, rank: Rank) -> Iterator[None]:
-    """
+    """Names the lock in the error of a task that stopped as it was removed.
+
     Raises:
         UserError: the task stopped since somebody removed its lock, as a cleaner of a disk does.
     """

@@ -28,7 +28,8 @@ def slurm_free_variables() -> dict[str, str]:
 
 
 def ask(*command: str) -> str:
-    """
+    """Runs a command of Slurm, and returns what it prints.
+
     Raises:
         SchedulerUnavailable: the command is not there, fails, or does not answer in time.
     """
@@ -69,7 +70,8 @@ def slurm_free_env() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deadline(seconds: int) -> Iterator[None]:
-    """
+    """Bounds the time that the block waits for sbatch.
+
     Raises:
         SchedulerUnavailable: within, when the time is up: submitit waits for sbatch without end.
     """

@@ -38,7 +38,8 @@ def values(features: Features, reference: Reference, names: Iterable[str] = PAPE
 
 
 def refuse_without_images(rows: Iterable[Metric], reference: Reference) -> None:
-    """
+    """Refuses metrics that compare image by image where the reference has no images.
+
     Raises:
         UserError: a row compares with images, and the reference holds statistics alone.
     """

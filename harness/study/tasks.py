@@ -144,7 +144,8 @@ class Encode:
         return claim_path(Path(self.out))
 
     def is_done(self, store: Store) -> bool:
-        """
+        """Whether the folder holds these latents, whole.
+
         Raises:
             UserError: latents of something else lie there.
         """
