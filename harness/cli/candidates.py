@@ -56,7 +56,8 @@ def speed_of(args: argparse.Namespace, sweep: Sweep) -> Speed:
 
 
 def require_hours(hours: float) -> None:
-    """
+    """Checks --gpu-hours.
+
     Raises:
         UserError: the budget is not above 0.
     """

@@ -131,7 +131,8 @@ def unpickled(path: Path) -> Any:
 
 
 def check_archive(path: Path) -> None:
-    """
+    """Checks the CRC-32 of every part of a torch.save archive.
+
     Raises:
         UserError: the archive is cut, or a part of it has another checksum than was written.
     """

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import claim, holder, sha256, write_json
+from harness.base.files import sha256, write_json
+from harness.base.locks import claim, holder
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
 from harness.exchange.contents import Contents, read
@@ -29,6 +30,7 @@ from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import gflops, parameters
+from harness.study.registry import is_registered, register
 from harness.study.store import Store
 
 MOST_STEPS = 10**12
@@ -113,7 +115,7 @@ def put(arrived: Arrival, store: Store) -> list[Path]:
         }
         for kind, tensors in kinds.items():
             refuse_other(files[kind], tensors)
-        store.register(run)
+        register(run, store)
         if not store.model(run).exists():
             write_json(store.model(run), {"params": parameters(run), "gflops": gflops(run)})
         write_json(store.imported(run, step), origin(arrived), checksum=True)
@@ -147,11 +149,12 @@ def short_digest(files: Mapping[str, str]) -> str:
 
 
 def refuse_trained(run: Run, store: Store) -> None:
-    """
+    """Refuses a run that was trained in this store.
+
     Raises:
         UserError: the store has steps of the run that were trained there.
     """
-    if store.registered(run):
+    if is_registered(run, store):
         here = [s for s in store.steps(run) if not store.imported(run, s).exists()]
         if here or store.logs(run):
             raise UserError(
@@ -161,7 +164,8 @@ def refuse_trained(run: Run, store: Store) -> None:
 
 
 def refuse_other(path: Path, tensors: Mapping[str, Tensor] | None) -> None:
-    """
+    """Refuses a file that holds other weights than those to be written.
+
     Raises:
         UserError: other weights lie at `path`.
     """
