@@ -77,7 +77,7 @@ def siblings(sweep: Sweep) -> Iterator[Run]:
     families = {run.model_row.family for run in sweep.runs}
     for name in dict.fromkeys([*MODELS, *(run.model for run in sweep.runs)]):
         row = MODELS[name]
-        if row.family in families and not row.problem(first.setting):
+        if row.family in families and not (row.counted_alone or row.problem(first.setting)):
             try:
                 yield dataclasses.replace(first, model=name)
             except UserError:  # another model's conditioning, or a batch above its data
