@@ -202,6 +202,22 @@ def shape(sizes: Sequence[int]) -> str:
     return "×".join(map(str, sizes)) or "a number"
 
 
+def check_numbers(source: str, run: Run, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses integers where the network has floating point, as quantised weights have them.
+
+    Raises:
+        UserError: naming the first such tensor.
+    """
+    with torch.device("meta"):
+        wanted = network(run).state_dict()
+    for name, x in tensors.items():
+        if x.is_floating_point() != wanted[name].is_floating_point():
+            kind, own = (str(y.dtype).removeprefix("torch.") for y in (x, wanted[name]))
+            raise UserError(
+                f"{source}: {name} is {kind}, {run.model} has {own}: save the weights in fp32"
+            )
+
+
 def check_heads(source: str, run: Run, heads: int | None) -> None:
     """Refuses another number of attention heads: the tensors are alike, the function is not.
 

@@ -15,16 +15,18 @@ from harness.base.errors import Locked, UserError
 from harness.base.files import claim, holder, sha256, write_json
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
-from harness.exchange.contents import Contents, read
+from harness.exchange.contents import Contents
 from harness.exchange.formats import Format, recognised
 from harness.exchange.identify import (
     check_heads,
+    check_numbers,
     given_fields,
     identified,
     layout,
     objective_of,
     stated_fields,
 )
+from harness.exchange.reading import read
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.spec.own_rows import digests
@@ -46,6 +48,7 @@ class Arrival:
     raw: dict[str, Tensor] | None
     files: dict[str, str]  # SHA-256 by file
     corrected: list[str]
+    cautions: list[str]  # what a score of these weights is not
     assumed: list[str]  # fields of the run that nothing stated: the recipe's defaults
 
 
@@ -65,6 +68,7 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     tensors, corrected = row.convert(source, contents.tensors, outputs)
     run = identified(source, row, tensors, fields)
     check_heads(source, run, contents.heads)
+    check_numbers(source, run, tensors)
     raw = None if contents.raw is None else row.convert(source, contents.raw, outputs)[0]
     if raw is not None and layout(raw) != layout(tensors):
         raise UserError(f"{source}: 'model' is another network than 'ema': save them alike")
@@ -72,8 +76,9 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     known = {**dict.fromkeys(("model", "data", "conditioning", "objective")), **fields}
     assumed = [f"{name}={value}" for name, value in run.canonical().items() if name not in known]
     files = {file.name: sha256(file) for file in contents.files}
+    cautions = [text for text in (*contents.cautions, row.caution) if text]
     notes = contents.notes + corrected
-    return Arrival(path, row, run, at, tensors, raw, files, notes, assumed)
+    return Arrival(path, row, run, at, tensors, raw, files, notes, cautions, assumed)
 
 
 def agreed_step(source: str, contents: Contents, step: int | None) -> int:
@@ -134,7 +139,7 @@ def origin(arrived: Arrival) -> dict[str, Any]:
         "digest": short_digest(arrived.files),
         "corrected": arrived.corrected,
         "assumed": arrived.assumed,
-        "caution": arrived.format.caution,
+        "caution": "; ".join(arrived.cautions),
         **provenance(torch.device("cpu"), digests(arrived.run)),
     }
 
@@ -182,8 +187,7 @@ def report(arrived: Arrival, written: Sequence[Path]) -> Iterator[str]:
     yield from (f"  {line}" for line in arrived.corrected)
     fields = ", ".join(f"{name}={value}" for name, value in run.canonical().items())
     yield f"{run.id} at step {arrived.step}: {fields}"
-    if arrived.format.caution:
-        yield f"  warning: {arrived.format.caution}"
+    yield from (f"  warning: {caution}" for caution in arrived.cautions)
     if arrived.assumed:
         yield f"  nothing states {', '.join(arrived.assumed)}: defaults; FIELD=VALUE sets them"
     yield from (f"  {path}" for path in written)
