@@ -22,10 +22,10 @@ from harness.exchange.identify import (
     check_numbers,
     given_fields,
     identified,
-    layout,
     objective_of,
     stated_fields,
 )
+from harness.exchange.layouts import layout
 from harness.exchange.reading import read
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
@@ -66,7 +66,7 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     fields = {**fields, "objective": objective}
     at = agreed_step(source, contents, step)
     tensors, corrected = row.convert(source, contents.tensors, outputs)
-    run = identified(source, row, tensors, fields)
+    run = identified(source, row, tensors, fields, contents.heads)
     check_heads(source, run, contents.heads)
     check_numbers(source, run, tensors)
     raw = None if contents.raw is None else row.convert(source, contents.raw, outputs)[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.base.errors import UserError
 from harness.base.files import atomic_write
 from harness.base.tensors import save_tensors
-from harness.exchange.identify import differences, layout, layout_of
+from harness.exchange.layouts import differences, layout, layout_of
 from harness.scoring.averages import rebuilt_warnings
 from harness.scoring.sample import read_weights
 from harness.spec import Run
