@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import claim, holder, sha256, write_json
+from harness.base.files import claim, holder, remove_leftovers, sha256, write_json
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
 from harness.exchange.contents import Contents
@@ -121,13 +122,27 @@ def put(arrived: Arrival, store: Store) -> list[Path]:
         store.register(run)
         if not store.model(run).exists():
             write_json(store.model(run), {"params": parameters(run), "gflops": gflops(run)})
-        write_json(store.imported(run, step), origin(arrived), checksum=True)
-        metadata, written = {"checkpoint": f"{run.id}@{step}"}, []
-        for kind, tensors in kinds.items():
-            if tensors is not None:
-                save_tensors(files[kind], tensors, metadata)
-                written.append(files[kind])
+        note, written = store.imported(run, step), list[Path]()
+        with all_or_none([note, *files.values()]):
+            write_json(note, origin(arrived), checksum=True)
+            for kind, tensors in kinds.items():
+                if tensors is not None:
+                    save_tensors(files[kind], tensors, {"checkpoint": f"{run.id}@{step}"})
+                    written.append(files[kind])
     return written
+
+
+@contextmanager
+def all_or_none(paths: Sequence[Path]) -> Iterator[None]:
+    """Removes the files of one folder that are new, where a full disk or Ctrl-C left some out."""
+    new = [path for path in paths if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        remove_leftovers(paths[0].parent)
+        raise
 
 
 def origin(arrived: Arrival) -> dict[str, Any]:
