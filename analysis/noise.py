@@ -10,7 +10,8 @@ from scipy import optimize, special, stats
 
 from analysis.correlation import Array
 from analysis.grid import ends, final, grid
-from analysis.table import PUBLISHED, published, with_family
+from analysis.models import with_family
+from analysis.table import PUBLISHED, published
 
 # A published rerun sets the noise only if its source can be looked up: a page or owner/repository.
 ADDRESS = r"https?://|^[\w.-]+/[\w.-]+"

@@ -16,10 +16,11 @@ from analysis.figures import figure_08
 from analysis.files import INDEX, Files, csv_bytes, figure_files
 from analysis.layout import draw
 from analysis.legend import add_legend
+from analysis.models import with_family
 from analysis.panels import Layout, Panel, crop, place_panels
 from analysis.parts import Part
 from analysis.rows import attempt
-from analysis.table import TableError, digest, listed, published, with_family
+from analysis.table import TableError, digest, listed, published
 
 AGAINST = "Measured against published"
 

@@ -142,7 +142,18 @@ def own_columns(runs: Sequence[Run]) -> list[str]:
         run.model_row.clips or not run.model.startswith(f"{run.model_row.family}-") for run in runs
     )
     several = any(run.model_row.passes(run.setting) != 1 for run in runs)
-    return ["family"] * unnamed + ["passes"] * several
+    counted = any(tokens_of(run) != usual_tokens(run) for run in runs)
+    return ["family"] * unnamed + ["passes"] * several + ["tokens"] * counted
+
+
+def tokens_of(run: Run) -> int | None:
+    return run.model_row.tokens(run.setting)
+
+
+def usual_tokens(run: Run) -> float | None:
+    """What analysis takes where a table has no tokens: those of the paper's latents."""
+    side = run.model_row.patch_side
+    return (32 / side) ** 2 if side else None
 
 
 def with_varied(columns: Sequence[str], varied: Sequence[str]) -> list[str]:
@@ -205,6 +216,7 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
         "patch": row.patch_side,
         "family": row.family,
         "passes": row.passes(run.setting),
+        "tokens": tokens_of(run),
         **counts,
     }, warnings
 
