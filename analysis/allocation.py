@@ -9,8 +9,9 @@ from analysis.diagnostics import diagnosis
 from analysis.forecast import points_like
 from analysis.joint import evaluate, fit
 from analysis.joint_bootstrap import Draws, bootstrap, hull
+from analysis.models import with_family, with_tokens_of
 from analysis.optimum import require_trade
-from analysis.table import HIGHER_IS_BETTER, TableError, listed, with_family
+from analysis.table import HIGHER_IS_BETTER, TableError, listed
 
 DRAWS = 2_000
 
@@ -35,7 +36,7 @@ def best(
     """
     if metric in HIGHER_IS_BETTER:
         raise TableError(f"{metric} is better when higher, the joint law falls: take fid or a loss")
-    rows = with_family(candidates.assign(size=""))
+    rows = with_tokens_of(candidates.assign(size=""), table)
     drawn = drawn_law(table, metric, protocol, rows)
     rows = rows.assign(images=(hours - rows["hours_to_serve"]) / rows["hours_per_image"])
     able = rows[rows["images"] >= 1].reset_index(drop=True)

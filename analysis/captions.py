@@ -50,7 +50,7 @@ def seeds_text(table: pd.DataFrame) -> str:
         return ""
     least, most = counts.min(), counts.max()
     seeds = f"{least}" if least == most else f"{least} to {most}"
-    interval = "their 95 % intervals by the spread of all models"
+    interval = "their 95 % intervals by the spread of all models of a patch size"
     return f"Means of {seeds} seeds with {interval}." if most > 1 else ""
 
 

@@ -16,15 +16,8 @@ from analysis.grid import axis_label, final, grid, mixing
 from analysis.left_out import left_out
 from analysis.log import LOG_NUMBER_COLUMNS, LOG_TEXT_COLUMNS, load_log
 from analysis.loss import smoothed
-from analysis.table import (
-    METRICS,
-    NUMBER_COLUMNS,
-    TEXT_COLUMNS,
-    TableError,
-    digest,
-    load,
-    with_family,
-)
+from analysis.models import with_family
+from analysis.table import METRICS, NUMBER_COLUMNS, TEXT_COLUMNS, TableError, digest, load
 from harness.metrics import value_names
 from harness.study import columns
 
