@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.text import aligned
-from harness.cli.candidates import deliver, sweep_source
+from harness.cli.candidates import deliver, require_new, sweep_source
 from harness.cli.plan import plan_json, plan_summary
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
@@ -84,6 +84,7 @@ def isoflop_json(args: argparse.Namespace) -> dict[str, Any]:
     """
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     require_numbers(args)
+    require_new(args.out)
     ladders, like = ladders_of(args, sweep), sweep.runs[0]
     points, bases = list[Point](), dict[str, None]()
     for ladder in ladders:
@@ -174,8 +175,7 @@ def by_study(args: argparse.Namespace, ladder: Ladder) -> Centre:
     from analysis.optimum import gflops_at, known_tokens
 
     points = points_of_family(args, ladder.family)
-    tokens = known_tokens(points, ladder.patch)
-    return gflops_at(fit(points), tokens, DRAWS)
+    return gflops_at(fit(points), known_tokens(points, ladder.patch), DRAWS)
 
 
 def points_of_family(args: argparse.Namespace, family: str) -> Any:
