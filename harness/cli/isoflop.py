@@ -15,7 +15,9 @@ from harness.cli.isoflop_centre import centre_of
 from harness.cli.plan import plan_json, plan_summary
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep, cluster_from
+from harness.models.dit_rows import DiTModel
 from harness.models.free_sizes import FAMILIES, LIMITS
+from harness.models.uvit_rows import UViTModel
 from harness.spec import Sweep
 from harness.study import compute
 from harness.study.cluster import Cluster
@@ -38,7 +40,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--family", help=f"{', '.join(FAMILIES)} (default: the sweep's)")
     parser.add_argument("--patch", type=int, nargs="+", help="(default: the sweep's)")
-    parser.add_argument("--depth", type=int, help="of every model (default: with the width)")
+    parser.add_argument(
+        "--depth", type=int, help="of every model (default: with the width; under muP the sweep's)"
+    )
     parser.add_argument("--head", type=int, help="head dimension (default: the sweep's)")
     parser.add_argument(
         "--sizes", type=int, default=5, help=f"of a budget, over ± {SPAN:g} × (default: 5)"
@@ -80,6 +84,7 @@ def isoflop_json(args: argparse.Namespace) -> dict[str, Any]:
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     require_numbers(args)
     require_new(args.out)
+    sweep = of_one_family(sweep, args.family)
     ladders, like = ladders_of(args, sweep), sweep.runs[0]
     points, bases = list[Point](), dict[str, None]()
     for ladder in ladders:
@@ -120,32 +125,47 @@ def require_numbers(args: argparse.Namespace) -> None:
         raise UserError("; ".join(wrong))
 
 
-def ladders_of(args: argparse.Namespace, sweep: Sweep) -> list[Ladder]:
-    """The networks to choose from, for each patch.
+def of_one_family(sweep: Sweep, name: str | None) -> Sweep:
+    """The sweep's runs of one family, or of the same networks in other sizes.
 
     Raises:
-        UserError: the family has no free sizes, or a patch, head or depth does not fit it.
+        UserError: the family has no free sizes, or the sweep no such networks.
+    """
+    names = {run.model_row.family: None for run in sweep.runs}
+    wanted = name or next((family for family in names if family in FAMILIES), next(iter(names)))
+    if wanted not in FAMILIES:
+        raise UserError(
+            f"{wanted} has no free sizes: take a sweep and a --family of {', '.join(FAMILIES)}"
+        )
+    own = tuple(run for run in sweep.runs if run.model_row.family == wanted)
+    alike = tuple(run for run in sweep.runs if type(run.model_row) is FAMILIES[wanted].row)
+    if not alike:
+        raise UserError(
+            f"--family {wanted}: the networks of {sweep.name} are others, {', '.join(names)}"
+        )
+    return dataclasses.replace(sweep, runs=own or alike)
+
+
+def ladders_of(args: argparse.Namespace, sweep: Sweep) -> list[Ladder]:
+    """The networks to choose from, for each patch; under muP they have the depth of the first run.
+
+    Raises:
+        UserError: a patch, head or depth does not fit the family.
     """
     like = sweep.runs[0]
     row, setting = like.model_row, like.setting
+    assert isinstance(row, DiTModel | UViTModel)
     name = args.family or row.family
-    if name not in FAMILIES:
-        raise UserError(
-            f"{args.family or like.model} has no free sizes: take a sweep and a --family of"
-            f" {', '.join(FAMILIES)}"
-        )
-    family = FAMILIES[name]
-    if type(row) is not family.row:
-        raise UserError(f"--family {name}: the networks of {sweep.name} are others, {row.family}")
-    head = args.head or row.width // row.heads
-    for flag, value, whole in (("head", head, family.head), ("depth", args.depth, family.depth)):
+    family, head = FAMILIES[name], args.head or row.width // row.heads
+    depth = args.depth or (row.depth if like.parametrization else None)
+    for flag, value, whole in (("head", head, family.head), ("depth", depth, family.depth)):
         if value and value % whole:
             raise UserError(f"--{flag} {value}: give a multiple of {whole}")
     patches = args.patch or sorted({run.model_row.patch or 0 for run in sweep.runs}, reverse=True)
     unfit = [p for p in patches if not 1 <= p <= LIMITS["patch"] or setting.size % p]
     if unfit:
         raise UserError(f"--patch {unfit[0]} does not divide the side of {setting.size}")
-    return [Ladder(name, setting, patch, head, args.depth) for patch in dict.fromkeys(patches)]
+    return [Ladder(name, setting, patch, head, depth) for patch in dict.fromkeys(patches)]
 
 
 def sweep_of_points(points: Sequence[Point], sweep: Sweep) -> Sweep:

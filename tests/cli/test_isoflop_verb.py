@@ -94,6 +94,22 @@ def test_u_vits_of_equal_compute_have_even_depths(
     assert all(abs(row["off"]) <= 0.01 for row in found["points"])
 
 
+def test_a_sweep_of_several_families_gives_the_runs_of_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("compare_digits", "--budgets", 1e11, "--centre", 1e-3, "--store", tmp_path)
+    for family in ("digit-DiT", "digit-U-ViT"):
+        found = loaded(capsys, *words, "--family", family)
+        assert {MODELS[row["model"]].family for row in found["points"]} == {family}
+
+
+def test_under_mup_all_widths_have_one_depth(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = loaded(capsys, "imagenet_laws", "--budgets", 1e18, "--store", tmp_path)
+    assert all("-d12-h64/2" in row["model"] for row in found["points"])
+
+
 def test_points_that_the_store_has_are_not_missing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

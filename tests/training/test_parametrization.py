@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import only_training, tiny_run, train_all
+from helpers import apart, curve, only_training, ranks, tiny_run, train_all
 from torch import nn
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
+from harness.base.tensors import load_tensors
 from harness.data import open_dataset
 from harness.models import MODELS
 from harness.spec import Run
@@ -149,6 +151,30 @@ def test_a_run_under_mup_goes_on_as_if_it_had_not_stopped(optimizer: str, tmp_pa
             train_all(only_training(steps, **fields), store, microbatch=4)
     run = tiny_run(**fields)
     assert parts.state(run, 6).read_bytes() == whole.state(run, 6).read_bytes()
+
+
+RANK = """
+import json, sys
+sys.path.insert(0, "tests")
+from helpers import *
+store, fields = Store(Path(sys.argv[1])), json.loads(sys.argv[2])
+train_all(only_training((2,), **fields), store, microbatch=3)
+train_all(only_training((2, 5), **fields), store, microbatch=3)
+"""
+
+
+def test_two_processes_in_microbatches_and_a_resume_are_one_process(tmp_path: Path) -> None:
+    fields = {"model": WIDE, "parametrization": "mup", "batch_size": 12}
+    fields |= {"ema": "power-0.05+power-0.1", "ema_decay": 0.9999}
+    alone, two = Store(tmp_path / "alone"), Store(tmp_path / "two")
+    train_all(only_training((2, 5), **fields), alone)
+    ranks(2, RANK, two.root, json.dumps(fields))
+    run = tiny_run(**fields)
+    for mine, its in zip(curve(two, run), curve(alone, run), strict=True):
+        assert mine == pytest.approx(its, rel=1e-6)
+    for kind in run.averages:
+        own, other = (load_tensors(store.weights(run, 5, kind)) for store in (two, alone))
+        assert max(apart(own[name], x) for name, x in other.items()) < 1e-6
 
 
 def test_other_networks_and_optimizers_are_refused_with_the_reason() -> None:
