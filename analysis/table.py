@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.horizons import schedule_texts
+
 SCHEMA = 1
 TEXT_COLUMNS = (
     "study source run model size conditioning data protocol metric features sampler decoder"
@@ -108,6 +110,8 @@ def load(path: str | Path) -> pd.DataFrame:
 def others_of(table: pd.DataFrame) -> pd.Series:
     """States the fields of a run beyond the usual columns: 'ema_decay 0.99, objective flow'."""
     parts = pd.Series("", table.index)
+    if "schedule" in table:
+        table = table.assign(schedule=schedule_texts(table))
     for name in (*OTHER_NUMBERS, *OTHER_TEXT):
         if name in table:
             texts = [f"{x:g}" if isinstance(x, float) else x for x in table[name]]
