@@ -81,7 +81,7 @@ def sample_options(parser: argparse.ArgumentParser) -> None:
 
 SAMPLE = Verb(
     "sample",
-    "A protocol's images, as an npz for ADM's evaluator or as a picture.",
+    "Samples a protocol's images, as an npz for ADM's evaluator or as a picture.",
     "digits --run mini-DiT-XL/2 --png samples.png",
     sample_options,
     sample,

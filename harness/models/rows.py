@@ -90,6 +90,10 @@ class Model:
         """What tables have as the patch: its side; of a tube that of a square of as many pixels."""
         return self.patch
 
+    def tokens(self, setting: Setting) -> int | None:
+        """Tokens of a sample, without those of timestep and label; None without patches."""
+        return (setting.size // self.patch) ** 2 if self.patch else None
+
     @property
     def clips(self) -> bool:
         """Whether samples are clips rather than images."""

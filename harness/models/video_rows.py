@@ -31,6 +31,9 @@ class VideoDiTModel(DiTModel):
     def patch_side(self) -> float:
         return round(self.patch * self.tube**0.5, 2)  # 4, 5.66, 8 of tubes of 1, 2 and 4 frames
 
+    def tokens(self, setting: Setting) -> int:
+        return self.tubes(setting) * dit_rows.tokens(self, setting)
+
     @property
     def conditionings(self) -> tuple[str, ...]:
         return CONDITIONINGS[:1]
