@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 
 from harness.base.errors import UserError
-from harness.base.files import read_json
+from harness.base.files import is_whole, read_json
 from harness.base.tensors import load_tensors, read_metadata
 from harness.exchange.contents import Contents, cleaned, number, parted, read_origin
 from harness.exchange.diffusers_names import POSITIONS
@@ -37,6 +39,8 @@ TRIPS = (
     OverflowError,
     struct.error,
 )
+# How torch's reader says what else a pickle calls for.
+FOREIGN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)|class (\S+?)[,.]? ")
 UVIT = "nnet_ema.pth"  # of the folder 500000.ckpt that U-ViT's training writes
 # train.py's 0400000.pt; ema_0.9999_400000.pt and model400000.pt of MDT and ADM.
 NUMBERED = re.compile(r"(?:model|ema_0?\.\d+_)?(\d+)")
@@ -53,7 +57,7 @@ def read(path: Path) -> Contents:
         found = uvit_folder(path) if (path / UVIT).exists() else diffusers_folder(path)
     elif not path.exists():
         raise UserError(f"there is nothing at {path}: name a checkpoint or a folder of diffusers")
-    elif path.suffix == ".safetensors":
+    elif path.suffix == ".safetensors" or is_whole(path):
         found = Contents([path], load_tensors(path))
         read_origin(found, read_metadata(path))
     else:
@@ -75,10 +79,11 @@ def unpickled(path: Path) -> Any:
     if zipped or path.open("rb").read(2) == b"PK":  # torch passes over the checksums, and trips
         check_archive(path)  # over an archive that was cut
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
             return torch.load(path, "cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        if named := re.search(r"GLOBAL (\S+) was not an allowed|class (\S+?)[,.]? ", str(error)):
+        if named := FOREIGN.search(str(error)):
             kind = named[1] or named[2]
             raise UserError(
                 f"{path} holds {kind} beside tensors and an argparse.Namespace: it is not"
@@ -102,6 +107,10 @@ def check_archive(path: Path) -> None:
             bad = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error):
         raise unreadable(path) from None  # a broken header may claim compression or a password
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a part before the beginning of the file
+            raise
+        raise unreadable(path) from None
     if bad is not None:
         raise UserError(f"{path} is damaged ({bad} has another CRC-32): fetch it again")
 
