@@ -7,12 +7,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.grid import SETTLED, grid, over_samplings
-from analysis.table import (
-    TableError,
-    listed,
-    uncertain,
-    with_family,
-)
+from analysis.models import with_family
+from analysis.table import TableError, listed, uncertain
 
 
 def left_out(

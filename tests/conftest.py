@@ -89,6 +89,7 @@ FAST = (
     *(f"study/test_{name}.py" for name in "choice cluster collect cost plan speed store".split()),
     "base/test_rng.py",
     "base/test_files.py",
+    "base/test_locks.py",
     "analysis/test_table.py",
     "analysis/test_comparison.py",
 )

@@ -25,6 +25,7 @@ from harness.spec import Protocol, Run, Sweep, own_rows
 from harness.study import counts
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train
 
@@ -169,7 +170,7 @@ def scored(store: Store, run: Run, step: int, fid: float, protocol: Protocol | N
     record = read_json(like.record(tiny_run(), 10, tiny_protocol()))
     mine = {"run": run.id, "step": step, "protocol": of.id, "n": of.n, "protocol_fields": None}
     values = {**record["values"], "fid": float(fid)}
-    store.register(run)
+    register(run, store)
     write_json(store.record(run, step, of), {**record, **mine, "values": values})
 
 

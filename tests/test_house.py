@@ -29,7 +29,7 @@ BELOW = {
     "__main__": {"cli"},
 }
 LIGHT = ("spec", "study", "launch", "cli", *sorted(ROWS - BASE))
-LIGHT_BASE = ("checksums", "commit", "errors", "files", "text", "validation")
+LIGHT_BASE = ("checksums", "commit", "errors", "files", "locks", "text", "validation")
 HEAVY = {"torch", "fvcore", "diffusers", "pandas", "submitit"}
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import claim, holder, remove_leftovers, sha256, write_json
+from harness.base.files import remove_leftovers, sha256, write_json
+from harness.base.locks import claim, holder
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
 from harness.exchange.contents import Contents
@@ -32,6 +33,7 @@ from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import gflops, parameters
+from harness.study.registry import is_registered, register
 from harness.study.store import Store
 
 MOST_STEPS = 10**12
@@ -120,7 +122,7 @@ def put(arrived: Arrival, store: Store) -> list[Path]:
         }
         for kind, tensors in kinds.items():
             refuse_other(files[kind], tensors)
-        store.register(run)
+        register(run, store)
         if not store.model(run).exists():
             write_json(store.model(run), {"params": parameters(run), "gflops": gflops(run)})
         note, written = store.imported(run, step), list[Path]()
@@ -168,11 +170,12 @@ def short_digest(files: Mapping[str, str]) -> str:
 
 
 def refuse_trained(run: Run, store: Store) -> None:
-    """
+    """Refuses a run that was trained in this store.
+
     Raises:
         UserError: the store has steps of the run that were trained there.
     """
-    if store.registered(run):
+    if is_registered(run, store):
         here = [s for s in store.steps(run) if not store.imported(run, s).exists()]
         if here or store.logs(run):
             raise UserError(
@@ -182,7 +185,8 @@ def refuse_trained(run: Run, store: Store) -> None:
 
 
 def refuse_other(path: Path, tensors: Mapping[str, Tensor] | None) -> None:
-    """
+    """Refuses a file that holds other weights than those to be written.
+
     Raises:
         UserError: other weights lie at `path`.
     """

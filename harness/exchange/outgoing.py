@@ -104,7 +104,8 @@ FILES: dict[str, Callable[[Path, Checkpoint], None]] = {
 
 
 def refuse_existing(path: Path) -> None:
-    """
+    """Refuses a path that exists.
+
     Raises:
         UserError: something lies at `path`.
     """

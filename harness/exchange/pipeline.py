@@ -34,7 +34,8 @@ SCHEDULER = {
 
 
 def refuse_other_kinds(given: Checkpoint) -> None:
-    """
+    """Refuses a checkpoint that diffusers' DiT cannot represent.
+
     Raises:
         UserError: diffusers' DiT has no such conditioning, objective or positions.
     """

@@ -1,4 +1,4 @@
-"""Ending runs that will not reach the frontier, where a follower is told to. No torch."""
+"""Ends runs that will not reach the frontier, if the cluster file asks for it. No torch."""
 
 from __future__ import annotations
 

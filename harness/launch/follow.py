@@ -74,7 +74,7 @@ def follow(
         except UserError as error:
             if asked:
                 raise
-            problems(f"{error}: tried again every {cluster.poll_seconds:g} s")
+            problems(f"{error}: retrying every {cluster.poll_seconds:g} s")
         else:
             report(done, failed, sweep, cluster, say)
             retry = asked = False

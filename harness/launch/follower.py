@@ -43,7 +43,8 @@ class Follower(Job):
     """A job that follows a sweep. All it knows is in the store, so that it may die at any time."""
 
     def __call__(self) -> None:
-        """
+        """Follows the sweep until nothing is missing.
+
         Raises:
             SystemExit: it was signalled to stop; where its scheduler can, it is in the queue again.
         """

@@ -70,7 +70,7 @@ def test_a_signal_at_the_end_of_a_task_ends_the_command(
     command, *options = verb
     words = (command, written(TWO, tmp_path), "--store", scores.root, *options)
     status, _, err = run_verb(capsys, *words)
-    assert status == 130 and "run the same command to go on" in err
+    assert status == 130 and "run the same command to continue" in err
     assert len(missing(TWO, scores)) == 1, "that task is done, and the next is not begun"
     assert run_verb(capsys, *words)[0] == 130, "the signal comes again, in the last one"
     assert run_verb(capsys, *words)[0] == 0 and missing(TWO, scores) == []
