@@ -163,11 +163,12 @@ def unknown(source: str, row: Format, fields: Mapping[str, Any], found: Layout) 
 
 def remedies(found: Layout, wanted: Layout) -> str:
     """What to do about tensors that are absent, too many or of another shape."""
-    if any(found.get(name, sizes) != sizes for name, sizes in wanted.items()):
-        return "add the model's row by --rows, or give the model that it is of"
-    if found.keys() - wanted.keys():
+    lacking, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if extra and not lacking:
         return "save the network's own tensors alone, with what was added merged into them"
-    return "fetch the whole file"
+    if lacking and not extra and found.items() <= wanted.items():
+        return "fetch the whole file"
+    return "add the model's row by --rows, or give the model that it is of"
 
 
 def check_numbers(source: str, run: Run, tensors: Mapping[str, Tensor]) -> None:
