@@ -10,11 +10,12 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.files import is_whole, read_json
@@ -58,7 +59,7 @@ def read(path: Path) -> Contents:
     elif not path.exists():
         raise UserError(f"there is nothing at {path}: name a checkpoint or a folder of diffusers")
     elif path.suffix == ".safetensors" or is_whole(path):
-        found = Contents([path], load_tensors(path))
+        found = Contents([path], tensors_of(path))
         read_origin(found, read_metadata(path))
     else:
         found = parted(path, unpickled(path))
@@ -67,6 +68,16 @@ def read(path: Path) -> Contents:
     found.tensors = cleaned(path, found.tensors, found.notes)
     found.raw = None if found.raw is None else cleaned(path, found.raw, [])
     return found
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """
+    Raises:
+        UserError: the file of safetensors is damaged.
+        OSError: it may not be read, which safetensors would not say with its name.
+    """
+    path.open("rb").close()
+    return load_tensors(path)
 
 
 def unpickled(path: Path) -> Any:
@@ -139,13 +150,13 @@ def diffusers_folder(path: Path) -> Contents:
     if not (folder / "config.json").exists():
         raise UserError(f"{folder} has no config.json: name a file, or a folder of diffusers")
     config = read_json(folder / "config.json")
-    files = list(weight_files(folder))
+    files = weight_files(folder)
     if not files:
         raise UserError(f"{folder} has none of {', '.join(WEIGHTS)}: fetch the whole folder")
     made = Contents([*files, folder / "config.json"], {})
     for file in files:
         if file.suffix == ".safetensors":
-            made.tensors |= load_tensors(file)
+            made.tensors |= tensors_of(file)
             read_origin(made, read_metadata(file))
         else:
             made.tensors |= parted(file, unpickled(file)).tensors
@@ -170,18 +181,29 @@ def configured(made: Contents, path: Path, config: Mapping[str, Any]) -> Content
     return made
 
 
-def weight_files(folder: Path) -> Iterator[Path]:
-    """The files of a model's weights: one, or the parts that an index lists."""
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights: one, the parts that an index lists, or one in half precision.
+
+    Raises:
+        UserError: the index lists none, or one that is not there.
+    """
     for name in WEIGHTS:
-        index = folder / f"{name}.index.json"
         if (folder / name).exists():
-            yield folder / name
-            return
-        if index.exists():
-            listed = read_json(index).get("weight_map")
-            if not isinstance(listed, dict):
-                raise UserError(f"{index} has no weight_map: fetch the whole folder")
-            yield from (
-                folder / part for part in sorted({Path(str(x)).name for x in listed.values()})
-            )
-            return
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").exists():
+            return listed_files(index)
+    return sorted(folder.glob("diffusion_pytorch_model.*.safetensors"))[:1]  # such as .fp16.
+
+
+def listed_files(index: Path) -> list[Path]:
+    """
+    Raises:
+        UserError: the index lists no file, or one that is not beside it.
+    """
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise UserError(f"{index} has no weight_map: fetch the whole folder")
+    files = [index.with_name(name) for name in sorted({Path(str(x)).name for x in listed.values()})]
+    if lacking := [file.name for file in files if not file.exists()]:
+        raise UserError(f"{index} lists {lacking[0]}, which is not there: fetch the whole folder")
+    return files
