@@ -130,8 +130,9 @@ FIGURES = {
             (
                 Panel(
                     figure_13,
-                    "Training loss by patch and by size, the mean of all seeds; each point is a"
-                    " local line through a tenth of its curve.",
+                    "Training loss by patch and by size, the mean of all seeds with its 95 %"
+                    " interval (t, the spread of a patch size at a step); each point is a local"
+                    " line through a tenth of its curve.",
                 ),
             ),
         ),
