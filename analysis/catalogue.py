@@ -161,7 +161,7 @@ FIGURES = {
                 Panel(
                     rates,
                     "The score over the learning rate, with the parabola near each model's best"
-                    " (ring: its minimum); right, the best rates by size with 95 % intervals and"
+                    " (ring: its minimum); last, the best rates by size with 95 % intervals and"
                     " their power law; a triangle: the best is at an edge of its grid.",
                 ),
             ),

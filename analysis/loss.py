@@ -34,7 +34,7 @@ def figure_13(log: pd.DataFrame, ax: Axes, **only: Any) -> Axes:
     score_axis(ax, late)
     ax.set(ylabel="Training loss")
     ax.set_title(panel_title(only), loc="left")
-    draw_curves(ax, rows, "step", every, marker="", linewidth=1.1)
+    draw_curves(ax, rows, "step", every, noise=every, marker="", linewidth=1.1)
     return ax
 
 
