@@ -349,7 +349,7 @@ def test_figure_13_starts_at_0_and_its_noise_shrinks() -> None:
 
 
 def test_figure_13_has_a_band_over_seeds_that_holds_the_loss_of_most() -> None:
-    """Each of 12 recipes has an offset per seed: a mean of 3 has the interval of t, 8 df a patch."""
+    """Each recipe has an offset per seed: a mean of 3 has the interval of t, 8 df a patch."""
     rng, logs = np.random.default_rng(0), []
     for seed in range(3):
         log = steps_of(60).assign(seed=float(seed))
