@@ -25,6 +25,7 @@ from harness.study import cost
 from harness.study.speed import Speed, hours
 
 SHOWN = 12
+OCTAVES = 4  # of sizes that are tried below and above the sweep's
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,7 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--serve: {whole.name} has no protocol that says how images are sampled")
     speed, scores = speed_of(args, whole), table(args.sweep, args.results)
     sweep = of_the_law(whole, scores, args.metric, args.protocol)
-    every = siblings(sweep, free_sizes(sweep))
+    every = siblings(sweep, free_sizes(sweep, OCTAVES))
     candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in every])
     found = allocation.best(scores, candidates, args.gpu_hours, args.metric, args.protocol)
     return {
@@ -133,10 +134,22 @@ def text(found: dict[str, Any]) -> str:
             aligned(head, lines),
             *([f"{more} more expect a higher {found['metric']}: --json has them."] * (more > 0)),
             best_text(found["posterior"]),
+            *edge(found["rows"]),
             f"The law's form: {found['diagnosis']}.",
             "The intervals are the law's; scoring, queue and start-up are not in the hours.",
         ]
     )
+
+
+def edge(rows: list[dict[str, Any]]) -> list[str]:
+    """What to know where the best is at an end of the sizes that were tried."""
+    sizes = [row["gflops"] for row in rows]
+    ends = {"largest": max(sizes), "smallest": min(sizes)}
+    return [
+        f"{rows[0]['model']} is the {name} that was tried: the best may be beyond it."
+        for name, size in ends.items()
+        if rows[0]["gflops"] == size
+    ]
 
 
 def best_text(posterior: dict[str, Any]) -> str:

@@ -132,8 +132,8 @@ def siblings(sweep: Sweep, more: Iterable[str] = ()) -> Iterator[Run]:
             yield dataclasses.replace(run, schedule=nearest(run, sweep).schedule)
 
 
-def free_sizes(sweep: Sweep) -> Iterator[str]:
-    """Models at factors of two in Gflops, from half the sweep's smallest to twice its largest.
+def free_sizes(sweep: Sweep, beyond: int = 1) -> Iterator[str]:
+    """Models at factors of two in Gflops, `beyond` of them below and above the sweep's own.
 
     Of each patch; they have the head dimension of the first run, and its depth where all have it.
     """
@@ -147,8 +147,9 @@ def free_sizes(sweep: Sweep) -> Iterator[str]:
     for patch in {run.model_row.patch: None for run in alike}:
         sizes = [compute.gflops(run) for run in alike if run.model_row.patch == patch]
         ladder = Ladder(row.family, setting, patch or 1, row.width // row.heads, depth)
-        for k in range(round(math.log2(max(sizes) / min(sizes))) + 3):
-            yield ladder.nearest(min(sizes) / 2 * 2**k)
+        octaves = round(math.log2(max(sizes) / min(sizes)))
+        for k in range(-beyond, octaves + beyond + 1):
+            yield ladder.nearest(min(sizes) * 2.0**k)
 
 
 def prolonged(run: Run) -> Run:
