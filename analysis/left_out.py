@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.grid import SETTLED, grid, over_samplings
+from analysis.memo import remembered
 from analysis.table import (
     TableError,
     listed,
@@ -15,6 +16,7 @@ from analysis.table import (
 )
 
 
+@remembered
 def left_out(
     table: pd.DataFrame,
     metric: str = "fid",

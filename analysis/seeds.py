@@ -9,12 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
+from analysis.memo import remembered
 from analysis.table import RUN
 
 # Rows that agree in these are one curve.
 SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
 
 
+@remembered
 def over_seeds(
     rows: pd.DataFrame, x: str = "step", every: pd.DataFrame | None = None
 ) -> pd.DataFrame:
