@@ -235,6 +235,14 @@ def rank_main(script: str, words: Sequence[object], variables: dict[str, str], o
         sys.stdout.close()
 
 
+def draw_for_a_screen(patch: pytest.MonkeyPatch) -> None:
+    """Leaves out PDF, PNG and the phone's SVG of figures: they are most of a report's time."""
+    from analysis import drawing, files  # imports matplotlib
+
+    patch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
+    patch.setattr(drawing, "phone_svg", lambda *_: "")
+
+
 def forget_rows() -> None:
     """As a new process: no file of rows is loaded, and nothing is known of a network."""
     for file in own_rows.LOADED.values():
