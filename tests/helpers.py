@@ -135,7 +135,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def do(task: Task, store: Store, **cluster: Any) -> list[str]:
-    """Does one task here, and returns what it said."""
+    """Does one task here, and returns the lines that it reported."""
     said: list[str] = []
     with stop_on_signal() as stop:
         perform(
