@@ -19,6 +19,7 @@ from analysis.figures import (
     figure_10,
 )
 from analysis.joint_panels import joint_law, joint_residuals, running_curves
+from analysis.learning_rate_panels import rate_panels, rates
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
 from analysis.panels import Layout, Panel, Rows, by_patch_and_size
@@ -141,6 +142,21 @@ FIGURES = {
         ),
         height=24,
         split=swept,
+        sized=False,
+    ),
+    "figure_rates": Layout(
+        (
+            (
+                Panel(
+                    rates,
+                    "The score over the learning rate, with the parabola near each model's best"
+                    " (ring: its minimum); right, the best rates by size with 95 % intervals and"
+                    " their power law; a triangle: the best is at an edge of its grid.",
+                ),
+            ),
+        ),
+        height=24,
+        split=rate_panels,
         sized=False,
     ),
     "figure_families": Layout(

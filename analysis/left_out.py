@@ -8,12 +8,8 @@ import pandas as pd
 
 from analysis.grid import SETTLED, grid, over_samplings
 from analysis.memo import remembered
-from analysis.table import (
-    TableError,
-    listed,
-    uncertain,
-    with_family,
-)
+from analysis.models import with_family
+from analysis.table import TableError, listed, uncertain
 
 
 @remembered

@@ -11,7 +11,7 @@ from statsmodels.nonparametric.smoothers_lowess import lowess
 
 from analysis.axes import panel_title, score_axis, step_axis
 from analysis.curves import draw_curves, recipes, select
-from analysis.table import with_family
+from analysis.models import with_family
 
 # Bins of a curve: few enough that 5 million rows become 1,800 points.
 BINS = 150

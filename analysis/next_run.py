@@ -14,8 +14,9 @@ from analysis.grid import final
 from analysis.joint import Joint, Points, Whole, fit
 from analysis.joint_bootstrap import bootstrap
 from analysis.joint_search import jacobian, terms_of
+from analysis.models import with_tokens_of
 from analysis.optimum import require_trade
-from analysis.table import TableError, listed, with_family
+from analysis.table import TableError, listed
 
 DRAWS = 500  # they decide whether α and β are identified, nothing else
 
@@ -69,8 +70,7 @@ def rank(
     Raises:
         TableError: neither law can be fitted.
     """
-    rows = with_family(candidates.assign(size=""))
-    aim = with_family(target.assign(size=""))
+    rows, aim = (with_tokens_of(one.assign(size=""), table) for one in (candidates, target))
     known = joint_knowledge(table, metric, protocol, str(aim["family"].iloc[0]))
     gains = by_joint(*known, rows, aim) if known else by_product(table, metric, protocol, rows, aim)
     found = rows.assign(shrinks=gains, law="joint" if known else "product")

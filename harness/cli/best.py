@@ -8,7 +8,14 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.text import aligned, duration, in_units
-from harness.cli.candidates import require_hours, scale, siblings, speed_of, sweep_of
+from harness.cli.candidates import (
+    of_the_law,
+    require_hours,
+    scale,
+    siblings,
+    speed_of,
+    sweep_of,
+)
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
@@ -60,27 +67,31 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
     require_hours(args.gpu_hours)
     if not args.serve >= 0:
         raise UserError(f"--serve {args.serve:g}: give a count of images")
-    sweep = sweep_of(args)
-    if args.serve and not sweep.sampling:
-        raise UserError(f"--serve: {sweep.name} has no protocol that says how images are sampled")
-    speed = speed_of(args, sweep)
-    scores = table(args.sweep, args.results)
+    whole = sweep_of(args)
+    if args.serve and not whole.sampling:
+        raise UserError(f"--serve: {whole.name} has no protocol that says how images are sampled")
+    speed, scores = speed_of(args, whole), table(args.sweep, args.results)
+    sweep = of_the_law(whole, scores, args.metric, args.protocol)
     candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in siblings(sweep)])
     found = allocation.best(scores, candidates, args.gpu_hours, args.metric, args.protocol)
-    found = found.assign(steps=(found["images"] / sweep.runs[0].batch_size).astype(int))
     return {
         "gpu_hours": args.gpu_hours,
         "serve": args.serve,
         "device": speed.device,
         "metric": args.metric,
         "diagnosis": found.attrs["diagnosis"],
+        "posterior": allocation.posterior(found),
         "rows": found.to_dict("records"),
     }
 
 
 def priced(run: Run, sweep: Sweep, speed: Speed, served: float) -> dict[str, Any]:
     """A model with the hours of an image's training, and of all images that are served."""
-    base = {**scale(run), "hours_per_image": hours(1, cost.training(run), speed)}
+    base = {
+        **scale(run),
+        "batch_size": run.batch_size,
+        "hours_per_image": hours(1, cost.training(run), speed),
+    }
     if not served or not sweep.sampling:
         return {**base, "hours_to_serve": 0.0}
     protocol = sweep.sampling[0]
@@ -99,7 +110,7 @@ def text(found: dict[str, Any]) -> str:
     lines = [
         (
             row["model"],
-            f"{row['steps']:,}",
+            f"{row['steps']:,.0f}",
             in_units(row["images"]),
             duration(row["hours_to_serve"]),
             f"{row['prediction']:.4g}",
@@ -115,7 +126,19 @@ def text(found: dict[str, Any]) -> str:
             f"{found['gpu_hours']:g} h on one {found['device']}{serving}; the mean score that the"
             " joint law expects of each model trained for what is left:",
             aligned(head, lines),
+            best_text(found["posterior"]),
             f"The law's form: {found['diagnosis']}.",
             "The intervals are the law's; scoring, queue and start-up are not in the hours.",
         ]
+    )
+
+
+def best_text(posterior: dict[str, Any]) -> str:
+    """The chances over patch, and the ranges of size and steps."""
+    (small, large), (few, many) = posterior["gflops"], posterior["steps"]
+    patches = ", ".join(f"{patch} {p:.0%}" for patch, p in posterior["patch"].items())
+    by_patch = f"; by patch {patches}" if len(posterior["patch"]) > 1 else ""
+    return (
+        f"With 95 % the best has {small:.3g} to {large:.3g} Gflops and {few:,.0f} to {many:,.0f}"
+        f" steps{by_patch}."
     )

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import UserError
 from harness.base.files import atomic_write
@@ -17,9 +17,13 @@ from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
 from harness.spec import AnyProtocol, Run, Sweep
+from harness.spec.schedule import read_schedule
 from harness.study import compute, cost
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Candidate = dict[str, Any]
 
@@ -65,23 +69,68 @@ def require_hours(hours: float) -> None:
         raise UserError(f"--gpu-hours {hours:g}: give hours above 0")
 
 
+def of_the_law(
+    sweep: Sweep, scores: pd.DataFrame, metric: str, protocol: str | None = None
+) -> Sweep:
+    """The sweep with the runs of one recipe alone: that of the scores which a law is fitted to.
+
+    Of scores without ids, such as published ones, it is the recipe of the first run.
+    """
+    from analysis.grid import grid
+
+    shown = set(grid(scores, metric, protocol)["run"])
+    first = next((run for run in sweep.runs if run.id in shown), sweep.runs[0])
+    alike = tuple(run for run in sweep.runs if recipe(run) == recipe(first))
+    return dataclasses.replace(sweep, runs=alike)
+
+
+def recipe(run: Run) -> Candidate:
+    """The fields that runs of one law share: not model and seed, nor where the lr decays."""
+    schedule = read_schedule(run.schedule)
+    decays = schedule and (schedule.warmup, schedule.decay is not None)
+    fields = {**run.canonical(), "schedule": decays}
+    return {name: value for name, value in fields.items() if name not in ("model", "seed")}
+
+
+def nearest(run: Run, sweep: Sweep) -> Run:
+    """The sweep's run of this size, or of the nearest one; of several that of most steps."""
+
+    def distance(other: Run) -> tuple[float, int]:
+        off = abs(math.log(compute.gflops(other) / compute.gflops(run)))
+        return off, -sweep.steps_of(other)[-1]
+
+    return min(sweep.runs, key=distance)
+
+
 def steps_like(run: Run, sweep: Sweep) -> tuple[int, ...]:
     """The steps of the sweep's run of this size, or the nearest: runs may have their own."""
-    here = {r: math.log(compute.gflops(r) / compute.gflops(run)) for r in sweep.runs}
-    return sweep.steps_of(min(here, key=lambda r: abs(here[r])))
+    return sweep.steps_of(nearest(run, sweep))
 
 
 def siblings(sweep: Sweep) -> Iterator[Run]:
-    """The sweep's first run with its own models and all named ones of their families that fit."""
+    """The sweep's first run with its own models and all named ones of their families that fit.
+
+    The schedule is that of the nearest size, whose steps it is made for.
+    """
     first = dataclasses.replace(sweep.runs[0], seed=0)
     families = {run.model_row.family for run in sweep.runs}
     for name in dict.fromkeys([*MODELS, *(run.model for run in sweep.runs)]):
         row = MODELS[name]
-        if row.family in families and not row.problem(first.setting):
+        if row.family in families and not (row.counted_alone or row.problem(first.setting)):
             try:
-                yield dataclasses.replace(first, model=name)
+                run = dataclasses.replace(first, model=name)
             except UserError:  # another model's conditioning, or a batch above its data
                 continue
+            yield dataclasses.replace(run, schedule=nearest(run, sweep).schedule)
+
+
+def prolonged(run: Run) -> Run:
+    """The run for twice the steps: a decay of its learning rate begins and ends twice as late."""
+    schedule = read_schedule(run.schedule)
+    if schedule is None or schedule.decay is None:
+        return run
+    start, end = schedule.decay
+    return dataclasses.replace(run, schedule=f"wsd-{schedule.warmup}-{2 * start}-{2 * end}")
 
 
 def scale(run: Run) -> Candidate:
@@ -159,3 +208,14 @@ def deliver(
             beside.write_text(found["sweep"])
     print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found, args.out))
     return 0
+
+
+def require_new(out: Path | None) -> None:
+    """
+    Raises:
+        UserError: --out is no file of a sweep, or it is there: a person may have changed it.
+    """
+    if out and out.suffix != ".py":
+        raise UserError(f"--out {out}: give a file that ends in .py")
+    if out and out.exists():
+        raise UserError(f"--out {out} is there: move it away, or give another name")

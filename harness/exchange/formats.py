@@ -57,17 +57,20 @@ class Format:
 
 
 def released(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list[str]]:
-    """DiT's own names: rows that a flow never reads are dropped, positions compared."""
+    """DiT's own names: rows that the objective never reads are dropped, positions compared."""
     notes, patches = list[str](), tensors["x_embedder.proj.weight"]
     last = {name: x for name, x in tensors.items() if name.startswith("final_layer.linear.")}
     channels, area = patches.shape[1:2].numel(), patches.shape[2:].numel()
     if outputs == 1 and all(len(x) == 2 * area * channels for x in last.values()):
-        # SiT computes 2C channels and uses C (willisma/SiT, models.py)
+        # SiT computes 2C channels and uses C (willisma/SiT, models.py); DiT's are the variance
         halves = {
             n: x.unflatten(0, (area, 2, channels))[:, 0].flatten(0, 1) for n, x in last.items()
         }
         tensors = tensors | halves
-        notes.append("rows of final_layer.linear that SiT computes and discards are dropped")
+        notes.append(
+            "the second half of final_layer.linear's rows is dropped: SiT computes and discards it,"
+            " to DiT it is the variance, which this objective has not"
+        )
     if (given := tensors.get("pos_embed")) is not None and given.ndim == 3:
         side = round(given.shape[1] ** 0.5)
         usual = sincos_2d(given.shape[2], side)

@@ -43,9 +43,11 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
 
 
 def network_problems(runs: Iterable[Run]) -> list[str]:
-    """What keeps networks that have to be measured from being trained, one line a network."""
+    """What keeps networks from being trained and sampled, one line a network."""
     found = dict[str, None]()
     for run in {(run.model, run.setting): run for run in runs}.values():
+        if reason := run.model_row.counted_alone:
+            found[f"model = {run.model!r}: {reason}: take it out to train the others"] = None
         try:
             parameters(run)
         except UserError as error:

@@ -15,7 +15,14 @@ from harness.base.files import atomic_write, read_json
 from harness.models import MODELS
 from harness.spec import AnyProtocol, Protocol, Run, Sweep
 from harness.study import compute
-from harness.study.columns import OF_PROTOCOL, OPTIONAL, SAMPLING_SEED, log_columns, score_columns
+from harness.study.columns import (
+    OF_PROTOCOL,
+    OPTIONAL,
+    SAMPLING_SEED,
+    log_columns,
+    score_columns,
+    tokens_of,
+)
 from harness.study.logs import Attempt, changed_versions, gaps, merged
 from harness.study.records import Record, read_record
 from harness.study.samples import write_samples
@@ -110,6 +117,7 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
         "patch": row.patch_side,
         "family": row.family,
         "passes": row.passes(run.setting),
+        "tokens": tokens_of(run),
         **counts,
     }, warnings
 

@@ -100,7 +100,19 @@ def own_columns(runs: Sequence[Run]) -> list[str]:
         run.model_row.clips or not run.model.startswith(f"{run.model_row.family}-") for run in runs
     )
     several = any(run.model_row.passes(run.setting) != 1 for run in runs)
-    return ["family"] * unnamed + ["passes"] * several
+    counted = any(tokens_of(run) != usual_tokens(run) for run in runs)
+    return ["family"] * unnamed + ["passes"] * several + ["tokens"] * counted
+
+
+def tokens_of(run: Run) -> int | None:
+    """The tokens of one sample; None of networks without patches."""
+    return run.model_row.tokens(run.setting)
+
+
+def usual_tokens(run: Run) -> float | None:
+    """What analysis takes where a table has no tokens: those of the paper's latents."""
+    side = run.model_row.patch_side
+    return (32 / side) ** 2 if side else None
 
 
 def with_varied(columns: Sequence[str], varied: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from analysis.families import family_exponents, models_of, offsets, parallel_tes
 from analysis.families_panels import family_needs
 from analysis.families_rows import family_rows, summary
 from analysis.layout import draw
-from analysis.table import PUBLISHED, TableError, load, with_family
+from analysis.models import with_family
+from analysis.table import PUBLISHED, TableError, load
 
 GFLOPS = np.geomspace(1, 8, 4)
 

@@ -211,18 +211,22 @@ def test_figure_8_states_what_ten_times_the_gflops_do_and_that_one_line_is_refut
     assert {"line", "patch 2", "patch 4", "patch 8"} <= set(drawn)
 
 
-def test_figure_8_draws_the_mean_of_seeds_with_its_interval_by_the_spread_of_all() -> None:
+def test_figure_8_draws_the_mean_of_seeds_with_its_interval_by_the_spread_of_a_patch() -> None:
     table = digits(seeds=(0, 1, 2))
     ax = figures.figure_08(table, axes())
-    last = table[table["metric"].eq("fid") & table["step"].eq(600)].groupby("model")["value"]
+    rows = table[table["metric"].eq("fid") & table["step"].eq(600)]
+    last = rows.groupby("model")["value"]
     drawn = {model: line.get_ydata()[0] for model, line in lines_of(ax).items()}
     assert drawn == pytest.approx(last.mean().to_dict())
     bars = [part for part in ax.collections if isinstance(part, LineCollection)]
     ends = sorted(tuple(np.asarray(bar.get_segments()[0])[:, 1]) for bar in bars)
-    spread = np.sqrt(last.agg(lambda scores: np.log(scores).var()).mean())
-    half = stats.t.ppf(0.975, 12 * 2) * spread / np.sqrt(3)
-    wanted = sorted((mean / np.exp(half), mean * np.exp(half)) for mean in last.mean())
-    assert np.allclose(ends, wanted)
+    wanted = []
+    for _, own in rows.assign(log=np.log(rows["value"])).groupby("patch"):
+        spread = np.sqrt(own.groupby("model")["log"].var().mean())
+        half = stats.t.ppf(0.975, 4 * 2) * spread / np.sqrt(3)
+        means = own.groupby("model")["value"].mean()
+        wanted += [(mean / np.exp(half), mean * np.exp(half)) for mean in means]
+    assert np.allclose(ends, sorted(wanted))
 
 
 def test_figure_8_draws_a_single_point_without_a_line() -> None:
@@ -421,10 +425,15 @@ def test_dollar_signs_in_names_are_drawn_as_they_are() -> None:
 def test_the_interval_of_a_step_of_one_recipe_is_by_all_steps_and_counts_runs() -> None:
     """Five models at steps of their own, two seeds: five degrees of freedom, not one, nor ten."""
     rng = np.random.default_rng(0)
-    two = digits(seeds=(0, 1)).query("metric == 'fid' and model == 'DiT-S/2'").assign(complete=True)
+    two = (
+        digits(seeds=(0, 1))
+        .query("metric == 'fid' and model == 'mini-DiT-S/2'")
+        .assign(complete=True)
+    )
     rows = pd.concat([two.assign(model=f"m{i}", step=two["step"] + i) for i in range(5)])
     rows["value"] *= np.exp(0.1 * rng.standard_normal(len(rows)))
     found = over_seeds(rows)
+    assert len(found) == 15
     pairs = np.log(rows.set_index(["model", "step", "seed"])["value"]).unstack()
     spread = np.sqrt(pairs.var(axis=1).mean())
     half = np.log(found["high"] / found["value"])

@@ -12,7 +12,8 @@ from analysis import allocation, next_run, running
 from analysis.fits import PRODUCT, design
 from analysis.grid import final
 from analysis.joint import evaluate, fit, points_of
-from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError, with_family
+from analysis.models import with_family
+from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError
 
 
 def test_intervals_of_last_scores_hold_19_of_20_planted_ones() -> None:
@@ -59,7 +60,8 @@ STUDY = study_of(WORLDS["12 models, 6 steps, 3 seeds"]).drop_duplicates(["model"
 def candidates() -> pd.DataFrame:
     models = STUDY.drop_duplicates("model")[["model", "patch", "gflops", "params"]]
     per_image = models["gflops"] * 1e-9
-    return models.assign(hours_per_image=per_image, hours_to_serve=0.0).reset_index(drop=True)
+    priced = {"hours_per_image": per_image, "hours_to_serve": 0.0, "batch_size": 64}
+    return models.assign(**priced).reset_index(drop=True)
 
 
 def test_the_best_of_a_budget_is_the_least_score_of_the_law() -> None:
@@ -73,7 +75,20 @@ def test_the_best_of_a_budget_is_the_least_score_of_the_law() -> None:
     assert (found["low"] <= found["prediction"]).all() and (
         found["prediction"] <= found["high"]
     ).all()
-    assert (at[2] * found["gflops"] * 1e-9).to_numpy() == pytest.approx(1)
+    assert (at[2] * found["gflops"] * 1e-9).to_numpy() == pytest.approx(1, rel=1e-4)
+    assert (64 * found["steps"]).tolist() == found["images"].tolist()
+
+
+def test_the_posterior_over_patch_size_and_steps_is_that_of_the_models() -> None:
+    found = allocation.best(STUDY, candidates(), hours=1.0)
+    seen = allocation.posterior(found)
+    assert sum(seen["patch"].values()) == pytest.approx(1)
+    first = found.iloc[found["p_best"].argmax()]
+    for name in ("gflops", "steps"):
+        low, high = seen[name]
+        assert low <= first[name] <= high
+    sure = found.assign(p_best=found["model"].eq(first["model"]).astype(float))
+    assert allocation.posterior(sure)["gflops"] == [first["gflops"]] * 2
 
 
 def test_serving_many_images_favours_a_smaller_model_and_too_many_leave_nothing() -> None:
@@ -82,7 +97,7 @@ def test_serving_many_images_favours_a_smaller_model_and_too_many_leave_nothing(
     found = allocation.best(STUDY, served, hours=1.0)
     assert found["gflops"].iloc[0] <= free["gflops"].iloc[0]
     assert len(found) < len(free)
-    with pytest.raises(TableError, match="serving alone takes"):
+    with pytest.raises(TableError, match="serving and one step take"):
         allocation.best(STUDY, candidates().assign(hours_to_serve=2.0), hours=1.0)
 
 

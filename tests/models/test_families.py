@@ -17,6 +17,7 @@ from harness.models.layers import RelativeBias, rotate
 from harness.models.rows import Counts, Model, loss_bytes
 from harness.models.unet_rows import LatentUNetModel, UNetModel
 from harness.objectives import ddpm as diffusion
+from harness.objectives.betas import linear_schedule
 from harness.spec import Run
 from harness.study import compute
 from harness.study.store import Store
@@ -181,7 +182,11 @@ def test_no_variant_moves_an_id_of_today() -> None:
             "long-skips needs 2 blocks, digit-DiT-S has 1",
         ),
         ({"model": "digit-MDTv1-S/2", "data": "digits8", "objective": "x"}, "objective"),
-        ({"model": "ADM-U-256", "data": "digits"}, "no dataset here has pairs"),
+        ({"model": "LDM-4"}, "it is for latents of 64 × 64, these are of 32"),
+        (
+            {"model": "digit-U-ViT-S/4", "variant": "rope", "data": "digit", "objective": "flo"},
+            "data = 'digit' .*objective = 'flo' .*variant = 'rope': digit-U-ViT has no such",
+        ),
         ({"model": "ADM-256", "data": "digits"}, "halves the side 5 times, and 32 does not divide"),
     ],
 )
@@ -195,7 +200,7 @@ def test_the_loss_at_the_start_is_that_of_no_knowledge(name: str) -> None:
     """The noise is unknown: 1, and what the network gives of its own."""
     net, n = built(name), 1000
     x0, noise = (rng.normal(0, n, (1, 8, 8), "cpu", "test", k) for k in range(2))
-    table, t = diffusion.linear_schedule().table("cpu"), torch.arange(n)
+    table, t = linear_schedule().table("cpu"), torch.arange(n)
     given = []
 
     def denoiser(*of: Tensor) -> Tensor:
