@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,23 @@ def test_other_outputs_than_the_objectives_are_named(
     file = released(Run(model=LATENT.model, objective="ddpm-fixed"), tmp_path / "x.pt")
     fault = refused(capsys, "import", file, *WORDS, "--store", tmp_path / "store")
     assert "has the outputs of objective=ddpm-fixed, not of ddpm" in fault
+
+
+def test_a_full_disk_is_one_line_of_an_export_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+    file, store = released(LATENT, tmp_path / "x.pt"), tmp_path / "store"
+    run_verb(capsys, "import", file, *WORDS, "--store", store)
+    before = tree(tmp_path)
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": Full(path, mode.replace("b", "")))
+    words = ("--to", "pt", "--out", tmp_path / "y.pt", "--store", store)
+    status, _, line = run_verb(capsys, "export", LATENT.id, *words)
+    assert status == 1 and "free some space" in line and line.count("\n") == 1
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
