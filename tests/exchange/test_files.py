@@ -69,14 +69,19 @@ def test_whatever_stands_before_or_inside_the_names_is_taken_off(
     assert run_verb(capsys, *words)[0] == 0 and same(tmp_path / "store", 7)
 
 
-def test_a_dit_of_no_table_is_named_and_imported_under_that_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "run",
+    [Run(model="DiT-w96-d3-h32/8"), Run(model="U-ViT-w96-d2-h32/8", objective="ddpm-fixed")],
+    ids=lambda run: run.model,
+)
+def test_a_size_of_no_table_is_named_and_imported_under_that_name(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Run(model="DiT-w96-d3-h32/8")
     file, store = released(run, tmp_path / "x.pt"), tmp_path / "store"
-    fault = refused(capsys, "import", file, *WORDS, "--store", store)
+    given = (f"objective={run.objective or 'ddpm'}", "--step", 7, "--store", store)
+    fault = refused(capsys, "import", file, *given)
     assert f"add model={run.model}, with the width of its heads" in fault and not store.exists()
-    words = ("import", file, *WORDS, f"model={run.model}", "--store", store)
+    words = ("import", file, f"model={run.model}", *given)
     assert run_verb(capsys, *words)[0] == 0 and same(store, 7, 0, run)
 
 
