@@ -13,9 +13,10 @@ from matplotlib.ticker import LogLocator
 from analysis import style
 from analysis.axes import label_score, log_axis, score_axis, set_title
 from analysis.labels import label
+from analysis.learning_rate_curve import Curve
 from analysis.learning_rate_law import BATCH, SIZES, RateLaw, fit
 from analysis.learning_rate_rows import by_setting, rate_metrics
-from analysis.learning_rates import LOWEST, Curve, curves, near_best, optima, rated
+from analysis.learning_rates import LOWEST, curves, near_best, optima, rated
 from analysis.rows import attempt
 from analysis.table import TableError
 

@@ -122,8 +122,8 @@ def seeds_needed(difference: float, sd: float, wanted: float = 0.8, cells: int =
         low, high = high, 2 * high
         if low > MOST_SEEDS:
             raise TableError(
-                f"{difference:.2%} needs more than {MOST_SEEDS:,} seeds at a noise of {sd:.2%}:"
-                " ask for a larger difference"
+                f"{100 * difference:.3g} % needs more than {MOST_SEEDS:,} seeds at a noise of"
+                f" {sd:.2%}: ask for a larger difference"
             )
     while high - low > 1:
         middle = (low + high) // 2
