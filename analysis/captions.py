@@ -76,12 +76,7 @@ def correlations(table: pd.DataFrame) -> str:
         rows = correlation(table, statistics=["pearson", "spearman"])
     except TableError:  # reported with the statistics
         return ""
-    parts = rows.groupby(["study", "family"], sort=False)
-    several = parts.ngroups > 1
-    texts = [
-        (f"{family}: " if several else "") + correlation_text(part) for (_, family), part in parts
-    ]
-    return f"{'; '.join(texts)}."
+    return f"{correlation_text(rows)}."
 
 
 def situation(table: pd.DataFrame) -> str:

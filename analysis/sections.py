@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from analysis import html
-from analysis.forecast import Forecast, forecasts_table, is_intact
+from analysis.forecast import Forecast, forecasts_table, hits
 from analysis.parts import Part
 from analysis.referee import checklist
 from analysis.rows import attempt
@@ -115,8 +115,7 @@ def referee_section(part: Part) -> html.Section:
 
 def forecast_section(context: Context) -> html.Section:
     """Returns the forecasts with what came, the hits counted; empty where none was made."""
-    made = list(context.forecasts)
-    known = [one["outcome"]["hit"] for one in made if one["outcome"] and is_intact(one)]
+    made, known = context.forecasts, hits(context.forecasts)
     counted = f"{sum(known)} of {len(known)} scored forecasts hold the score."
     tables = [html.Table(forecasts_table(made), counted)] if made else []
     return html.Section("Forecasts", tables=tables)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.models import dit_rows
 from harness.models.dit_rows import CONDITIONINGS, DIGIT_SIZES, PAPER_SIZES, TIME_FEATURES, DiTModel
-from harness.models.rows import Counts, Setting
+from harness.models.rows import OTHER, Counts, Setting
 
 if TYPE_CHECKING:
     from harness.models.video_dit import VideoDiT
@@ -44,7 +44,8 @@ class VideoDiTModel(DiTModel):
 
     def problem(self, setting: Setting) -> str | None:
         if setting.frames and setting.frames % self.tube:
-            return f"its tubes of {self.tube} frames do not divide the {setting.frames} of a clip"
+            tubes = f"its tubes of {self.tube} frames"
+            return f"{tubes} do not divide the {setting.frames} of a clip: {OTHER}"
         if setting.variant and self.depth < 2:
             return f"factorised needs 2 blocks, {self.family}-{self.size} has {self.depth}"
         return super().problem(setting)

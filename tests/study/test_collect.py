@@ -17,7 +17,8 @@ from analysis.table import load
 from harness.base.files import append_lines, read_json, write_json
 from harness.spec import Run
 from harness.study.choice import chosen
-from harness.study.collect import collect, own_columns, tokens_of
+from harness.study.collect import collect
+from harness.study.columns import own_columns, tokens_of
 from harness.study.plan import missing, survey
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
