@@ -65,10 +65,8 @@ EXTRACTED = {("fid", "dinov2-vitl14"): "FD-DINOv2", ("cmmd", "clip-vitl14-336"):
 # Scores that are a loss, the best first: held out, then as trained.
 LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
 HIGHER_IS_BETTER = set(
-    (
-        "inception_score precision recall precision_fp16 recall_fp16 label_accuracy density"
-        " coverage"
-    ).split()
+    "inception_score precision recall precision_fp16 recall_fp16 label_accuracy density"
+    " coverage".split()
 )
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
