@@ -86,7 +86,7 @@ def points(near: pd.DataFrame) -> pd.DataFrame:
     """Returns a row per rate: x about the best, mean y, runs, and the squares of these about it."""
     found = near.groupby("x")["y"].agg(["mean", "size", "var"]).reset_index()
     squares = found["var"].fillna(0) * (found["size"] - 1)
-    return found.assign(centre=found["x"][found["mean"].idxmin()], squares=squares)
+    return found.assign(centre=found.sort_values("mean")["x"].iloc[0], squares=squares)
 
 
 def fit(models: list[pd.DataFrame]) -> list[Curve]:

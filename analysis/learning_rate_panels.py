@@ -133,7 +133,7 @@ def draw_optima(ax: Axes, own: pd.DataFrame, size: str, ink: str) -> None:
     ax.errorbar(inside[size], inside["lr"], np.nan_to_num(ends), fmt="o", **look)
     for _, row in own[own["edge"].ne("")].iterrows():
         marker = "v" if row["edge"] == LOWEST else "^"
-        ax.plot([row[size]], [row["lr"]], marker, color=ink, mfc="white", label="edge")
+        ax.plot([row[size]], [row["lr"]], marker, color=ink, mfc="none", label="edge")
 
 
 def draw_law(ax: Axes, law: RateLaw | None, ink: str, own: pd.DataFrame, size: str) -> np.ndarray:

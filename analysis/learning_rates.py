@@ -52,8 +52,9 @@ def rated(table: pd.DataFrame, metric: str, protocol: str | None = None) -> pd.D
     """
     usable = table["metric"].eq(metric) & table["value"].gt(0) & table["lr"].gt(0)
     usable &= table["gflops"].gt(0) & ~uncertain(table)
-    rows = with_family(table[usable & (table["protocol"].eq(protocol) | (protocol is None))])
-    rows = over_samplings(rows).fillna({"batch_size": 0})
+    if protocol is not None:
+        usable &= table["protocol"].eq(protocol)
+    rows = over_samplings(with_family(table[usable])).fillna({"batch_size": 0})
     own = [*SETTING, "model", "batch_size"]
     counts = rows.groupby([*own, "step"], dropna=False)["lr"].transform("nunique")
     most = counts.groupby([rows[name] for name in own], dropna=False).transform("max")
@@ -122,7 +123,7 @@ def near_best(part: pd.DataFrame, best: float) -> pd.DataFrame:
     """Returns the scores within a factor of 4 of the best rate, its neighbours among them."""
     away = np.log(part["lr"] / best)
     below, above = away[away < 0].max(), away[away > 0].min()
-    return part[away.between(min(below, -REACH), max(above, REACH))]
+    return part[away.between(np.fmin(below, -REACH), np.fmax(above, REACH))]
 
 
 def with_minimum(

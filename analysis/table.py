@@ -104,7 +104,7 @@ def load(path: str | Path) -> pd.DataFrame:
 def others_of(table: pd.DataFrame) -> pd.Series:
     """States the fields of a run beyond the usual columns: 'ema_decay 0.99, objective flow'."""
     parts = pd.Series("", table.index)
-    if "schedule" in table:
+    if {"schedule", "step"} <= {*table}:  # a curve of a log has all steps, and its schedule
         table = table.assign(schedule=schedule_texts(table))
     for name in (*OTHER_NUMBERS, *OTHER_TEXT):
         if name in table:
