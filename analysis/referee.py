@@ -18,7 +18,10 @@ from analysis.table import RUN, listed
 # sweep or the command that supplies it.
 SCORED_WITH = "n features reference sampler sampling_steps guidance decoder weights labels".split()
 OF_IMAGES = "sampler sampling_steps guidance decoder labels features".split()  # no loss has them
-IMAGES = {"imagenet256": 1_281_167, "imagenet512": 1_281_167}  # of the training set
+# Of the training set; of a split a fifth is held out.
+IMAGES = dict.fromkeys(("imagenet256", "imagenet512"), 1_281_167)
+IMAGES |= dict.fromkeys(("digits", "digits8"), 1_797)
+IMAGES |= dict.fromkeys(("digits-split", "digits8-split"), 1_437)
 MODELS = 6  # a law in N, tokens and their product, and two more that test it
 SEEDS = 3
 
