@@ -6,6 +6,7 @@ a long skip. The base of muP is width 64. docs/mup.md has the result.
 
 from dataclasses import replace
 
+from harness.spec import Validation
 from sweeps.digits_mup import SWEEP as OF_DIT
 
 SWEEP = replace(
@@ -15,4 +16,5 @@ SWEEP = replace(
         replace(run, model=run.model.replace("DiT", "U-ViT"), conditioning=None)
         for run in OF_DIT.runs
     ),
+    protocols=(Validation(name="held-out", points=4096),),
 )
