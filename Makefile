@@ -73,9 +73,10 @@ bench: install  ## everything that is timed: ratios against peers, side by side
 gpu:  ## the laws of one device, with GPU_PYTHON and its torch: minutes on a GPU; without one the CPU stands in for it
 	$(HERE) $(GPU_PYTHON) -m pytest -o addopts="" -W default::DeprecationWarning -q -rs -m 'gpu or everywhere' --durations 5 tests/gpu
 
-gpu-bench:  ## how fast this GPU is, into results/measured; DIT, FAST_DIT, SIT = checkouts to compare with
+gpu-bench:  ## how fast this GPU is, into results/measured and docs/gpu.md; DIT, FAST_DIT, SIT = checkouts to compare with
 	$(HERE) $(GPU_PYTHON) tests/benchmarks/gpu_rows.py
 	$(HERE) $(GPU_PYTHON) tests/benchmarks/gpu_peers.py --compile $(if $(DIT),--dit $(DIT)) $(if $(FAST_DIT),--fast-dit $(FAST_DIT)) $(if $(SIT),--sit $(SIT))
+	$(HERE) $(GPU_PYTHON) docs/speed_table.py
 
 wheels:  ## gathers in WHEELS what make gpu needs beside torch and numpy, for a machine without a network
 	$(PYTHON) -m pip wheel --quiet --no-deps -c constraints.txt -w $(WHEELS) -r tests/gpu/wheels.txt
@@ -91,6 +92,7 @@ results/notebooks/%.html: analysis/notebooks/%.py $(TABLES)
 docs: install  ## the documentation as a site, in build/site
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/python docs/architecture.py
+	$(BIN)/python docs/speed_table.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "the site: build/site/index.html"
 

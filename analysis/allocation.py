@@ -11,8 +11,9 @@ from analysis.diagnostics import diagnosis
 from analysis.forecast import points_like
 from analysis.joint import GAMMA, Joint, evaluate, fit
 from analysis.joint_bootstrap import Draws, bootstrap, hull
+from analysis.models import with_family, with_tokens_of
 from analysis.optimum import require_trade
-from analysis.table import HIGHER_IS_BETTER, TableError, listed, with_family
+from analysis.table import HIGHER_IS_BETTER, TableError, listed
 
 DRAWS = 2_000
 
@@ -37,7 +38,7 @@ def best(
     """
     if metric in HIGHER_IS_BETTER:
         raise TableError(f"{metric} is better when higher, the joint law falls: take fid or a loss")
-    rows = with_family(candidates.assign(size=""))
+    rows = with_tokens_of(candidates.assign(size=""), table)
     drawn = drawn_law(table, metric, protocol, rows)
     rows = of_known_tokens(rows, drawn.joint)
     if rows.empty:

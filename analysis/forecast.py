@@ -68,7 +68,8 @@ def forecast(
 
 
 def refuse_known(rows: pd.DataFrame, model: str, step: int) -> None:
-    """
+    """Refuses a forecast of a score that is in the table.
+
     Raises:
         TableError: the score is in the table, so that it is no forecast any more.
     """

@@ -145,7 +145,8 @@ def fit(points: Points, scale: float | None = None) -> Joint:
 
 
 def require_enough(points: Points, free: Flags) -> None:
-    """
+    """Refuses points that are too few to fit the joint law.
+
     Raises:
         TableError: naming how many runs and points there are, and what would supply the rest.
     """

@@ -15,8 +15,9 @@ from analysis.grid import final
 from analysis.joint import Joint, Points, Whole, fit
 from analysis.joint_bootstrap import bootstrap
 from analysis.joint_search import jacobian, terms_of
+from analysis.models import with_tokens_of
 from analysis.optimum import require_trade
-from analysis.table import TableError, listed, with_family
+from analysis.table import TableError, listed
 
 DRAWS = 500  # they decide whether α and β are identified, nothing else
 
@@ -70,8 +71,7 @@ def rank(
     Raises:
         TableError: neither law can be fitted, or it does not know the target's patch.
     """
-    rows = with_family(candidates.assign(size=""))
-    aim = with_family(target.assign(size=""))
+    rows, aim = (with_tokens_of(one.assign(size=""), table) for one in (candidates, target))
     known = joint_knowledge(table, metric, protocol, str(aim["family"].iloc[0]))
     if known:
         rows, aim = (of_known_tokens(each, known[0]) for each in (rows, aim))

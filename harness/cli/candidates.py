@@ -62,7 +62,8 @@ def speed_of(args: argparse.Namespace, sweep: Sweep) -> Speed:
 
 
 def require_hours(hours: float) -> None:
-    """
+    """Checks --gpu-hours.
+
     Raises:
         UserError: the budget is not above 0.
     """
@@ -124,7 +125,8 @@ def siblings(sweep: Sweep, more: Iterable[str] = ()) -> Iterator[Run]:
     own = [run.model for run in sweep.runs]
     for name in dict.fromkeys([*MODELS, *own, *more]):
         row = MODELS[name]
-        if row.family == first.model_row.family and not row.problem(first.setting):
+        unusable = row.counted_alone or row.problem(first.setting)
+        if row.family == first.model_row.family and not unusable:
             try:
                 run = dataclasses.replace(first, model=name)
             except UserError:  # another model's conditioning, or a batch above its data

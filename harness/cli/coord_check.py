@@ -95,7 +95,8 @@ COORD_CHECK = Verb(
 
 
 def asked(args: argparse.Namespace) -> Check:
-    """
+    """The coordinate check that the command line asks for.
+
     Raises:
         UserError: numbers out of range, an unknown model, or words that are no fields of a run.
     """
@@ -114,7 +115,8 @@ def asked(args: argparse.Namespace) -> Check:
 
 
 def fields_of(words: list[str]) -> dict[str, Any]:
-    """
+    """The fields of the run that FIELD=VALUE words name.
+
     Raises:
         UserError: a word is no FIELD=VALUE of a run, or is of a field that the check varies.
     """

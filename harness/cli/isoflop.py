@@ -108,7 +108,8 @@ def about(sweep: Sweep, budgets: Sequence[float]) -> str:
 
 
 def require_numbers(args: argparse.Namespace) -> None:
-    """
+    """Checks the numbers of the command line.
+
     Raises:
         UserError: naming every number out of range.
     """
@@ -222,7 +223,7 @@ def text(found: dict[str, Any], out: Path | None) -> str:
             "Budgets are training operations, 3 × forward × images, two of a multiply-add; the best"
             f" size is that of {'; '.join(found['basis'])}:",
             aligned(head, lines),
-            f"{len(lines)} points of {runs} runs, as a longer run goes on from a shorter; {where}.",
+            f"{len(lines)} points of {runs} runs, as a longer run continues a shorter; {where}.",
             *plan_summary(found["plan"]),
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import re
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness.base.validation import one_of
 from harness.models import dit_rows, uvit_rows
 from harness.models.dit_rows import DITS, DiTModel
 from harness.models.rows import Model
@@ -21,6 +21,12 @@ NAME = re.compile(r"(.+)-w(\d+)-d(\d+)-h(\d+)/(\d+)", re.ASCII)
 ALIKE = re.compile(r".+-w\d.*", re.ASCII)  # meant as such a name, and not spelled as one
 # A slip of the keyboard rather than a network: each is several times the largest published.
 LIMITS = {"width": 32_768, "depth": 512, "head dimension": 512, "patch": 64}
+# Names of papers whose networks have another one here.
+ELSEWHERE = {
+    "SiT": "SiT is DiT under objective = 'flow'",
+    "Latte": "Latte is video-DiT with variant = 'factorised'",
+    "MDT": "MDT is MDTv1, its second version MDTv2",
+}
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,24 @@ class Models(dict[str, Model]):
         return super().get(name) or free_row(name) or default
 
     def problem(self, name: str) -> str | None:
-        """A check that the name is known: of a free size what is wrong, else the nearest name."""
+        """A check that the name is known: of a free size what is wrong, else the nearest name.
+
+        Of the names only those of the nearest one's family are listed: there are 180 in all.
+        """
         if name in self:
             return None
-        listed = f"{one_of(self)(name)}, and DiT or U-ViT of any size: {GRAMMAR}"
-        return free_size_problem(name) or listed
+        return free_size_problem(name) or f"is unknown: {self.nearest(name)}"
+
+    def nearest(self, name: str) -> str:
+        """What to write for an unknown name."""
+        families = dict.fromkeys(row.family for row in self.values())
+        every = f"families are {', '.join(families)}, and DiT or U-ViT of any size: {GRAMMAR}"
+        if known := ELSEWHERE.get(name.partition("-")[0]):
+            return f"{known}; {every}"
+        names = {other.lower(): other for other in self}
+        near = difflib.get_close_matches(name.lower(), names, 1, 0.5)
+        if not near:
+            return every
+        family = self[names[near[0]]].family
+        own = [x.removeprefix(f"{family}-") for x, row in self.items() if row.family == family]
+        return f"did you mean {names[near[0]]!r}? {family} has {', '.join(own)}; {every}"

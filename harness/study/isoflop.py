@@ -87,7 +87,7 @@ class Point:
 def rungs(centre: float, count: int) -> list[float]:
     """Sizes at even logs over SPAN times below to SPAN times above about, on one grid for all.
 
-    Budgets share rungs of the grid, so that one run, which goes on from its shorter self, serves
+    Budgets share rungs of the grid, so that one run, which continues from its shorter self, serves
     several of them; the centre is met to half a rung.
     """
     ratio = SPAN ** (2 / (count - 1))

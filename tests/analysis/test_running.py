@@ -13,7 +13,8 @@ from analysis import allocation, next_run, running
 from analysis.fits import PRODUCT, design
 from analysis.grid import final
 from analysis.joint import evaluate, fit, points_of
-from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError, load, with_family
+from analysis.models import with_family
+from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError, load
 
 
 def test_intervals_of_last_scores_hold_19_of_20_planted_ones() -> None:

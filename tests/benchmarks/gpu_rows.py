@@ -2,7 +2,7 @@
 
 Training of S/8 … XL/2, sampling, decoding, features and encoding as `harness bench` times them,
 plain and compiled. Rows measured again replace the old ones; the others stay. `harness plan --on`
-counts with them. Afterwards it prints the table for docs/speed.md.
+counts with them, and docs/speed_table.py writes them into the docs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from harness.base.provenance import device_name
-from harness.base.text import pace
 from harness.bench.timing import bench_rows
 from harness.spec import Protocol, Run, Sweep, grid
 from harness.study.cluster import Cluster
@@ -79,21 +78,6 @@ def measured_rows(
         yield from bench_rows(sweep, store, cluster, device, seconds, partial(print, flush=True))
 
 
-def markdown(rows: Iterable[dict[str, str]]) -> str:
-    """The table of docs/speed.md."""
-    lines = ["| work | compiled | batch | images/s | TFLOP/s | MFU | of matmul |"]
-    lines += ["|---|---|--:|--:|--:|--:|--:|"]
-    for row in rows:
-        mfu = f"{float(row['mfu']):.1%}" if row["mfu"] else ""
-        lines.append(
-            f"| {row['what']} {row['subject']} {row['precision']}"
-            f" | {'yes' if row['compile'] == 'True' else 'no'} | {row['batch']} by {row['part']}"
-            f" | {pace(float(row['images_per_second']))} | {float(row['tflops']):.3g}"
-            f" | {mfu} | {float(row['matmul_share']):.1%} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,7 +93,7 @@ def main() -> None:
     for compiled in (False,) if args.plain else (False, True):
         for row in measured_rows(sweep, compiled, device, args.seconds):
             write(path, [row_of(row, device)], COLUMNS, KEY)  # at once: a lease may end
-    print(f"{path}\n\n{markdown(read(path))}")
+    print(path)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from analysis.grid import final
 from harness.base.files import write_json
 from harness.models import MODELS
 from harness.study import compute
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
@@ -122,7 +123,7 @@ def test_points_that_the_store_has_are_not_missing(
     store, sweep = Store(tmp_path / "store"), load_sweep(str(out))
     run = next(iter(sweep.runs))
     ((step, protocol),) = sweep.scores_of(run)
-    store.register(run)
+    register(run, store)
     write_json(store.record(run, step, protocol), {})
     again = loaded(capsys, path, *words)
     assert {row["model"]: row["missing"] for row in again["points"]}[run.model] == 0

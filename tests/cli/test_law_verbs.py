@@ -47,7 +47,7 @@ def test_laws_states_what_is_not_identified_and_what_is_missing(
     assert "needs several sizes, there is one" in refused(capsys, *one)
 
 
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 def test_a_forecast_is_written_once_and_scored_once_by_the_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
 from harness.models import CONDITIONINGS, layers
 from harness.objectives import ddpm as diffusion
+from harness.objectives.betas import linear_schedule
 from harness.objectives.guidance import guided
 from harness.spec import Protocol, Run, Sweep
 from harness.study import memory
@@ -54,9 +55,7 @@ def saved(run: Run, images: int) -> int:
 
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), autocast:
-        losses = diffusion.losses(
-            net, diffusion.linear_schedule().table(CPU), *batch(run, 0, images)
-        )
+        losses = diffusion.losses(net, linear_schedule().table(CPU), *batch(run, 0, images))
     assert len(losses) == 2
     return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
 
