@@ -42,6 +42,16 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
 
 
+def gated(x: Tensor, gate: Tensor, mixed: Tensor) -> Tensor:
+    """Adds to tokens x [N, T, width] the tokens `mixed`, times a vector gate [N, width].
+
+    Without autocast, which on a GPU would copy `mixed` to fp32 and keep the copy for the backward
+    pass; types mix within the kernel, as on a CPU.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.addcmul(x, gate[:, None], mixed)
+
+
 class TimestepEmbedder(nn.Module):
     """Timesteps [N] → [N, width]: 256 sinusoids, then an MLP."""
 

@@ -109,3 +109,4 @@ def too_large(
 def gigabytes(peak: float) -> float:
     """What a GPU needs to have for this peak of tensors."""
     return (peak * SLACK + CONTEXT) / 1e9
+
