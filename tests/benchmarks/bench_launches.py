@@ -47,15 +47,27 @@ def trainings(args: argparse.Namespace, model: str) -> Iterator[tuple[str, Make]
             yield f"harness{words} {precision}", partial(bench_training.ours, mine, GPU, False)
 
 
-def samplers(args: argparse.Namespace, model: str) -> Iterator[tuple[str, Make]]:
-    """A step of guided ancestral sampling."""
+def samplers(
+    args: argparse.Namespace, model: str, steps: int = 2
+) -> Iterator[tuple[str, Make]]:
+    """Guided ancestral sampling in so many steps."""
     run = Run(model=model)
-    protocol = Protocol(name="p", images=args.batch, sampling_steps=2, guidance=1.5)
+    protocol = Protocol(name="p", images=args.batch, sampling_steps=steps, guidance=1.5)
     if args.dit:
         yield "facebookresearch/DiT", partial(bench_sampler.released, args.dit, run, protocol, GPU)
     for precision in args.precisions:
         mine = Protocol(**protocol.canonical() | {"precision": precision})
         yield f"harness {precision}", partial(bench_sampler.ours, run, mine, GPU, False)
+
+
+def counts(args: argparse.Namespace, model: str) -> Iterator[tuple[str, str, Counter[str]]]:
+    """What a step of training launches, and one more step of sampling."""
+    for name, make in trainings(args, model):
+        yield "training step", name, launches(make)
+    for (name, two), (_, three) in zip(
+        samplers(args, model, 2), samplers(args, model, 3), strict=True
+    ):
+        yield "sampler step", name, launches(three) - launches(two)
 
 
 def main() -> None:
@@ -64,11 +76,9 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=0, help="names that many operators of each")
     args = parser.parse_args()
     for model in args.models:
-        for what, makers in (("training step", trainings), ("two sampler steps", samplers)):
-            for name, make in makers(args, model):
-                found = launches(make)
-                often = ", ".join(f"{key} {n}" for key, n in found.most_common(args.most))
-                print(f"{model:<9}{what:<18}{name:<24}{found.total():>7}  {often}", flush=True)
+        for what, name, found in counts(args, model):
+            often = ", ".join(f"{key} {n}" for key, n in found.most_common(args.most))
+            print(f"{model:<9}{what:<15}{name:<24}{found.total():>7}  {often}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,24 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from unittest import mock
 
 from fake_gpu import GPU, Counted, fake_gpu  # before torch
 
 # isort: split
 import torch
+from torch import Tensor
 
 from harness.base.distributed import Rank
 from harness.bench.workloads import RandomLatents, autoencoder
 from harness.models.autoencoder import decoder_of
 from harness.scoring import features
-from harness.scoring.sample import sample
+from harness.scoring.sample import decoded_images, sample
 from harness.spec import Protocol, Run
 from harness.study import memory
 from harness.study.cluster import Cluster
 from harness.study.compute import network
+from harness.study.tasks import Evaluate
 from harness.training.loop import make_batch
 from harness.training.step import microbatches, new_state, stepper
 
@@ -30,6 +33,14 @@ IMAGES = {"S": 128, "B": 64, "L": 32, "XL": 32}  # of a microbatch, as tests/gpu
 Line = tuple[str, float, float]
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    """As harness.extractors.resize.bicubic gives them: on the CPU, from pixels."""
+    return images.new_empty(len(images), 3, side, side)
+
+
+@mock.patch("harness.extractors.dinov2.bicubic", resized)
+@mock.patch("harness.extractors.clip.bicubic", resized)
+@mock.patch("harness.scoring.sample.refuse_not_finite", lambda *_: None)
 def peak(call: Callable[[], object]) -> int:
     with fake_gpu(), Counted() as counted:
         call()
@@ -68,27 +79,26 @@ def sampling(model: str, precision: str, guidance: float) -> Line:
         sample(net, run, protocol, 0, 256, GPU)
 
     name = f"sampling {model} {precision}, guidance {guidance}, 256 images"
-    return name, peak(draw), memory.sampling(run, protocol, Cluster(sampling_batch=256))
+    return name, peak(draw), memory.forwards(run, protocol, Cluster(sampling_batch=256))
 
 
-def decoding(images: int) -> Line:
-    vae = autoencoder()
+def scoring(name: str, pixels: int) -> Line:
+    """A batch of latents decoded, and its features extracted; the network of S/8 is there, too."""
+    run = Run(model="DiT-S/8", data=f"imagenet{pixels}")
+    protocol = Protocol(name="p", features=name)
+    vae, extractor = autoencoder(), features.unweighted(name, "cpu")
 
-    def decode() -> None:
+    def score() -> None:
+        net = network(run).to(GPU)
+        ready = dataclasses.replace(extractor, device="cuda", network=extractor.network.to(GPU))
+        latents = torch.randn(256, *run.data_row.shape, device=GPU)
+        task = Evaluate(run, 1, protocol, True, "a measurement")
         with torch.inference_mode():
-            decoder_of(vae, GPU)(torch.randn(images, 4, 32, 32, device=GPU))
+            ready(decoded_images(decoder_of(vae, GPU), task, latents))
+        del net
 
-    return f"decoding, {images} images of 256 pixels", peak(decode), memory.decoding(images, 256)
-
-
-def extracting(name: str, images: int) -> Line:
-    extractor = features.unweighted(name, "cpu")
-
-    def extract() -> None:
-        seen = torch.zeros(images, 3, 256, 256, dtype=torch.uint8, device=GPU)
-        dataclasses.replace(extractor, device="cuda", network=extractor.network.to(GPU))(seen)
-
-    return f"{name}, {images} images of 256 pixels", peak(extract), memory.extracting(name, images)
+    text = f"scoring 256 images of {pixels} pixels by {name}"
+    return text, peak(score), memory.sampling(run, protocol, Cluster())
 
 
 def lines(models: Iterable[str]) -> Iterator[Line]:
@@ -97,8 +107,9 @@ def lines(models: Iterable[str]) -> Iterator[Line]:
             yield training(model, precision)
             for guidance in (1.0, 1.5):
                 yield sampling(model, precision, guidance)
-    yield decoding(memory.DECODED_AT_ONCE)
-    yield extracting("inception", 256)
+    for name in ("inception", "dinov2-vitl14", "clip-vitl14-336"):
+        yield scoring(name, 256)
+    yield scoring("inception", 512)
 
 
 def main() -> None:
