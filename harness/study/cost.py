@@ -127,9 +127,7 @@ def evaluation(
     images = count * protocol.images
     sampled = hours(forwards, sampling(run, protocol), speed) if source == NETWORK else 0.0
     decode = (
-        0.0
-        if protocol.decoder == "identity"
-        else hours(images, decoding(run, protocol), speed)
+        0.0 if protocol.decoder == "identity" else hours(images, decoding(run, protocol), speed)
     )
     seen = hours(images, features(protocol), speed)
     return Cost(0.0, sampled, decode, seen)

@@ -123,4 +123,3 @@ def too_large(
 def gigabytes(peak: float) -> float:
     """What a GPU needs to have for this peak of tensors."""
     return (peak * SLACK + CONTEXT) / 1e9
-

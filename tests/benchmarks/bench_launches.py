@@ -1,4 +1,4 @@
-"""Kernels that a step launches on a GPU, ours and the peers': `bench_launches.py --dit DIR [--help]`.
+"""Kernels that a step launches on a GPU, ours and the peers': `bench_launches.py --dit DIR`.
 
 What a network too small to fill a GPU waits for. Counted on a GPU without numbers (fake_gpu.py);
 an operator counts once, also one on many tensors, such as AdamW's.
@@ -47,9 +47,7 @@ def trainings(args: argparse.Namespace, model: str) -> Iterator[tuple[str, Make]
             yield f"harness{words} {precision}", partial(bench_training.ours, mine, GPU, False)
 
 
-def samplers(
-    args: argparse.Namespace, model: str, steps: int = 2
-) -> Iterator[tuple[str, Make]]:
+def samplers(args: argparse.Namespace, model: str, steps: int = 2) -> Iterator[tuple[str, Make]]:
     """Guided ancestral sampling in so many steps."""
     run = Run(model=model)
     protocol = Protocol(name="p", images=args.batch, sampling_steps=steps, guidance=1.5)

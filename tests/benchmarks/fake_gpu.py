@@ -132,7 +132,9 @@ def fake_gpu() -> Iterator[torch.device]:
     with ExitStack() as stack:
         for name, answer in ANSWERS.items():
             stack.enter_context(mock.patch(name, answer))
-        stack.enter_context(mock.patch("torch.nn.functional.scaled_dot_product_attention", attention))
+        stack.enter_context(
+            mock.patch("torch.nn.functional.scaled_dot_product_attention", attention)
+        )
         stack.enter_context(mock.patch.object(nn.Module, "to", moved))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield GPU
