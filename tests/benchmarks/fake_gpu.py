@@ -154,13 +154,14 @@ class Counted(TorchDispatchMode):
         before = {x.untyped_storage()._cdata for x in given}
         out = func(*args, **(kwargs or {}))
         made = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
-        for storage in (x.untyped_storage() for x in made if x.is_cuda):
-            if storage._cdata not in before | self.alive.keys():
-                self.alive[storage._cdata] = storage.nbytes()
-                self.bytes += storage.nbytes()
-                weakref.finalize(storage, self.free, storage._cdata)
+        storages = {x.untyped_storage()._cdata: x.untyped_storage() for x in made if x.is_cuda}
+        fresh = storages.keys() - before - self.alive.keys()
+        for key in fresh:
+            self.alive[key] = storages[key].nbytes()
+            self.bytes += self.alive[key]
+            weakref.finalize(storages[key], self.free, key)
         self.most = max(self.most, self.bytes)
-        if any(x.is_cuda for x in (*given, *made)) and not func.is_view:
+        if any(x.is_cuda for x in (*given, *made)) and (fresh or not func.is_view):
             self.ran[func._schema.name.removeprefix("aten::")] += 1
         return out
 
