@@ -50,7 +50,7 @@ def seeds_text(table: pd.DataFrame) -> str:
         return ""
     least, most = counts.min(), counts.max()
     seeds = f"{least}" if least == most else f"{least} to {most}"
-    interval = "their 95 % intervals by the spread of all models"
+    interval = "their 95 % intervals by the spread of all models of a patch size"
     return f"Means of {seeds} seeds with {interval}." if most > 1 else ""
 
 
@@ -76,12 +76,7 @@ def correlations(table: pd.DataFrame) -> str:
         rows = correlation(table, statistics=["pearson", "spearman"])
     except TableError:  # reported with the statistics
         return ""
-    parts = rows.groupby(["study", "family"], sort=False)
-    several = parts.ngroups > 1
-    texts = [
-        (f"{family}: " if several else "") + correlation_text(part) for (_, family), part in parts
-    ]
-    return f"{'; '.join(texts)}."
+    return f"{correlation_text(rows)}."
 
 
 def situation(table: pd.DataFrame) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.axes import Axes
+
 from analysis import fits
 from analysis.families_panels import family_needs, family_scores
 from analysis.figures import (
@@ -14,14 +19,10 @@ from analysis.figures import (
     figure_10,
 )
 from analysis.joint_panels import joint_law, joint_residuals, running_curves
+from analysis.learning_rate_panels import rate_panels, rates
 from analysis.loss import figure_13
 from analysis.mosaic import figure_07
-from analysis.panels import (
-    Layout,
-    Panel,
-    Rows,
-    by_patch_and_size,
-)
+from analysis.panels import Layout, Panel, Rows, by_patch_and_size
 from analysis.statistics_panels import (
     figure_12,
     further,
@@ -47,6 +48,17 @@ def panels_by_metric() -> Rows:
     )
 
 
+def one(panel: Panel, **layout: Any) -> Layout:
+    """Returns the layout of a figure of one panel."""
+    return Layout(((panel,),), **layout)
+
+
+def each_law(draw: Callable[..., Axes], caption: str, height: float) -> Layout:
+    """Returns the layout of a figure with a panel for each law, side by side."""
+    panels = tuple(Panel(draw, caption, {"law": law}, top=3.5) for law in fits.LAWS)
+    return Layout((panels,), height=height)
+
+
 FIGURES = {
     "figure_02": Layout(
         (
@@ -61,53 +73,41 @@ FIGURES = {
         ),
         height=26,
     ),
-    "figure_05": Layout(
-        ((Panel(figure_05, "The ways of conditioning one model."),),), height=27, sized=False
+    "figure_05": one(
+        Panel(figure_05, "The ways of conditioning one model."), height=27, sized=False
     ),
-    "figure_06": Layout(
-        ((Panel(figure_06, "The score over training, by patch and by size."),),),
+    "figure_06": one(
+        Panel(figure_06, "The score over training, by patch and by size."),
         height=19,
         split=by_patch_and_size,
         shared=True,
     ),
-    "figure_07": Layout(
-        ((Panel(figure_07, "The same noise and labels through every model."),),), "samples"
+    "figure_07": one(
+        Panel(figure_07, "The same noise and labels through every model."), source="samples"
     ),
-    "figure_08": Layout(
-        (
-            (
-                Panel(
-                    figure_08,
-                    "The score over the model's Gflops at the last step, with the least-squares"
-                    " line of each family and the 95 % band of its mean; a thin line per patch"
-                    " where one line is refuted (F test, p < 0.01).",
-                    top=3.5,
-                ),
-            ),
+    "figure_08": one(
+        Panel(
+            figure_08,
+            "The score over the model's Gflops at the last step, with the least-squares line of"
+            " each family and the 95 % band of its mean; a thin line per patch where one line is"
+            " refuted (F test, p < 0.01).",
+            top=3.5,
         ),
         height=30,
     ),
-    "figure_09": Layout(
-        (
-            (
-                Panel(
-                    figure_09,
-                    "The score over training compute. Thick grey: the frontier, the best score that"
-                    " each compute has bought.",
-                ),
-            ),
+    "figure_09": one(
+        Panel(
+            figure_09,
+            "The score over training compute. Thick grey: the frontier, the best score that each"
+            " compute has bought.",
         ),
         height=30,
     ),
-    "figure_10": Layout(
-        (
-            (
-                Panel(
-                    figure_10,
-                    "The score over sampling compute. Dotted: the best score of the second best"
-                    " model, at any compute.",
-                ),
-            ),
+    "figure_10": one(
+        Panel(
+            figure_10,
+            "The score over sampling compute. Dotted: the best score of the second best model, at"
+            " any compute.",
         ),
         height=30,
     ),
@@ -124,33 +124,36 @@ FIGURES = {
             *panels_by_metric(),
         ),
     ),
-    "figure_13": Layout(
-        (
-            (
-                Panel(
-                    figure_13,
-                    "Training loss by patch and by size, the mean of all seeds; each point is a"
-                    " local line through a tenth of its curve.",
-                ),
-            ),
+    "figure_13": one(
+        Panel(
+            figure_13,
+            "Training loss by patch and by size, the mean of all seeds with its 95 % interval (t,"
+            " the spread of a patch size at a step); each point is a local line through a tenth"
+            " of its curve.",
         ),
-        "log",
-        19,
+        source="log",
+        height=19,
         split=by_patch_and_size,
         shared=True,
     ),
-    "figure_sweeps": Layout(
-        (
-            (
-                Panel(
-                    sweep,
-                    "The score over what a sweep varies, all else alike; a ring is the best of a"
-                    " curve.",
-                ),
-            ),
+    "figure_sweeps": one(
+        Panel(
+            sweep,
+            "The score over what a sweep varies, all else alike; a ring is the best of a curve.",
         ),
         height=24,
         split=swept,
+        sized=False,
+    ),
+    "figure_rates": one(
+        Panel(
+            rates,
+            "The score over the learning rate, with the parabola near each model's best (ring: its"
+            " minimum); last, the best rates by size with 95 % intervals and their power law; a"
+            " triangle: the best is at an edge of its grid.",
+        ),
+        height=24,
+        split=rate_panels,
         sized=False,
     ),
     "figure_families": Layout(
@@ -177,33 +180,15 @@ FIGURES = {
         ),
         height=24,
     ),
-    "figure_prediction": Layout(
-        (
-            tuple(
-                Panel(
-                    predicted,
-                    "Every model's score, and the 95 % interval and prediction (dash) that a law"
-                    " fitted to all other models gives it.",
-                    {"law": law},
-                    top=3.5,
-                )
-                for law in fits.LAWS
-            ),
-        ),
+    "figure_prediction": each_law(
+        predicted,
+        "Every model's score, and the 95 % interval and prediction (dash) that a law fitted to all"
+        " other models gives it.",
         height=27,
     ),
-    "figure_residuals": Layout(
-        (
-            tuple(
-                Panel(
-                    residuals,
-                    "Every model's score by what the law fitted to all models says of it.",
-                    {"law": law},
-                    top=3.5,
-                )
-                for law in fits.LAWS
-            ),
-        ),
+    "figure_residuals": each_law(
+        residuals,
+        "Every model's score by what the law fitted to all models says of it.",
         height=24,
     ),
     "figure_joint": Layout(
@@ -220,16 +205,12 @@ FIGURES = {
         ),
         height=27,
     ),
-    "figure_running": Layout(
-        (
-            (
-                Panel(
-                    running_curves,
-                    "The last score of every finished run, and what its first checkpoint and the"
-                    " gains of all other runs predicted, with the 95 % interval.",
-                    top=3.5,
-                ),
-            ),
+    "figure_running": one(
+        Panel(
+            running_curves,
+            "The last score of every finished run, and what its first checkpoint and the gains of"
+            " all other runs predicted, with the 95 % interval.",
+            top=3.5,
         ),
         height=27,
         sized=False,

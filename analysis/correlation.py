@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.grid import final
+from analysis.memo import remembered
 from analysis.table import TableError, listed
 
 Array = NDArray[np.float64]
@@ -46,6 +47,7 @@ STATISTICS: dict[str, Callable[..., Array]] = {
 }
 
 
+@remembered
 def correlation(
     table: pd.DataFrame,
     metric: str = "fid",
@@ -205,7 +207,17 @@ def difference(a: pd.Series, b: pd.Series) -> dict[str, float]:
 
 
 def correlation_text(rows: pd.DataFrame) -> str:
-    """States correlations with their intervals and n; a perfect one has no interval."""
+    """States correlations with their intervals and n, family by family where there are several."""
+    parts = rows.groupby(["study", "family"], sort=False)
+    texts = [
+        (f"{family}: " if parts.ngroups > 1 else "") + text_of_one(part)
+        for (_, family), part in parts
+    ]
+    return "; ".join(texts)
+
+
+def text_of_one(rows: pd.DataFrame) -> str:
+    """States the correlations of one family; a perfect one has no interval."""
     statements = []
     for _, row in rows.iterrows():
         bounds = f" [{row['low']:.2f}, {row['high']:.2f}]" if row["low"] < row["high"] else ""

@@ -20,8 +20,8 @@ from analysis.table import TableError
 
 # The order on the page: what was found, how it came about, what was checked.
 CHECKED = "prediction residuals joint running specification 12 13".split()
-BY_MODEL = ["08", "families", *"09 10 sweeps 05 07 06 02".split(), *CHECKED]
-BY_RECIPE = ["sweeps", "05", "10", "08", "families", *"09 07 06 02".split(), *CHECKED]
+BY_MODEL = ["08", "families", *"09 10 sweeps rates 05 07 06 02".split(), *CHECKED]
+BY_RECIPE = ["sweeps", "rates", "05", "10", "08", "families", *"09 07 06 02".split(), *CHECKED]
 PHONE = "icml-column"  # 312 px wide: text of 6 pt is then 9 px on a phone of 390
 
 
@@ -96,9 +96,13 @@ def draw_figure(
     with style.theme():
         fig, reasons = drawn(name, data, stamp)
         files = figure_files(name + part.slug, fig)
+    return fig, reasons, files, phone_svg(name, data, stamp)
+
+
+def phone_svg(name: str, data: Any, stamp: str) -> str:
+    """Returns the SVG of a figure at the width of a phone."""
     with style.theme(PHONE):
-        phone = image(drawn(name, data, stamp)[0], "svg").decode()
-    return fig, reasons, files, phone
+        return image(drawn(name, data, stamp)[0], "svg").decode()
 
 
 def drawn(name: str, data: Any, stamp: str) -> tuple[Figure, list[str]]:

@@ -16,7 +16,7 @@ from analysis.compute import sampling_compute
 from analysis.correlation import Array
 from analysis.fits import squares
 from analysis.grid import grid, means, one_axis
-from analysis.table import TableError, listed
+from analysis.table import HIGHER_IS_BETTER, TableError, listed
 
 # What two families can be equal in.
 AXES = {
@@ -52,9 +52,12 @@ def placed(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
     """Returns the grid of scores; a family of several studies is named after its study too.
 
     Raises:
-        TableError: rows that cannot share an axis, or studies whose scores are not one quantity.
+        TableError: rows that cannot share an axis, such as guided scores beside others, or studies
+            whose scores are not one quantity.
     """
     rows = one_axis(grid(table, metric), QUANTITY)
+    if rows["guidance"].gt(1).nunique() > 1:
+        one_axis(rows, ["guidance"])
     studies = rows.groupby("family")["study"].transform("nunique")
     return rows.assign(
         family=rows["family"].where(studies.eq(1), rows["family"] + ", " + rows["study"])
@@ -71,8 +74,9 @@ def models_of(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
     """
     rows = placed(table, metric)
     last = rows[rows["last"]].assign(sampling=sampling_compute)
-    sampling = last.groupby(["study", "model"])["sampling"].first().rename("sampling")
-    models = means(last).merge(sampling, on=["study", "model"])
+    last = last.assign(seen=last["batch_size"] * last["step"])
+    also = last.groupby(["study", "model"])[["sampling", "seen"]].first()
+    models = means(last).merge(also, on=["study", "model"])
     models = shared_patches(models[models["value"].gt(0)])
     if models["family"].nunique() < 2:
         raise TableError(
@@ -97,14 +101,17 @@ def fit_lines(models: pd.DataFrame, axis: str, parallel: bool) -> Lines:
     """
     models = usable(models, axis, parallel)
     families = sorted(set(models["family"]))
+    count = len(families) + (1 if parallel else len(families))
+    if len(families) < 2 or len(models) <= count:
+        sizes = "" if parallel else " of 2 sizes each"
+        raise TableError(
+            f"lines of families over {axis} need 2 families{sizes} and a model more than they have"
+            f" parameters, there are {len(models)} models of {len(families)} families: train other"
+            " sizes"
+        )
     member = (models["family"].to_numpy()[:, None] == np.array(families)).astype(float)
     x, y = (np.log10(models[name].to_numpy(float)) for name in (AXES[axis], "value"))
     columns = design(member, x - x.mean(), parallel)
-    if len(families) < 2 or len(y) <= columns.shape[1]:
-        raise TableError(
-            f"lines of families over {axis} need 2 families and a model more than the"
-            f" {columns.shape[1]} parameters, there are {len(y)} models: train other sizes"
-        )
     return Lines(families, float(x.mean()), parallel, OLS(y, columns).fit())
 
 
@@ -127,7 +134,7 @@ def parallel_test(models: pd.DataFrame, axis: str) -> dict[str, float]:
     y = own.fit.model.endog
     (wide, rank), (loss, less) = (squares(lines.fit.model.exog, y) for lines in (own, one))
     df, spare = rank - less, len(y) - rank
-    f = (loss - wide) / df / (wide / spare)
+    f = max(loss - wide, 0.0) / df / max(wide / spare, np.finfo(float).tiny)
     return {"F": float(f), "df": df, "df_residual": spare, "p": float(stats.f.sf(f, df, spare))}
 
 
@@ -141,13 +148,32 @@ def family_exponents(models: pd.DataFrame, axis: str) -> pd.DataFrame:
     )
 
 
+def steepest(models: pd.DataFrame, axis: str, metric: str) -> pd.DataFrame:
+    """Returns the exponents, the best first, with p of each being the best one's (t test, Holm)."""
+    lines, found = fit_lines(models, axis, parallel=False), family_exponents(models, axis)
+    better = 1 if metric in HIGHER_IS_BETTER else -1
+    found = found.sort_values("value", key=lambda value: -better * value)
+    count, (best, *others) = len(lines.families), found.index
+    p = []
+    for other in others:
+        contrast = np.zeros(2 * count)
+        contrast[[count + best, count + other]] = 1, -1
+        p.append(float(lines.fit.t_test(contrast).pvalue))
+    return found.assign(p=[1.0, *holm(np.array(p))])
+
+
 def offsets(models: pd.DataFrame, axis: str) -> pd.DataFrame:
     """Compares every pair of families by parallel lines: what one needs of the other's compute.
 
     Columns: family, other, multiple with low and high (the horizontal shift at equal score, by
-    Fieller's theorem as in a parallel-line assay; NaN bounds where the common exponent may be 0),
-    p of no shift by Holm over the pairs, and common, whether some score is within both ranges.
+    Fieller's theorem as in a parallel-line assay; NaN where the common exponent may be 0), p of no
+    shift by Holm over the pairs, and common, whether some score is within both ranges.
+
+    Raises:
+        TableError: too few families or models, or all of them have one score.
     """
+    if models["value"].nunique() < 2:
+        raise TableError(f"all models score {models['value'].iloc[0]:g}: no compute buys a better")
     lines, rows = fit_lines(models, axis, parallel=True), list[dict[str, Any]]()
     ranges = models.groupby("family")["value"].agg(["min", "max"])
     for i, j in combinations(range(len(lines.families)), 2):
@@ -166,6 +192,7 @@ def shift(fit: RegressionResults, i: int, j: int) -> dict[str, float]:
     """Returns by how much line i lies to the right of line j, as a multiple; its interval; p.
 
     Fieller, J. R. Stat. Soc. B 16, 1954: the interval is where (D - m b)² ≤ t² var(D - m b).
+    Where b may be 0 there is none, and no multiple that could be trusted.
     """
     contrast = np.zeros((2, len(fit.params)))
     contrast[0, [j, i]], contrast[1, -1] = (1, -1), 1
@@ -174,12 +201,12 @@ def shift(fit: RegressionResults, i: int, j: int) -> dict[str, float]:
     t2 = float(stats.t.ppf(0.975, fit.df_resid)) ** 2
     p = float(2 * stats.t.sf(abs(d) / np.sqrt(dd), fit.df_resid))
     square, linear, rest = b**2 - t2 * bb, d * b - t2 * db, d**2 - t2 * dd
-    known = {"multiple": float(10 ** (d / b)), "low": np.nan, "high": np.nan, "p": p}
     if square <= 0:
-        return known
+        return {"multiple": np.nan, "low": np.nan, "high": np.nan, "p": p}
     root = np.sqrt(max(linear**2 - square * rest, 0))
     low, high = (linear - root) / square, (linear + root) / square
-    return {**known, "low": float(10**low), "high": float(10**high)}
+    multiple, low, high = (float(10**log) for log in (d / b, low, high))
+    return {"multiple": multiple, "low": low, "high": high, "p": p}
 
 
 def seen_from(found: pd.DataFrame, reference: str) -> pd.DataFrame:

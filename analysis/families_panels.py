@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from analysis.families import AXES, models_of, offsets, parallel_test, placed, s
 from analysis.families_rows import by_score, kinds
 from analysis.figures import COMPUTE, GFLOPS
 from analysis.fitted_lines import draw_families
+from analysis.rows import attempt
+from analysis.table import TableError
 
 AXIS_MARKERS = "PX*d"
 TITLES = {"Gflops": GFLOPS, "training compute": COMPUTE, "parameters": "Parameters"}
@@ -36,8 +39,8 @@ def family_scores(table: pd.DataFrame, ax: Axes, axis: str, metric: str = "fid")
     ax.set(xlabel=TITLES[axis])
     label_score(ax, rows)
     draw_families(ax, models, style.inks(every)[1], axis, metric)
-    p = parallel_test(models, axis)["p"]
-    ax.set_title(f"Equal exponents: p = {p:.1g}", loc="left")
+    if test := attempt("", partial(parallel_test, models, axis), []):
+        ax.set_title(f"Equal exponents: p = {test['p']:.1g}", loc="left")
     draw_curves(ax, rows, AXES[axis], every, linestyle="none")
     return ax
 
@@ -48,17 +51,19 @@ def family_needs(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     Raises:
         TableError: fewer than two families, or too few models.
     """
-    models = models_of(table, metric)
-    axes = kinds(models)
+    models, reasons = models_of(table, metric), list[str]()
     best = by_score(models, "Gflops", metric)
     inks = style.inks(placed(table, metric).assign(study=""))[1]
-    found = {axis: seen_from(offsets(models, axis), best[0]) for axis in axes}
+    made = {axis: attempt(axis, partial(offsets, models, axis), reasons) for axis in kinds(models)}
+    found = {axis: seen_from(pairs, best[0]) for axis, pairs in made.items() if pairs is not None}
+    if not found:
+        raise TableError(reasons[0].rstrip("."))
     limits = pd.concat(found.values())[["multiple", "low", "high"]].to_numpy().ravel()
     limits = np.append(limits[np.isfinite(limits)], 1.0)
     log_axis(ax.xaxis, limits.min() / 1.5, limits.max() * 1.5, decades=True)
     for i, (axis, pairs) in enumerate(found.items()):
         for _, pair in pairs[pairs["family"].isin(best)].iterrows():
-            height = best.index(pair["family"]) + 0.24 * (i - (len(axes) - 1) / 2)
+            height = best.index(pair["family"]) + 0.24 * (i - (len(found) - 1) / 2)
             draw_need(ax, pair, height, inks[pair["family"]], AXIS_MARKERS[i], axis)
     ax.axvline(1, color=style.SOFT, lw=0.8, zorder=0, label="_one")
     ax.plot([1], [0], "|", color=inks[best[0]], ms=12, mew=3, label=best[0])
@@ -68,7 +73,7 @@ def family_needs(table: pd.DataFrame, ax: Axes, metric: str = "fid") -> Axes:
     ax.grid(axis="y", visible=False)
     ax.set(xlabel=style.literal(f"Multiple of {best[0]}'s for the same score"))
     ax.legend(
-        handles=axis_entries([*axes]), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
+        handles=axis_entries([*found]), loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
     )
     return ax
 

@@ -16,9 +16,10 @@ from analysis.families import (
     offsets,
     parallel_test,
     seen_from,
+    steepest,
 )
 from analysis.rows import Row, attempt, row_of
-from analysis.table import HIGHER_IS_BETTER
+from analysis.table import HIGHER_IS_BETTER, TableError
 
 METHOD = "Fieller, parallel lines"
 
@@ -51,9 +52,9 @@ def by_score(models: pd.DataFrame, axis: str, metric: str) -> list[str]:
 
 def multiple_text(pair: pd.Series) -> str:
     """Returns '6.7 × [2.5, 62]'."""
-    known = np.isfinite(pair["low"])
-    bounds = f" [{pair['low']:.2g}, {pair['high']:.3g}]" if known else " [not identified]"
-    return f"{pair['multiple']:.2g} ×{bounds}"
+    if np.isnan(pair["multiple"]):
+        return "a multiple that is not identified"
+    return f"{pair['multiple']:.2g} × [{pair['low']:.2g}, {pair['high']:.3g}]"
 
 
 def certainty(pair: pd.Series) -> str:
@@ -62,26 +63,33 @@ def certainty(pair: pd.Series) -> str:
     return p if pair["common"] else f"{p}, extrapolated: no score is in both ranges"
 
 
-def scales(models: pd.DataFrame, axis: str = "Gflops") -> str:
-    """States whether the exponents of families differ, and which is the steepest.
+def scales(models: pd.DataFrame, metric: str, axis: str = "Gflops") -> str:
+    """States whether the exponents of families differ, and which scales best if one does.
 
     Raises:
         TableError: too few families or models.
     """
-    test, found = parallel_test(models, axis), family_exponents(models, axis)
-    found = found.sort_values("value", key=abs, ascending=False)
-    steep, flat = found.iloc[0], found.iloc[-1]
+    test, found = parallel_test(models, axis), steepest(models, axis, metric)
     texts = [
         f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of {row['family']}"
-        for row in (steep, flat)
+        for row in (found.iloc[0], found.iloc[-1])
     ]
-    verdict = (
-        f"differ: {steep['family']} scales best, and the multiples are averages over the range"
-        if test["p"] < 0.05
-        else "do not differ with certainty: no family is shown to scale better"
-    )
+    verdict = "do not differ with certainty: no family is shown to scale better"
+    if test["p"] < 0.05:
+        verdict = f"differ: {best(found)}, and the multiples are averages over the range"
     statement = f"exponents of {axis}, {texts[0]} to {texts[1]}, {verdict}"
     return f"{statement} ({test_text(test)})".replace(" -", f" {MINUS}").replace("[-", f"[{MINUS}")
+
+
+def best(found: pd.DataFrame) -> str:
+    """States than which families the first one scales better, with certainty."""
+    name, *others = found["family"]
+    worse = found.loc[found["p"] < 0.05, "family"]
+    if len(worse) == len(others):
+        return f"{name} scales best"
+    if worse.empty:
+        return "which scales best is open"
+    return f"{name} scales better than {' and '.join(worse)}"
 
 
 def test_text(test: dict[str, float]) -> str:
@@ -94,23 +102,41 @@ def summary(table: pd.DataFrame, metric: str = "fid") -> str:
     Raises:
         TableError: fewer than two families, or too few models.
     """
-    models = models_of(table, metric)
-    pairs = {kind: leading(models, axis, metric) for axis, kind in kinds(models).items()}
+    models, reasons = models_of(table, metric), list[str]()
+    made = {
+        kind: attempt(axis, partial(leading, models, axis, metric), reasons)
+        for axis, kind in kinds(models).items()
+    }
+    pairs = {kind: pair for kind, pair in made.items() if pair is not None}
+    if not pairs:
+        raise TableError(reasons[0].rstrip("."))
     kind, first = next(iter(pairs.items()))
     texts = [f"{ahead(first, kind)} ({certainty(first)})"]
     for kind, pair in [*pairs.items()][1:]:
         same = [pair["family"], pair["other"]] == [first["family"], first["other"]]
         text = multiple_text(pair) if same else ahead(pair, kind).partition(f"{kind} ")[2]
         texts.append(f"at equal {kind} {text} (p = {pair['p']:.1g})")
-    return f"{'; '.join([*texts, scales(models)])}."
+    compared = attempt("exponents not compared", partial(scales, models, metric), reasons)
+    return f"{'; '.join([*texts, *seen(models), compared or reasons[-1].rstrip('.')])}."
+
+
+def seen(models: pd.DataFrame) -> list[str]:
+    """States what families were trained on, where they did not see equally many images."""
+    means = models.groupby("family")["seen"].mean()
+    if means.isna().any() or np.isclose(means.max(), means.min()):
+        return []
+    parts = [f"{family} {images:,.0f}" for family, images in means.items()]
+    return [f"images in training: {', '.join(parts)}"]
 
 
 def kinds(models: pd.DataFrame) -> dict[str, str]:
     """Returns what is equal on each axis: under one protocol sampling compute goes with Gflops."""
     share = models["sampling"] / models["gflops"]
     names = {axis: axis for axis in AXES} | {"training compute": "training compute, all passes"}
-    if share.isna().any() or np.isclose(share.max(), share.min()):
+    unknown, same = share.isna().any(), bool(np.isclose(share.max(), share.min()))
+    if unknown or same:
         del names["sampling compute"]
+    if same and not unknown:
         names["Gflops"] = "Gflops and sampling compute"
     return names
 
@@ -121,10 +147,12 @@ def family_rows(table: pd.DataFrame) -> list[Row]:
     Raises:
         TableError: fewer than two families, or too few models.
     """
-    models = models_of(table)
-    rows = exponent_rows(models)
+    models, reasons = models_of(table), list[str]()
+    rows = attempt("exponents", partial(exponent_rows, models), reasons) or []
     for axis in kinds(models):
-        rows += attempt(axis, partial(offset_rows, models, axis), []) or []
+        rows += attempt(axis, partial(offset_rows, models, axis), reasons) or []
+    if not rows:
+        raise TableError(reasons[0].rstrip("."))
     return rows
 
 
@@ -157,5 +185,5 @@ def offset_rows(models: pd.DataFrame, axis: str) -> list[Row]:
             len(models),
             certainty(row),
         )
-        for _, row in seen_from(offsets(models, axis), best).iterrows()
+        for _, row in seen_from(offsets(models, axis), best).dropna().iterrows()
     ]

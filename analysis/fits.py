@@ -107,7 +107,7 @@ def fit_law(rows: pd.DataFrame, law: str) -> RegressionResults:
         needs = " and ".join(NEEDS[law])
         raise TableError(
             f"the law in {law} needs {len(LAWS[law]) + 2} other models with {needs}, there are"
-            f" {len(complete(rows, law))}: train more"
+            f" {len(complete(rows, law))}: add sizes to the sweep's models"
         )
     rows = complete(rows, law)
     return OLS(np.log10(positive(rows)["value"].to_numpy()), design(rows, law)).fit()
@@ -153,12 +153,13 @@ def per_family(
         TableError: no family can be fitted, several studies, or values without a logarithm.
     """
     rows = positive(one_study(final(table, metric, protocol)))
-    found, problems = [], list[str]()
+    found, reasons = [], dict[str, list[str]]()
     for family, part in rows.groupby("family", sort=False):
         try:
             found.append(fit(part).assign(family=family, metric=metric))
         except TableError as reason:
-            problems.append(f"{family}: {reason}")
+            reasons.setdefault(str(reason), []).append(str(family))
+    problems = [f"{', '.join(families)}: {reason}" for reason, families in reasons.items()]
     if not found:
         raise TableError("; ".join(problems))
     fits = pd.concat(found, ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from analysis import fits, style
 from analysis.correlation import MINUS
 from analysis.families import AXES, fit_lines
 from analysis.families_rows import leading, multiple_text
+from analysis.rows import attempt
 
 
 def draw_line(ax: Axes, rows: pd.DataFrame, name: str) -> str:
@@ -66,12 +68,14 @@ def draw_families(
 ) -> str:
     """Draws the line of each family in its colour, with its band; returns which leads.
 
-    The noise behind the bands is that of all families.
+    The noise behind the bands is that of all families, and so is the slope where too few of them
+    have one of their own.
 
     Raises:
         TableError: too few families or models.
     """
-    lines, limits = fit_lines(models, axis, parallel=False), ax.get_ylim()
+    own_slopes = attempt("", partial(fit_lines, models, axis, parallel=False), [])
+    lines, limits = own_slopes or fit_lines(models, axis, parallel=True), ax.get_ylim()
     for family in lines.families:
         own = models.loc[models["family"] == family, AXES[axis]]
         x = np.geomspace(own.min(), own.max(), 20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from analysis import prediction
 from analysis.fits import PRODUCT
-from analysis.grid import final, grid
+from analysis.grid import grid
 from analysis.joint import Points, fit, points_of
 from analysis.joint_bootstrap import bootstrap, hull
 from analysis.joint_bootstrap import predict as predict_joint
@@ -67,7 +68,8 @@ def forecast(
 
 
 def refuse_known(rows: pd.DataFrame, model: str, step: int) -> None:
-    """
+    """Refuses a forecast of a score that is in the table.
+
     Raises:
         TableError: the score is in the table, so that it is no forecast any more.
     """
@@ -120,8 +122,8 @@ def by_joint(
     Raises:
         TableError: a model that is not known, or too few runs.
     """
-    rows = final(table, metric, protocol)
-    target = prediction.target_of(rows, listed(grid(table, metric, protocol)["data"]), model, scale)
+    rows = grid(table, metric, protocol)
+    target = prediction.target_of(rows, listed(rows["data"]), model, scale)
     points = points_like(table, metric, protocol, str(target["family"].iloc[0]))
     batch = points.rows["batch_size"].iloc[0]
     tokens = float(target["tokens"].iloc[0])
@@ -139,26 +141,53 @@ def by_joint(
 
 
 def points_like(table: pd.DataFrame, metric: str, protocol: str | None, family: str) -> Points:
-    points = points_of(table, metric, protocol)
-    return next(part for part in points if part.rows["family"].iloc[0] == family)
+    """Returns the points of one family.
+
+    Raises:
+        TableError: none of its models is scored.
+    """
+    known = {str(p.rows["family"].iloc[0]): p for p in points_of(table, metric, protocol)}
+    if family not in known:
+        raise TableError(f"no {family} is scored, only {', '.join(known)}")
+    return known[family]
 
 
 def sealed(content: Forecast) -> Forecast:
     """Returns the forecast with its digest: of everything but the digest and the outcome."""
     kept = {name: value for name, value in content.items() if name not in OUTSIDE}
-    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-    return {**kept, "digest": hashlib.sha256(text.encode()).hexdigest()[:16], "outcome": None}
+    return {**kept, "digest": seal(kept), "outcome": None}
+
+
+def seal(content: Forecast) -> str:
+    """Returns sixteen hex digits that change when anything of the content does."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def is_intact(found: Forecast) -> bool:
-    """Whether nothing that was forecast was changed since."""
-    return bool(sealed(found)["digest"] == found.get("digest"))
+    """Whether nothing that was forecast was changed since, nor what came.
+
+    Outcomes of before they had a digest are taken as they are.
+    """
+    came = found.get("outcome", "")
+    if found.get("digest") != sealed(found)["digest"] or not isinstance(came, dict | None):
+        return False
+    kept = {"digest": found["digest"], **(came or {})}
+    return kept.pop("seal", None) in (None, seal(kept))
 
 
-def outcome(found: Forecast, table: pd.DataFrame) -> Forecast | None:
+def never(found: Forecast, rows: pd.DataFrame) -> bool:
+    """Answers for tables alone, which have no dates."""
+    return False
+
+
+def outcome(
+    found: Forecast, table: pd.DataFrame, older: Callable[[Forecast, pd.DataFrame], bool] = never
+) -> Forecast | None:
     """Returns the score and whether the interval holds it, or None while there is none.
 
-    The mean over seeds counts, of the recipe that a law of the study is made of (`grid`).
+    The mean over seeds counts, of the recipe that a law of the study is made of (`grid`). `older`
+    says of a forecast and its scores whether one was measured before the forecast was made.
     """
     try:
         rows = grid(table, found["metric"], found["protocol"])
@@ -170,36 +199,51 @@ def outcome(found: Forecast, table: pd.DataFrame) -> Forecast | None:
     if rows.empty:
         return None
     value = float(rows["value"].mean())
-    return {
+    came = {
         "value": value,
         "hit": bool(found["low"] <= value <= found["high"]),
         "error": float(found["prediction"] / value - 1),
         "seeds": len(rows),
         "table": digest(table),
+        **({"older": True} if older(found, rows) else {}),
     }
+    return {**came, "seal": seal({"digest": found["digest"], **came})}
 
 
 def verdict(found: Forecast) -> str:
-    """Returns hit, miss, pending, or that the file was changed."""
+    """Returns hit, miss, pending, or why the forecast is not counted."""
     if not is_intact(found):
         return "changed since it was written: not counted"
     if not found["outcome"]:
         return "pending"
+    if found["outcome"].get("older"):
+        return "scored before it was forecast: not counted"
     return "hit" if found["outcome"]["hit"] else "miss"
 
 
-def forecasts_table(found: list[Forecast]) -> pd.DataFrame:
-    """Returns a row per forecast for the page."""
+def hits(found: Sequence[Forecast]) -> list[bool]:
+    """Returns whether the interval held the score, of each forecast that counts."""
+    verdicts = [verdict(one) for one in found]
+    return [one == "hit" for one in verdicts if one in ("hit", "miss")]
+
+
+def forecasts_table(found: Sequence[Forecast]) -> pd.DataFrame:
+    """Returns a row per forecast for the page; of one that was changed, no number is shown."""
     return pd.DataFrame(
-        {
-            "Model": one["model"],
-            "Step": f"{one['step']:,}",
-            "Metric": one["metric"],
-            "Forecast": f"{one['prediction']:.4g} [{one['low']:.4g}, {one['high']:.4g}]",
-            "Score": f"{one['outcome']['value']:.4g}" if one["outcome"] else "",
-            "Verdict": verdict(one),
-            "Law": f"{one['law']}, {one['models']} models",
-            "Made": one.get("made", ""),
-        }
+        row_of(one) if is_intact(one) else {"Model": str(one.get("model")), "Verdict": verdict(one)}
         for one in found
-    )
+    ).fillna("")
+
+
+def row_of(found: Forecast) -> dict[str, str]:
+    came = found["outcome"]
+    return {
+        "Model": found["model"],
+        "Step": f"{found['step']:,}",
+        "Metric": found["metric"],
+        "Forecast": f"{found['prediction']:.4g} [{found['low']:.4g}, {found['high']:.4g}]",
+        "Score": f"{came['value']:.4g}" if came else "",
+        "Verdict": verdict(found),
+        "Law": f"{found['law']}, {found['models']} models",
+        "Made": found.get("made", ""),
+    }

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.compute import training_compute
+from analysis.memo import remembered
+from analysis.models import with_family
 from analysis.table import (
     EXTRACTED,
     LOSSES,
@@ -16,7 +18,6 @@ from analysis.table import (
     listed,
     metric_name,
     uncertain,
-    with_family,
 )
 
 # A grid holds one value of each per model; of several, the one that scored every model is taken.
@@ -28,6 +29,7 @@ ONE_AXIS = ["metric", "data", "protocol", *SCORED]
 AVERAGED = ["study", "family", "model", "step", "metric", "protocol"]
 
 
+@remembered
 def grid(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, unit: str = "model"
 ) -> pd.DataFrame:
@@ -54,6 +56,12 @@ def grid(
     rows = pd.concat([grid_of_study(part, unit) for _, part in rows.groupby("study", sort=False)])
     rows = rows.assign(compute=training_compute(rows))
     return rows.sort_values(["study", "gflops", "model", "seed", "step"])
+
+
+def main_metric(table: pd.DataFrame) -> str:
+    """Returns FID, or where a table has none the first loss that it has."""
+    present = [name for name in ("fid", *LOSSES) if table["metric"].eq(name).any()]
+    return present[0] if present else "fid"
 
 
 def ends(rows: pd.DataFrame) -> pd.Series:
@@ -140,6 +148,7 @@ def last_step(rows: pd.DataFrame, unit: str = "model") -> float:
     return float(reached[reached >= min(reached.max(), rows[unit].nunique() / 2)].index.max())
 
 
+@remembered
 def final(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
     """Returns one row per model at the last step, the mean over seeds, ordered by Gflops.
 

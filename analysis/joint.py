@@ -13,6 +13,7 @@ from scipy import optimize
 from analysis.correlation import Array
 from analysis.fits import one_study, positive
 from analysis.grid import grid
+from analysis.horizons import with_trunks
 from analysis.joint_search import UNREACHED, refine, shapes, terms_of
 from analysis.table import RUN, TableError, listed
 
@@ -106,7 +107,7 @@ def points_from(rows: pd.DataFrame) -> Points:
     logs = np.log(rows[["N", "T", "D"]].to_numpy(float).T)
     centre = logs.mean(1)
     by = [name for name in RUN if name in rows]
-    run = rows.groupby(by, dropna=False, sort=False).ngroup().to_numpy()
+    run = with_trunks(rows).groupby(by, dropna=False, sort=False).ngroup().to_numpy()
     y = np.log(rows["value"].to_numpy(float))
     return Points(logs - centre[:, None], y, run.astype(np.int64), centre, rows)
 
@@ -144,7 +145,8 @@ def fit(points: Points, scale: float | None = None) -> Joint:
 
 
 def require_enough(points: Points, free: Flags) -> None:
-    """
+    """Refuses points that are too few to fit the joint law.
+
     Raises:
         TableError: naming how many runs and points there are, and what would supply the rest.
     """

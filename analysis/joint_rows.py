@@ -33,6 +33,7 @@ MEANINGS = {
     "γ": "γ, exponent of tokens",
     "β": "β, exponent of images",
 }
+BEST_SIZE = ": exponent of N* in compute"
 METHOD = "wild bootstrap over runs, widened to t"
 OPEN = "not identified: these scores fit all of it and what is beyond"
 

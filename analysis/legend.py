@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 from analysis import style
 from analysis.curves import apart
 from analysis.loss import CURVE, with_recipe
+from analysis.models import with_family
 from analysis.panels import grow
-from analysis.table import with_family
 
 
 def add_legend(fig: Figure, table: pd.DataFrame, sized: bool = True) -> None:

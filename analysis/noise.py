@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, special, stats
+from scipy import special, stats
 
-from analysis.correlation import Array
 from analysis.grid import ends, final, grid
-from analysis.table import PUBLISHED, published, with_family
+from analysis.models import with_family
+from analysis.table import PUBLISHED, published
 
 # A published rerun sets the noise only if its source can be looked up: a page or owner/repository.
 ADDRESS = r"https?://|^[\w.-]+/[\w.-]+"
 PRIORS = PUBLISHED.with_name("noise.csv")
 # The recorded interval of FID∞ is 2.16 standard errors to a side: t at 13 degrees of freedom.
 FID_INFINITY_T = float(stats.t.ppf(0.975, 13))
+# A patch size without seeds may be noisier than any with them: published noise of one metric is 1 %
+# to 2 % of the score over sizes and steps (arXiv 2606.20536).
+UNSEEN = 2.0
 UNKNOWN = "no seeds, so the noise is not known: train one model with three"
 
 
@@ -24,10 +27,11 @@ UNKNOWN = "no seeds, so the noise is not known: train one model with three"
 class Noise:
     """The standard deviation of the log score of one run, training and sampling together.
 
-    `by_patch` has patch, log_gflops, runs, own_sd, own_df, and sd and df after shrinkage
-    (`shrunk`); `sd` and `df` are those of all runs pooled, NaN and 0 where nothing is known.
-    `prior` is what is known of a patch size without runs of its own. `size` is the exponent of the
-    spread in Gflops within a patch, with its 95 % interval; NaN where too few models tell.
+    `by_patch` has patch, log_gflops, runs, sd and df of each patch size with seeds; `sd` and `df`
+    are those of all runs pooled, NaN and 0 where nothing is known. `prior` is what is taken of a
+    patch size without seeds: twice the noisiest with them. `size` is the exponent of the spread in
+    Gflops within a patch, with its 95 % interval; NaN where too few models tell. `replicates` has
+    the models that it was measured on.
     """
 
     origin: str
@@ -36,6 +40,7 @@ class Noise:
     df: float = 0.0
     prior: tuple[float, float] = (float("nan"), 0.0)
     size: tuple[float, float, float] = (float("nan"),) * 3
+    replicates: pd.DataFrame | None = None
 
     @property
     def differs_by_size(self) -> bool:
@@ -45,9 +50,11 @@ class Noise:
     def at(self, patch: float, gflops: float = float("nan")) -> tuple[float, float]:
         """Returns the standard deviation and degrees of freedom at a patch size.
 
-        It is that of a size where one is given and the runs tell sizes apart.
+        It is that of a size where one is given and the runs tell sizes apart. The runs of other
+        patches are not in it: with few of them no test tells that a patch is noisier, and bands by
+        the spread of all cover 83 % to 90 % there (docs/statistics.md).
         """
-        own = self.by_patch[self.by_patch["patch"].eq(patch)]
+        own = self.of_patch(patch)
         if own.empty:
             return self.prior
         row = own.iloc[0]
@@ -55,10 +62,20 @@ class Noise:
         away = self.size[0] * (np.log(gflops) - row["log_gflops"]) if known else 0.0
         return float(row["sd"] * np.exp(away)), float(row["df"])
 
+    def of_patch(self, patch: float) -> pd.DataFrame:
+        """Returns the row of a patch size, empty where it has no seeds; NaN is one of its own."""
+        patches = self.by_patch["patch"]
+        return self.by_patch[patches.isna() if patch != patch else patches.eq(patch)]
+
     def interval(self) -> tuple[float, float]:
         """Returns the 95 % interval of the pooled standard deviation, by χ²."""
-        low, high = stats.chi2.ppf([0.975, 0.025], self.df)
-        return float(self.sd * np.sqrt(self.df / low)), float(self.sd * np.sqrt(self.df / high))
+        return interval(self.sd, self.df)
+
+
+def interval(sd: float, df: float) -> tuple[float, float]:
+    """Returns the 95 % interval of a standard deviation, by χ²."""
+    low, high = stats.chi2.ppf([0.975, 0.025], df)
+    return float(sd * np.sqrt(df / low)), float(sd * np.sqrt(df / high))
 
 
 def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> Noise:
@@ -120,27 +137,37 @@ def replicates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def pooled(found: pd.DataFrame, origin: str) -> Noise:
-    """Pools the spread of several models, by patch size where the runs tell patches apart."""
+    """Pools the spread of several models, of each patch size apart."""
     found = found.assign(df=found["runs"] - 1).assign(squares=lambda f: f["df"] * f["sd"] ** 2)
     groups = found.groupby("patch", dropna=False)
-    by_patch = (
-        groups[["runs", "df", "squares"]]
-        .sum()
-        .assign(log_gflops=groups["log_gflops"].mean())
-        .reset_index()
-    )
-    total = float(found["df"].sum())
-    variance = float(found["squares"].sum() / total)
-    own_df = by_patch["df"].to_numpy(float)
-    own = by_patch["squares"].to_numpy() / own_df
-    prior_variance, prior_df = shrinkage(own, own_df, variance)
-    variances, dfs = shrunk(own, own_df, prior_variance, prior_df, total)
-    by_patch = by_patch.assign(
-        own_sd=np.sqrt(own), own_df=own_df, sd=np.sqrt(variances), df=dfs
-    ).drop(columns="squares")
+    by_patch = groups[["runs", "df", "squares"]].sum().reset_index()
+    by_patch["log_gflops"] = groups["log_gflops"].mean().to_numpy()
+    by_patch["sd"] = np.sqrt(by_patch["squares"] / by_patch["df"])
+    noisiest = by_patch.loc[by_patch["sd"].idxmax()]
+    prior = (UNSEEN * float(noisiest["sd"]), float(noisiest["df"]))
     text = f"{found['runs'].sum()} runs of {len(found)} models {origin}"
-    prior = (float(np.sqrt(prior_variance)), min(prior_df, total))
-    return Noise(text, by_patch, float(np.sqrt(variance)), total, prior, by_size(found))
+    total = float(found["df"].sum())
+    sd = float(np.sqrt(found["squares"].sum() / total))
+    columns = found.drop(columns=["df", "squares"])
+    return Noise(text, by_patch.drop(columns="squares"), sd, total, prior, by_size(found), columns)
+
+
+def together(a: Noise, b: Noise) -> tuple[Noise, Noise]:
+    """Returns the noise of two studies of one kind, each from the seeds of both.
+
+    Where their spreads differ (F test at 1 %) each has its own.
+    """
+    if a.replicates is None or b.replicates is None:
+        return (a, a) if a.origin == b.origin else (a, b)
+    if a.replicates.equals(b.replicates):
+        return a, a
+    ratio = (a.sd / b.sd) ** 2 if b.sd > 0 else float("inf")
+    tails = stats.f.cdf(ratio, a.df, b.df), stats.f.sf(ratio, a.df, b.df)
+    if min(tails) < 0.005:
+        return a, b
+    known = pd.concat([a.replicates, b.replicates], ignore_index=True)
+    both = pooled(known, "over seeds of both studies")
+    return both, both
 
 
 def by_size(found: pd.DataFrame) -> tuple[float, float, float]:
@@ -172,34 +199,6 @@ def within(values: pd.Series, weight: pd.Series, rows: pd.DataFrame) -> pd.Serie
         "sum"
     )
     return values - mean
-
-
-def shrunk(
-    own: Array, own_df: Array, prior: float, prior_df: float, total: float
-) -> tuple[Array, Array]:
-    """Returns variances drawn towards the prior, and their degrees of freedom, never above all."""
-    if np.isinf(prior_df):
-        return np.full_like(own, prior), np.full_like(own, total)
-    variances = (prior_df * prior + own_df * own) / (prior_df + own_df)
-    return variances, np.minimum(prior_df + own_df, total)
-
-
-def shrinkage(own: Array, df: Array, variance: float) -> tuple[float, float]:
-    """Estimates the prior of variances, an inverse χ²: (its variance, its degrees of freedom).
-
-    The degrees of freedom are infinite where the variances do not differ by more than they would
-    by chance: then all are one. Few runs per patch do not make a test of equality tell, and without
-    the prior t has few degrees of freedom. Smyth, Statistical Applications in Genetics and
-    Molecular Biology 3 (2004), section 6.2.
-    """
-    if len(own) < 2 or not (own > 0).all():
-        return variance, float("inf")
-    e = np.log(own) - special.digamma(df / 2) + np.log(df / 2)
-    excess = e.var(ddof=1) - special.polygamma(1, df / 2).mean()
-    if not excess > 1e-6:
-        return variance, float("inf")
-    half = optimize.brentq(lambda x: float(special.polygamma(1, x)) - excess, 1e-3, 2e6)
-    return float(np.exp(e.mean() + special.digamma(half) - np.log(half))), 2 * half
 
 
 def sampling_noise(table: pd.DataFrame, protocol: str | None = None) -> tuple[float, int]:

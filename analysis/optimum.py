@@ -138,7 +138,8 @@ def gflops_at(joint: Joint, tokens: float, draws: int) -> Callable[[float], floa
 
 
 def require_trade(draws: Draws) -> None:
-    """
+    """Refuses draws in which size or images bring nothing.
+
     Raises:
         TableError: the scores do not tell what size or what images bring, so that there is no
             trade between them.

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.models import with_family
 from analysis.style import BOTTOM, LEFT, RIGHT, TOP, dots, em
-from analysis.table import TableError, with_family
+from analysis.table import TableError
 
 # Em of the narrowest panel, and of the widest figure of a single one.
 LEAST, SINGLE = 11.0, 47.0

@@ -21,7 +21,8 @@ from analysis.fits import (
 )
 from analysis.forms import range_of_forms
 from analysis.grid import final, grid
-from analysis.table import TableError, listed, published, with_family
+from analysis.models import with_family, with_tokens_of
+from analysis.table import TableError, listed, published
 
 # Hold-out by range: models up to this share of the count, by Gflops, are fitted.
 FITTED = 2 / 3
@@ -73,7 +74,7 @@ def target_of(
     columns = ["model", "family", "gflops", "params", "tokens"]
     if scale is not None:
         name = {"model": [model or "the model"], "size": [""], "patch": [np.nan]}
-        target = with_family(pd.DataFrame({**name, "params": [np.nan], **scale}))
+        target = with_tokens_of(pd.DataFrame({**name, "params": [np.nan], **scale}), rows)
         if not model or rows["family"].nunique() == 1:
             target = target.assign(family=rows["family"].iloc[0])
     else:
@@ -179,10 +180,11 @@ def hold_out_of(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.sort_values("gflops")
     count = int(np.ceil(FITTED * len(rows)))
     if count == len(rows):
-        raise TableError(f"a hold-out by range needs 3 models, there are {len(rows)}: train more")
+        raise TableError(
+            f"a hold-out by range needs 3 models, there are {len(rows)}: add sizes to the sweep's"
+            " models"
+        )
     places = range(count, len(rows))
-    if not places:
-        raise TableError(f"a hold-out needs 3 models, there are {len(rows)}: train and score more")
     return pd.concat([held_out(rows.iloc[:count], rows.iloc[[place]]) for place in places])
 
 

@@ -7,26 +7,31 @@ from functools import partial
 
 import pandas as pd
 
-from analysis import fits, prediction
-from analysis.fits import GFLOPS, PRODUCT
-from analysis.grid import axis_label, ends, final, grid, has_own_steps, means
+from analysis.grid import axis_label, ends, grid, has_own_steps, main_metric, means
 from analysis.noise import UNKNOWN, noise
+from analysis.referee_fit import Item, equation, held_out, objective, well_specified
 from analysis.rows import attempt
-from analysis.table import RUN, TableError, listed
+from analysis.table import RUN, listed
 
 # After Li, Kudugunta and Zettlemoyer, (Mis)Fitting (arXiv 2502.18969): form, training, data
-# collection and fit. A sentence can be pasted; of a failed item it says what would supply it.
+# collection and fit. A sentence can be pasted; of a failed item it names what is missing, and the
+# sweep or the command that supplies it.
 SCORED_WITH = "n features reference sampler sampling_steps guidance decoder weights labels".split()
+OF_IMAGES = "sampler sampling_steps guidance decoder labels features".split()  # no loss has them
 IMAGES = {"imagenet256": 1_281_167, "imagenet512": 1_281_167}  # of the training set
-Item = tuple[bool, str]
+MODELS = 6  # a law in N, tokens and their product, and two more that test it
+SEEDS = 3
 
 
-def checklist(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
+def checklist(table: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     """Returns a row per item: part, item, verdict (pass or fail), sentence.
+
+    The score is FID, or where there is none the loss.
 
     Raises:
         TableError: no scores on one axis.
     """
+    metric = metric or main_metric(table)
     rows = grid(table, metric)
     found = []
     for (part, item), judge in ITEMS.items():
@@ -38,27 +43,21 @@ def checklist(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def equation(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    family, own = largest_family(final(table, metric))
-    law = PRODUCT if fits.is_fitted(own, PRODUCT) else GFLOPS
-    fit = fits.fit_law(own, law)
-    terms = " ".join(
-        f"{value:+.3f} log {name}"
-        for value, name in zip(fit.params[1:], fits.LAWS[law], strict=True)
-    )
-    return True, (
-        f"For {family}, log10 {axis_label(rows)} = {fit.params[0]:.3f} {terms} (params by 1e8,"
-        f" tokens by 64), {len(fit.params)} free parameters, from {int(fit.nobs)} models."
-    )
-
-
-def largest_family(rows: pd.DataFrame) -> tuple[str, pd.DataFrame]:
-    name = str(rows["family"].value_counts().index[0])
-    return name, rows[rows["family"].eq(name)]
+def again(rows: pd.DataFrame, words: str) -> str:
+    """Returns the command that adds to a study; of published scores there is none."""
+    if rows["source"].ne("measured").any():
+        return "a sweep of your own (sweeps/dit_grid.py)"
+    return f"`harness run {rows['study'].iloc[0]}{words}`"
 
 
 def units(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    known = rows["params"].gt(0).all() and rows["batch_size"].gt(0).all()
+    absent = [name for name in ("params", "batch_size") if not rows[name].gt(0).all()]
+    if absent:
+        models = listed(rows.loc[~rows[absent].gt(0).all(axis=1), "model"])
+        return False, (
+            f"{' and '.join(absent)} are not given for {models}: {collect(rows)}; without them N"
+            " and D cannot be counted."
+        )
     text = (
         "N counts all trained parameters, with those of adaLN; Gflops are forward multiply-adds of"
         " one image / 1e9 (operations are twice as many); D counts images seen, repeats included;"
@@ -66,44 +65,63 @@ def units(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
         " multiply-adds), without the autoencoder and the EMA."
     )
     data = listed(rows["data"])
-    if data in IMAGES and known:
+    if data in IMAGES:
         last = (rows["batch_size"] * rows["step"])[ends(rows)].max()
         text += f" The longest run sees {last / IMAGES[data]:.3g} epochs of {data}."
-    return bool(known), text if known else "params or batch_size is not given for every model."
+    return True, text
+
+
+def collect(rows: pd.DataFrame) -> str:
+    if rows["source"].ne("measured").any():
+        return "look them up in the source"
+    return f"collect again (`harness collect {rows['study'].iloc[0]}`)"
 
 
 def sizes(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
     models = means(rows[ends(rows)])
     low, high = models["gflops"].min(), models["gflops"].max()
-    enough = len(models) >= len(fits.LAWS[PRODUCT]) + 3
     text = f"{len(models)} models from {low:.3g} to {high:.3g} Gflops ({listed(models['model'])})."
-    return enough, text if enough else f"{text} Train more: a law with a test of it needs 6."
+    if len(models) >= MODELS:
+        return True, text
+    return False, (
+        f"{text} A law with a test of it needs {MODELS}: add {MODELS - len(models)} sizes to the"
+        f" sweep's models (`harness isoflop {rows['study'].iloc[0]}` plans sizes by budget)."
+    )
 
 
 def recipe(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    given = rows["lr"].gt(0).all()
-    text = (
-        f"One recipe for all sizes, not tuned by size: learning rate {listed(rows['lr'])}, batch"
-        f" {listed(rows['batch_size'])}."
-        if rows["lr"].nunique() == 1
-        else f"Learning rates by model: {listed(rows['lr'])}; batch {listed(rows['batch_size'])}."
-    )
-    return bool(given), text if given else "The learning rate is not given for every run."
+    unknown = rows[~rows["lr"].gt(0)]
+    if len(unknown):
+        return False, f"No learning rate is given of {listed(unknown['model'])}: {collect(rows)}."
+    batch = listed(rows["batch_size"])
+    if rows["lr"].nunique() == 1:
+        rate = listed(rows["lr"])
+        return True, (
+            f"One recipe for all sizes, not tuned by size: learning rate {rate}, batch {batch}."
+        )
+    return True, f"Learning rates by model: {listed(rows['lr'])}; batch {batch}."
 
 
 def seeds(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    counts = rows[ends(rows)].groupby(["model", "patch"], dropna=False).size()
-    several = counts[counts >= 3]
-    patches = rows["patch"].nunique(dropna=False)
-    with_seeds = several.index.get_level_values("patch").nunique()
-    found = noise(table, metric)
-    known = "" if found.origin == UNKNOWN else f" One run's noise is {found.sd:.1%} of a score."
-    if with_seeds == patches:
-        return True, f"{len(several)} of {len(counts)} models have three seeds or more.{known}"
+    last = rows[ends(rows)]
+    models = last.groupby(["patch", "model"], dropna=False)
+    found = models.agg(seeds=("seed", "nunique"), gflops=("gflops", "first")).reset_index()
+    several = found[found["seeds"] >= SEEDS]
+    noises = noise(table, metric)
+    known = "" if noises.origin == UNKNOWN else f" One run's noise is {noises.sd:.1%} of a score."
+    bare = found[~found["patch"].isin(several["patch"])]
+    if bare.empty:
+        return True, f"{len(several)} of {len(found)} models have three seeds or more.{known}"
+    cheapest = bare.sort_values("gflops").drop_duplicates("patch")["model"]
+    patches = found["patch"].nunique(dropna=False)
     return False, (
-        f"{with_seeds} of {patches} patch sizes have a model with three seeds: train one of each"
-        f" patch size with seed=0,1,2.{known}"
+        f"{patches - len(cheapest)} of {patches} patch sizes have a model with {SEEDS} seeds: train"
+        f" a cheap one of each other, {again(rows, command_of(cheapest))}.{known}"
     )
+
+
+def command_of(models: pd.Series) -> str:
+    return f" seed=0,1,2 --models {' '.join(models)}"
 
 
 def code(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
@@ -111,35 +129,38 @@ def code(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
     clean = commits.ne("") & ~commits.str.contains("dirty")
     if clean.all():
         return True, f"Scored by the code of {listed(commits.str[:12])}."
-    return False, f"{(~clean).sum()} of {len(rows)} scores name no clean commit of the code."
+    text = f"{(~clean).sum()} of {len(rows)} scores name no clean commit of the code"
+    if rows["source"].ne("measured").any():
+        return False, f"{text}: published values have none, {again(rows, '')} has."
+    return False, f"{text}: commit it, remove their records, and {again(rows, '')}."
 
 
 def checkpoints(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    runs = rows.groupby(RUN, dropna=False)["step"]
-    steps = [tuple(sorted(own)) for _, own in runs]
-    same = len(set(steps)) == 1
-    text = f"{len(rows)} scores of {len(steps)} runs at steps {listed(rows['step'].sort_values())}."
-    if has_own_steps(rows) and min(map(len, steps)) > 1:
+    runs = rows.groupby(RUN, dropna=False)["step"].agg(lambda own: tuple(sorted(set(own))))
+    text = f"{len(rows)} scores of {len(runs)} runs at steps {listed(rows['step'].sort_values())}."
+    once, kinds = runs[runs.map(len).eq(1)], runs.nunique()
+    if once.empty and has_own_steps(rows):
         return True, f"{text} Each run is scored at several steps of its own."
-    if same and len(steps[0]) > 1:
+    if once.empty and kinds == 1:
         return True, f"{text} Every run is scored at all of them."
-    lacks = "All at one step: score earlier checkpoints too." if same else "Runs differ in steps."
-    return False, f"{text} {lacks}"
+    if len(once):
+        models = listed(once.reset_index()["model"])
+        lacks = f"At one step alone: {models}. Add earlier `steps`"
+    else:
+        usual = runs.value_counts().index[0]
+        models = listed(runs[runs.ne(usual)].reset_index()["model"])
+        steps = ", ".join(map("{:g}".format, usual))
+        lacks = f"At other steps than most: {models}. Score them at {steps}"
+    return False, f"{text} {lacks}, by {again(rows, '')}."
 
 
 def scoring(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    absent = [name for name in SCORED_WITH if rows[name].isna().any() or rows[name].eq("").any()]
-    fields = [f"{name} {listed(rows[name])}" for name in SCORED_WITH if name not in absent]
-    text = f"{axis_label(rows)}, protocol {listed(rows['protocol'])}: {', '.join(fields)}."
-    return not absent, text + (f" Not given: {', '.join(absent)}." if absent else "")
-
-
-def objective(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    return True, (
-        "Exponents by least squares of log scores, with t intervals; power law and joint law by a"
-        " Huber loss in log, scale 1.345 robust deviations of a first pass, from a grid of starts,"
-        " intervals by profile and by a wild bootstrap over runs."
-    )
+    fields = [name for name in SCORED_WITH if metric == "fid" or name not in OF_IMAGES]
+    absent = [name for name in fields if rows[name].isna().any() or rows[name].eq("").any()]
+    known = [f"{name} {listed(rows[name])}" for name in fields if name not in absent]
+    text = f"{axis_label(rows)}, protocol {listed(rows['protocol'])}: {', '.join(known)}."
+    lacks = f" Not given: {', '.join(absent)}: {collect(rows)}." if absent else ""
+    return not absent, text + lacks
 
 
 def excluded(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
@@ -150,33 +171,6 @@ def excluded(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
         not dropped,
         f"{text} {' '.join(dropped)}" if dropped else f"{text} None was dropped as an outlier.",
     )
-
-
-def well_specified(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    family, own = largest_family(final(table, metric))
-    test = fits.misspecification(own, GFLOPS)
-    if not test["p"] >= 0:
-        raise TableError("too few models to test a law against another: train more sizes")
-    text = (
-        f"{test['alternative']} against one exponent of Gflops for {family}:"
-        f" F({test['df']:g}, {test['df_residual']:g}) = {test['F']:.1f}, p = {test['p']:.2g}."
-    )
-    if test["p"] >= 0.05:
-        return True, f"Not refuted: {text}"
-    return False, f"Refuted: {text} Quote the law in N and tokens, or exponents by patch."
-
-
-def held_out(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:
-    found = prediction.hold_out(table, metric)
-    law = PRODUCT if found["law"].eq(PRODUCT).any() else GFLOPS
-    own = found[found["law"].eq(law)]
-    held = own["truth"].between(own["low"], own["high"])
-    text = (
-        f"Fitted to the smaller two thirds by Gflops, the law in {law} predicts the others with a"
-        f" typical error of {prediction.mean_error(own):.1%}; {held.sum()} of {len(own)} intervals"
-        " hold the score."
-    )
-    return bool(held.all()), text
 
 
 def multiplicity(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item:

@@ -90,11 +90,11 @@ def render(
     stamp = f"{study}, table {digest(table)}"
     figures, files = render_figures(shown, sources, stamp, reasons)
     tables, table_files = render_tables(table, reasons)
-    numbers = statistics_of(shown, reasons)
+    numbers = statistics_of(shown, main, reasons)
     sections = [
         html.Section(
             "Finding",
-            paragraphs=[context.status, *findings(shown)],
+            paragraphs=[context.status, *findings(shown, main, numbers)],
             figures=figures[:1],
         ),
         html.Section("Figures", figures=figures[1:]),

@@ -9,11 +9,11 @@ from functools import partial
 import pandas as pd
 
 from analysis import html
-from analysis.forecast import Forecast, forecasts_table, is_intact
+from analysis.forecast import Forecast, forecasts_table, hits
 from analysis.parts import Part
 from analysis.referee import checklist
 from analysis.rows import attempt
-from analysis.sentences import statistics
+from analysis.sentences import SECTIONS, WHOLE, statistics
 from analysis.side_by_side import against_published
 
 STATISTICS = "statistics.csv"
@@ -62,10 +62,11 @@ def grouped(reasons: Sequence[str]) -> list[str]:
     return [f"{', '.join(found)}: {reason}" for reason, found in names.items()]
 
 
-def statistics_of(shown: Sequence[Part], reasons: list[str]) -> pd.DataFrame:
-    """Returns the statistics of every part, its name in the column `part`."""
-    found = [statistics(part.table, reasons).assign(part=part.name) for part in shown]
-    return pd.concat(found, ignore_index=True)
+def statistics_of(shown: Sequence[Part], whole: pd.DataFrame, reasons: list[str]) -> pd.DataFrame:
+    """Returns the statistics of every part, its name in the column `part`, then those of all."""
+    own = [name for name in SECTIONS if name not in WHOLE]
+    found = [statistics(part.table, reasons, own).assign(part=part.name) for part in shown]
+    return pd.concat([*found, statistics(whole, reasons, WHOLE).assign(part="")], ignore_index=True)
 
 
 def statistics_sections(numbers: pd.DataFrame) -> list[html.Section]:
@@ -114,8 +115,7 @@ def referee_section(part: Part) -> html.Section:
 
 def forecast_section(context: Context) -> html.Section:
     """Returns the forecasts with what came, the hits counted; empty where none was made."""
-    made = list(context.forecasts)
-    known = [one["outcome"]["hit"] for one in made if one["outcome"] and is_intact(one)]
+    made, known = context.forecasts, hits(context.forecasts)
     counted = f"{sum(known)} of {len(known)} scored forecasts hold the score."
     tables = [html.Table(forecasts_table(made), counted)] if made else []
     return html.Section("Forecasts", tables=tables)

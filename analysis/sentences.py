@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,8 @@ from analysis.correlation import (
 from analysis.families_rows import family_rows
 from analysis.grid import axis_label, final, grid
 from analysis.joint_rows import joint_rows, loss_rows
-from analysis.noise import UNKNOWN, noise, sampling_noise
+from analysis.learning_rate_rows import rate_rows
+from analysis.noise import UNKNOWN, interval, noise, sampling_noise
 from analysis.prediction_rows import (
     held_out,
     prediction_of_the_largest,
@@ -32,15 +33,20 @@ from analysis.table import METRICS, TableError
 COLUMNS = "section family statistic estimate interval method n note value low high".split()
 
 
-def statistics(table: pd.DataFrame, missing: list[str] | None = None) -> pd.DataFrame:
+def statistics(
+    table: pd.DataFrame, missing: list[str] | None = None, sections: Iterable[str] | None = None
+) -> pd.DataFrame:
     """Returns every statistic the table allows as rows; appends to `missing` why not the others.
+
+    `sections` are the names of those that are wanted, where not all are.
 
     Columns: section, family, statistic; estimate and interval as text with the digits that are
     known; method of the interval, n (models or runs), note; value, low, high as numbers. All
     intervals are 95 %; what they cover is in docs/statistics.md.
     """
     missing = [] if missing is None else missing
-    made = {name: attempt(name, partial(make, table), missing) for name, make in SECTIONS.items()}
+    wanted = [name for name in SECTIONS if sections is None or name in sections]
+    made = {name: attempt(name, partial(SECTIONS[name], table), missing) for name in wanted}
     rows = [{"section": name, **row} for name, found in made.items() for row in found or []]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -195,11 +201,10 @@ def noise_of_training(table: pd.DataFrame) -> list[Row]:
             row_of(
                 f"one run at patch {row['patch']:g}",
                 row["sd"],
-                None,
+                interval(row["sd"], row["df"]),
                 ".1%",
-                f"shrunk, {row['df']:.0f} degrees of freedom",
+                f"\N{GREEK SMALL LETTER CHI}², {row['df']:.0f} degrees of freedom",
                 int(row["runs"]),
-                f"by itself {row['own_sd']:.1%}",
             )
             for _, row in found.by_patch.iterrows()
         ]
@@ -230,7 +235,10 @@ SECTIONS: dict[str, Callable[[pd.DataFrame], list[Row]]] = {
     "Specification curve": specifications,
     "Joint law of size, tokens and images": joint_rows,
     "FID by loss": loss_rows,
+    "Learning rate": rate_rows,
     "Running curves": running_curves,
     "Frontier": frontier,
     "Noise of one run": noise_of_training,
 }
+# Those of what varies between the parts of a table.
+WHOLE = ("Learning rate",)

@@ -10,16 +10,18 @@ from matplotlib.figure import Figure
 
 from analysis import comparison, html, style
 from analysis.captions import provenance, situation
+from analysis.comparison_text import comparison_sentences
 from analysis.families import models_of, placed
 from analysis.families_rows import summary
 from analysis.figures import figure_08
 from analysis.files import INDEX, Files, csv_bytes, figure_files
 from analysis.layout import draw
 from analysis.legend import add_legend
+from analysis.models import with_family
 from analysis.panels import Layout, Panel, crop, place_panels
 from analysis.parts import Part
 from analysis.rows import attempt
-from analysis.table import TableError, digest, listed, published, with_family
+from analysis.table import TableError, digest, listed, published
 
 AGAINST = "Measured against published"
 
@@ -134,7 +136,7 @@ def beside(first: pd.DataFrame, other: pd.DataFrame, heading: str) -> tuple[html
     Raises:
         TableError: the studies have no size and patch in common, or no scores on one axis.
     """
-    sentences = comparison.comparison_sentences(first, other)
+    sentences = comparison_sentences(first, other)
     names = [listed(table["study"]) for table in (first, other)]
     file = f"comparison_{'_'.join(names)}.csv"
     table = cells(first, other, names, [file])
@@ -151,7 +153,7 @@ def against_published(part: Part) -> html.Section:
     table, paper = part.table, published()
     if not table["source"].eq("measured").any():
         return reruns(table)
-    sentences = comparison.comparison_sentences(table, paper)
+    sentences = comparison_sentences(table, paper)
     beside = cells(table, paper, ["measured", "published"])
     heading = f"{AGAINST}, {part.name}" if part.name else AGAINST
     return html.Section(heading, items=sentences, tables=[beside])

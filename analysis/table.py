@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.horizons import schedule_texts
+
 SCHEMA = 1
 TEXT_COLUMNS = (
     "study source run model size conditioning data protocol metric features sampler decoder"
@@ -62,21 +64,13 @@ METRICS = {
 EXTRACTED = {("fid", "dinov2-vitl14"): "FD-DINOv2", ("cmmd", "clip-vitl14-336"): "CMMD"}
 # Scores that are a loss, the best first: held out, then as trained.
 LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
-HIGHER_IS_BETTER = {
-    "inception_score",
-    "precision",
-    "recall",
-    "precision_fp16",
-    "recall_fp16",
-    "label_accuracy",
-    "density",
-    "coverage",
-}
+HIGHER_IS_BETTER = set(
+    (
+        "inception_score precision recall precision_fp16 recall_fp16 label_accuracy density"
+        " coverage"
+    ).split()
+)
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
-
-
-# What a model's name has after its family's: '-XL/2', '-4-G', '-deep'; the U of U-Net is none.
-MEMBER = r"-(?:\d.*|[A-Z]{1,2}(?!-[A-Z]\w*[a-z])(?:[-/,].*)?|[a-z].*)$"
 
 
 class TableError(ValueError):
@@ -112,6 +106,8 @@ def load(path: str | Path) -> pd.DataFrame:
 def others_of(table: pd.DataFrame) -> pd.Series:
     """States the fields of a run beyond the usual columns: 'ema_decay 0.99, objective flow'."""
     parts = pd.Series("", table.index)
+    if "schedule" in table:
+        table = table.assign(schedule=schedule_texts(table))
     for name in (*OTHER_NUMBERS, *OTHER_TEXT):
         if name in table:
             texts = [f"{x:g}" if isinstance(x, float) else x for x in table[name]]
@@ -232,23 +228,6 @@ def scores_named(rows: pd.DataFrame, most: int = 3) -> str:
         for _, row in rows.head(most).iterrows()
     ]
     return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
-
-
-def with_family(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns the table with its columns family, tokens and others, where they are not given.
-
-    A family is the model's name without size, patch and what follows: DiT-XL/2 is a DiT, ADM-G an
-    ADM, U-ViT-L/2-deep a U-ViT.
-
-    Tokens are (32 / patch)², those of the paper's 32 × 32 latents: of another input all models
-    have the same multiple, which no exponent sees.
-    """
-    given = table["family"].fillna("") if "family" in table else pd.Series("", table.index)
-    named = table["model"].str.replace(MEMBER, "", regex=True)
-    table = table if "others" in table else table.assign(others="")
-    of_patch = (32 / table["patch"]) ** 2
-    tokens = table["tokens"].fillna(of_patch) if "tokens" in table else of_patch
-    return table.assign(family=given.where(given.ne(""), named), tokens=tokens)
 
 
 def digest(table: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ HEAD = """# Architecture
 
 Imports only go down, which `tests/test_house.py` checks:
 
-    cli → launch, bench → encoding, training, scoring, exchange → study → spec
+    cli → launch, bench → exchange → encoding, training, scoring → study → spec
         → models, data, objectives, extractors, metrics → base
 
 This page is written by `python docs/architecture.py` from the first line of each file.

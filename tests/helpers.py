@@ -25,6 +25,7 @@ from harness.spec import Protocol, Run, Sweep, own_rows
 from harness.study import counts
 from harness.study.cluster import Cluster
 from harness.study.plan import missing
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train
 
@@ -134,7 +135,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def do(task: Task, store: Store, **cluster: Any) -> list[str]:
-    """Does one task here, and returns what it said."""
+    """Does one task here, and returns the lines that it reported."""
     said: list[str] = []
     with stop_on_signal() as stop:
         perform(
@@ -169,7 +170,7 @@ def scored(store: Store, run: Run, step: int, fid: float, protocol: Protocol | N
     record = read_json(like.record(tiny_run(), 10, tiny_protocol()))
     mine = {"run": run.id, "step": step, "protocol": of.id, "n": of.n, "protocol_fields": None}
     values = {**record["values"], "fid": float(fid)}
-    store.register(run)
+    register(run, store)
     write_json(store.record(run, step, of), {**record, **mine, "values": values})
 
 
@@ -232,6 +233,14 @@ def rank_main(script: str, words: Sequence[object], variables: dict[str, str], o
         raise
     finally:
         sys.stdout.close()
+
+
+def draw_for_a_screen(patch: pytest.MonkeyPatch) -> None:
+    """Leaves out PDF, PNG and the phone's SVG of figures: they are most of a report's time."""
+    from analysis import drawing, files  # imports matplotlib
+
+    patch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
+    patch.setattr(drawing, "phone_svg", lambda *_: "")
 
 
 def forget_rows() -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from joint_worlds import WORLDS as JOINT_WORLDS
 from numpy.random import Generator
+from rate_worlds import WORLDS as RATE_WORLDS
+from scipy import stats
 from studies import PAPER
 
 from analysis import comparison, fits, laws, noise
@@ -27,7 +29,7 @@ LOG_G = np.log(MODELS["gflops"].to_numpy())
 PATCHES = MODELS["patch"].to_numpy()
 TERMS = np.array([1.88, -0.273, -0.394, -0.261])  # the published three-term law, log10
 Bounds = tuple[float, float]
-Hits = dict[str, bool]
+Hits = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -224,53 +226,65 @@ def of_rho(rho: float) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Seeds:
-    """Which models have three seeds, and the noise of one run by patch."""
+    """Which models have seeds, how many, and the noise of one run by patch."""
 
     models: tuple[str, ...] = tuple(MODELS["model"])
     sd: tuple[float, float, float] = (0.06, 0.06, 0.06)  # at patch 8, 4, 2
+    count: int = 3
 
 
+B = ("DiT-B/8", "DiT-B/4", "DiT-B/2")
+B_AND_L = (*B, "DiT-L/8", "DiT-L/4", "DiT-L/2")
+UNEQUAL, FOURFOLD = (0.1, 0.03, 0.05), (0.12, 0.03, 0.03)
 SEEDS = {
     "3 seeds of all twelve, 6 %": Seeds(),
     "3 seeds of B/4, 6 %": Seeds(("DiT-B/4",)),
-    "3 seeds of B/8, B/4, B/2, 6 %": Seeds(("DiT-B/8", "DiT-B/4", "DiT-B/2")),
-    "3 seeds of all twelve, 10/3/5 %": Seeds(sd=(0.1, 0.03, 0.05)),
-    "3 seeds of B/8, B/4, B/2, 10/3/5 %": Seeds(
-        ("DiT-B/8", "DiT-B/4", "DiT-B/2"), (0.1, 0.03, 0.05)
-    ),
-    "3 seeds of B/4, 10/3/5 %": Seeds(("DiT-B/4",), (0.1, 0.03, 0.05)),
+    "2 seeds of B/8, B/4, B/2, 6 %": Seeds(B, count=2),
+    "3 seeds of B/8, B/4, B/2, 6 %": Seeds(B),
+    "5 seeds of B/8, B/4, B/2, 6 %": Seeds(B, count=5),
+    "3 seeds of all twelve, 10/3/5 %": Seeds(sd=UNEQUAL),
+    "2 seeds of B/8, B/4, 12/3 %": Seeds(("DiT-B/8", "DiT-B/4"), FOURFOLD, 2),
+    "2 seeds of B/8, B/4, B/2, 12/3/3 %": Seeds(B, FOURFOLD, 2),
+    "2 seeds of six, 12/3/3 %": Seeds(B_AND_L, FOURFOLD, 2),
+    "3 seeds of B/8, B/4, B/2, 10/3/5 %": Seeds(B, UNEQUAL),
+    "3 seeds of B/8, B/4, B/2, 12/3/3 %": Seeds(B, FOURFOLD),
+    "3 seeds of B/8, B/4, B/2, 3/12/12 %": Seeds(B, (0.03, 0.12, 0.12)),
+    "5 seeds of B/8, B/4, B/2, 12/3/3 %": Seeds(B, FOURFOLD, 5),
+    "3 seeds of B/4, 10/3/5 %": Seeds(("DiT-B/4",), UNEQUAL),
 }
 
 
 def noise_hits(seeds: Seeds, rng: Generator) -> Hits:
-    """Whether two equal studies' cells lie in the band, by patch; whether none differs."""
+    """Whether two equal studies' cells lie in the band, by patch; whether none differs.
+
+    A width is that of the band by that of a known noise.
+    """
     deviation = np.select([PATCHES == 8, PATCHES == 4], seeds.sd[:2], seeds.sd[2])
-    counts = np.where(MODELS["model"].isin(seeds.models), 3, 1)
+    several = MODELS["model"].isin(seeds.models).to_numpy()
+    counts = np.where(several, seeds.count, 1)
     noises, means = [], []
     for _ in range(2):
         logs = [sd * rng.standard_normal(n) for sd, n in zip(deviation, counts, strict=True)]
-        several = counts > 1
         found = MODELS.loc[several, ["model", "patch"]].assign(
             log_gflops=LOG_G[several],
-            runs=3,
+            runs=seeds.count,
             sd=[log.std(ddof=1) for log, n in zip(logs, counts, strict=True) if n > 1],
         )
-        noises.append(noise.pooled(found, f"draw {rng.random()}"))
+        noises.append(noise.pooled(found, "over seeds"))
         means.append(np.array([log.mean() for log in logs]))
-    both, gflops = (noises[0], noises[1]), np.exp(LOG_G)
+    both, gflops = noise.together(*noises), np.exp(LOG_G)
     cells = zip(PATCHES, gflops, np.stack([counts, counts], 1), strict=True)
     errors = np.array([comparison.error_of(both, patch, (g, g), n) for patch, g, n in cells])
     found = comparison.verdicts(pd.Series(np.exp(means[0] - means[1])), errors)
     inside = found["ratio"].between(found["low"], found["high"])
+    width = np.log(found["high"]) / (stats.norm.ppf(0.975) * deviation * np.sqrt(2 / counts))
+    hits = {"no cell differs, Holm": not np.isin(found["verdict"], ["better", "worse"]).any()}
+    for patch in (8, 4, 2):
+        here = np.equal(PATCHES, patch)
+        hits[f"noise band at patch {patch:g}"] = np.mean(inside[here])
+        hits[f"width of it at patch {patch:g}"] = np.mean(width[here])
     low, high = noises[0].interval()
-    return {
-        **{
-            f"noise band at patch {patch:g}": np.mean(inside[np.equal(PATCHES, patch)])
-            for patch in (8, 4, 2)
-        },
-        "no cell differs, Holm": not np.isin(found["verdict"], ["better", "worse"]).any(),
-        "noise of one run, χ²": holds((low, high), seeds.sd[1]),
-    }
+    return {**hits, "noise of one run, χ²": holds((low, high), seeds.sd[1])}
 
 
 Trial = Callable[[Generator], Hits]
@@ -295,6 +309,8 @@ def trials() -> Iterator[tuple[str, Trial]]:
         yield name, partial(noise_hits, seeds)
     for name, study in JOINT_WORLDS.items():
         yield f"joint law, {name}", partial(study.hits, resamples=400)
+    for name, sweep in RATE_WORLDS.items():
+        yield f"learning rate, {name}", sweep.hits
 
 
 def coverage(trial: Trial, draws: int, seed: int = 0) -> dict[str, float]:

@@ -22,13 +22,14 @@ BELOW = {
     **dict.fromkeys(ROWS - BASE, BASE),
     "spec": ROWS,
     "study": ROWS | {"spec"},
-    **dict.fromkeys(("encoding", "training", "scoring", "exchange"), STUDY),
+    **dict.fromkeys(("encoding", "training", "scoring"), STUDY),
+    "exchange": STUDY | {"scoring"},
     **dict.fromkeys(("launch", "bench"), WORK),
     "cli": WORK | {"launch", "bench"},
     "__main__": {"cli"},
 }
 LIGHT = ("spec", "study", "launch", "cli", *sorted(ROWS - BASE))
-LIGHT_BASE = ("checksums", "commit", "errors", "files", "text", "validation")
+LIGHT_BASE = ("checksums", "commit", "errors", "files", "locks", "text", "validation")
 HEAVY = {"torch", "fvcore", "diffusers", "pandas", "submitit"}
 
 

@@ -191,7 +191,7 @@ def test_an_unknown_field_is_named_with_the_one_that_was_meant() -> None:
         Run("DiT-S/2")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=r"step is unknown: did you mean 'steps'"):
         tiny_sweep(step=10)
-    with pytest.raises(ValueError, match="'quux' is unknown: there are DiT-S/8, "):
+    with pytest.raises(ValueError, match="'quux' is unknown: families are DiT, mini-DiT, "):
         base(Run, model="quux")
 
 

@@ -5,7 +5,7 @@
 # %%
 import matplotlib.pyplot as plt
 
-from analysis import comparison, fits, laws, layout, prediction, sentences, style
+from analysis import comparison, comparison_text, fits, laws, layout, prediction, sentences, style
 from analysis.correlation import correlation
 from analysis.files import study_table
 from analysis.grid import final
@@ -81,7 +81,7 @@ comparison.compare(table, paper)
 # %%
 missing: list[str] = []
 print(
-    *comparison.comparison_sentences(table, paper),
+    *comparison_text.comparison_sentences(table, paper),
     *sentences.findings(table, missing),
     "Missing:",
     *missing,

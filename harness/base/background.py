@@ -1,4 +1,4 @@
-"""One call at a time in a thread beside the caller, who meets its error at the next look."""
+"""One call at a time in a background thread; its error is raised at the next check."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Background:
         self.running = future = Future[None]()
         threading.Thread(target=keep_outcome, args=(call, future), daemon=True).start()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raises the error of a call that failed; waits for nothing."""
         if self.running is not None and self.running.done():
             self.wait()

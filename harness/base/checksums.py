@@ -1,4 +1,4 @@
-"""JSON text that shows its damage: a CRC-32 in an object, and one for each of appended lines."""
+"""JSON text with checksums: a CRC-32 in an object, and one for each appended line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def decode_object(data: bytes) -> Object:
     if not isinstance(value, dict):
         raise ValueError("holds no JSON object")
     if not is_whole_text(data):
-        raise ValueError("is damaged: its checksum is another")
+        raise ValueError("is damaged: its checksum differs")
     return {key: entry for key, entry in value.items() if key != KEY}
 
 

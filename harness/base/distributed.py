@@ -184,7 +184,7 @@ def stop_on_signal() -> Iterator[Stop]:
         if number == signal.SIGINT and number in stop.signals:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
-            announce("stopping: what is in progress is saved; Ctrl-C again drops it")
+            announce("stopping: saving what is in progress; Ctrl-C again discards it")
         stop.signals.append(number)
 
     with on_stop(note):

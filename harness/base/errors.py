@@ -23,7 +23,7 @@ REMEDIES = {
     errno.ENOSYS: "choose a folder on a file system with locks (flock)",
     errno.ELOOP: "remove that symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOENT: "name one that is there",
+    errno.ENOENT: "check the path",
     errno.ENOTDIR: "name a folder",
     errno.EISDIR: "name a file",
     errno.EEXIST: "move it away and run the same command again",

@@ -1,4 +1,4 @@
-"""The one reader of image files: five formats, bounded sizes, every fault in words."""
+"""The one reader of image files: five formats, bounded sizes, every fault as a message."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def without_waiting(name: str, flags: int) -> int:
 
 
 def refuse_bytes(size: int) -> None:
-    """
+    """Refuses a file of too many bytes, before it is read.
+
     Raises:
         Unreadable: more than MAX_BYTES.
     """
@@ -96,7 +97,8 @@ def refuse_bytes(size: int) -> None:
 
 
 def refuse_pixels(width: int, height: int) -> None:
-    """
+    """Refuses an image of too many pixels, before it is decoded.
+
     Raises:
         Unreadable: more than MAX_PIXELS.
     """

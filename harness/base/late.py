@@ -1,4 +1,4 @@
-"""Functions named by their module, which is imported when they are called: for rows. No torch."""
+"""Lazy imports: functions by name, whose module is imported when they are called. No torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays in npz files: headers without data, arrays without pickles, damage by name. No torch."""
+"""Arrays in npz files: headers without data, arrays without pickles, named damage. No torch."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def opened(path: Path, key: str) -> Iterator[tuple[IO[bytes], Header]]:
 
 
 def read_header(file: IO[bytes]) -> Header:
-    """
+    """Reads the header of an npy file, versions 1 and 2.
+
     Raises:
         ValueError: the bytes are no header of an npy file of version 1 or 2.
     """
@@ -111,7 +112,8 @@ def read_header(file: IO[bytes]) -> Header:
 
 
 def header(path: Path, key: str) -> Header:
-    """
+    """Reads the header of one array of an npz file, without its data.
+
     Raises:
         UserError: as opened().
     """
@@ -134,7 +136,8 @@ def read_arrays(path: Path, wanted: Iterable[str]) -> dict[str, Array]:
 
 
 def refuse_objects(path: Path, key: str, head: Header) -> None:
-    """
+    """Refuses an array of Python objects.
+
     Raises:
         UserError: reading the array would run pickled code.
     """

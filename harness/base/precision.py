@@ -1,4 +1,4 @@
-"""Precision of products and order of sums: chosen for a stretch of work, then put back."""
+"""Precision of products and order of sums: set for a block of code, then restored."""
 
 from __future__ import annotations
 

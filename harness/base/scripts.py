@@ -1,4 +1,4 @@
-"""A person's own Python file: what is wrong with it, as one line. No torch."""
+"""Python files of the user: their errors as one line. No torch."""
 
 from __future__ import annotations
 

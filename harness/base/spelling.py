@@ -1,4 +1,4 @@
-"""What people write: exact numbers made plain, remedies for others, the nearest name. No torch."""
+"""User input: exact numbers normalised, hints for others, the nearest known name. No torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SYNONYMS = {"learning_rate": "lr", "cfg": "guidance", "cfg_scale": "guidance"}
 
 
 def suggestion(value: str, known: Collection[str]) -> str:
-    """The nearest known name, where one is alike, and all there are."""
+    """The nearest known name, where one is similar, and all there are."""
     synonym = SYNONYMS.get(value, "")
     near = [synonym] if synonym in known else difflib.get_close_matches(value, known, 1, 0.5)
-    listed = f"here are {', '.join(known)}"
-    return f"did you mean {near[0]!r}? T{listed}" if near else f"t{listed}"
+    names = ", ".join(known)
+    return f"did you mean {near[0]!r}? There are {names}" if near else f"there are {names}"
 
 
 def plain(value: Any, kinds: Collection[type]) -> Any:

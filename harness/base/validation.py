@@ -150,7 +150,8 @@ class Mistakes(UserError):
 
 
 def refuse(what: str, problems: list[str]) -> None:
-    """
+    """Raises all problems of `what` in one line; returns where there are none.
+
     Raises:
         Mistakes: there are problems.
     """

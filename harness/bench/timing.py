@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from harness.base.errors import UserError
-from harness.base.files import claim, write_json
+from harness.base.files import write_json
+from harness.base.locks import claim
 from harness.base.precision import matmul_precision
 from harness.base.provenance import device_name, peak_speed, provenance
 from harness.base.text import aligned, duration, in_units, pace

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 # A learning rate as large as the digits' studies have: the check wants large steps.
 FIELDS = {"data": "digits8", "batch_size": 16, "lr": 3e-3, "precision": "fp32"}
 KINDS = ("mup", "standard")
+OWN = ("model", "parametrization", "seed")  # fields that no word changes
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +95,8 @@ COORD_CHECK = Verb(
 
 
 def asked(args: argparse.Namespace) -> Check:
-    """
+    """The coordinate check that the command line asks for.
+
     Raises:
         UserError: numbers out of range, an unknown model, or words that are no fields of a run.
     """
@@ -113,13 +115,17 @@ def asked(args: argparse.Namespace) -> Check:
 
 
 def fields_of(words: list[str]) -> dict[str, Any]:
-    """
+    """The fields of the run that FIELD=VALUE words name.
+
     Raises:
-        UserError: a word is no FIELD=VALUE of a run.
+        UserError: a word is no FIELD=VALUE of a run, or is of a field that the check varies.
     """
     strange = [word for word in words if not WORD.fullmatch(word)]
     refuse("coord-check", [f"{word!r} is no FIELD=VALUE" for word in strange])
-    given = parsed({name: [value] for name, value in (word.split("=", 1) for word in words)})
+    values = dict(word.split("=", 1) for word in words)
+    chosen = [f"{name}: the check chooses it" for name in OWN if name in values]
+    refuse("coord-check", chosen)
+    given = parsed({name: [value] for name, value in values.items()})
     return {name: value for name, (value,) in given[Run].items()}
 
 

@@ -18,7 +18,8 @@ from harness.cli.verb import (
     use_own_rows,
 )
 from harness.data import DATASETS
-from harness.data.index import PIXELS, SHARD, damaged, read_index, refuse_unreadable, wrong_sizes
+from harness.data.checks import damaged_files, refuse_unreadable, wrong_sizes
+from harness.data.index import PIXELS, SHARD, read_index
 from harness.spec import ENCODERS
 from harness.study.store import Store
 
@@ -43,7 +44,7 @@ def encode(args: argparse.Namespace) -> int:
         code = snapshot(store, args.dirty) if executor(cluster).REMOTE else PACKAGE.parent
         done = submit(task.name, lambda: [task], store, cluster, code, args.retry)
         print(
-            f"{len(done.submitted)} jobs submitted, {len(done.held)} from before;"
+            f"{len(done.submitted)} jobs submitted, {len(done.held)} already queued or running;"
             f" harness logs {task.name} shows it"
         )
         return 0
@@ -71,7 +72,7 @@ def encode_problems(args: argparse.Namespace) -> list[str]:
     if args.out is None:
         problems.append("--out DIR is missing: name the folder to write")
     if not args.images.exists():
-        problems.append(f"there is nothing at {args.images}: name a folder or an archive of images")
+        problems.append(f"{args.images} does not exist: give a folder or an archive of images")
     return problems
 
 
@@ -103,11 +104,13 @@ def encode_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="IMAGES is a folder of latents: reads every byte of it",
+        help="checks every byte of IMAGES, a folder of latents",
     )
     add_dirty(parser)
     parser.add_argument(
-        "--retry", action="store_true", help="on Slurm: also after three failures in a row"
+        "--retry",
+        action="store_true",
+        help="on Slurm: submits again even after three failures in a row",
     )
 
 
@@ -122,7 +125,7 @@ def verify(folder: Path) -> int:
     with tqdm(
         total=sum(part["bytes"] for part in files), unit="B", unit_scale=True, file=sys.stderr
     ) as bar:
-        bad = [*wrong_sizes(folder, index), *damaged(folder, index, bar.update)]
+        bad = [*wrong_sizes(folder, index), *damaged_files(folder, index, bar.update)]
     for line in bad:
         print(line, file=sys.stderr)
     if bad:
@@ -134,7 +137,7 @@ def verify(folder: Path) -> int:
 
 ENCODE = Verb(
     "encode",
-    "Images → latents of both mirror images, in shards; run it again to go on.",
+    "Encodes images and their mirror images as latents, in shards; run it again to resume.",
     "imagenet/train --out latents/imagenet256 --data imagenet256",
     encode_options,
     encode,

@@ -11,7 +11,7 @@ from harness.base.files import read_json
 from harness.cli.show import find_run
 from harness.cli.verb import Verb, add_cluster, add_rows, cluster_from, use_own_rows
 from harness.models.decoders import PUBLISHED_DECODERS
-from harness.spec import WEIGHTS
+from harness.spec.ema import weights_problem
 from harness.study.store import Store
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ def export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", choices=TARGETS, required=True, help="what to write")
     parser.add_argument("--out", type=Path, required=True, help="the folder or file to write")
     parser.add_argument("--step", type=int, help="default: the last with such weights")
-    parser.add_argument("--weights", choices=WEIGHTS, default="ema", help="default: ema")
+    parser.add_argument(
+        "--weights",
+        default="ema",
+        help="ema, raw, or an average as ema-0.075, tracked or rebuilt (default: ema)",
+    )
     parser.add_argument(
         "--vae",
         choices=list(PUBLISHED_DECODERS),
@@ -74,6 +78,8 @@ def export(args: argparse.Namespace) -> int:
 
     if args.vae and args.to != "diffusers":
         raise UserError(f"--vae {args.vae} is of --to diffusers: leave it out")
+    if fault := weights_problem(args.weights):
+        raise UserError(f"--weights {args.weights} {fault}")
     use_own_rows(args)
     token = hub.own_token() if args.push else ""
     store = Store(Path(cluster_from(args).store))
@@ -84,10 +90,15 @@ def export(args: argparse.Namespace) -> int:
         export_pipeline(args, store, given)
     else:
         FILES[args.to](args.out, given)
-        print(f"{args.out}: {run.id} at step {given.step}, {given.weights} weights")
+        print(written(args.out, given))
     if args.push:
         print(f"pushed to {hub.push(args.out, args.push, token)}")
     return 0
+
+
+def written(out: Path, given: Checkpoint) -> str:
+    rebuilt = f" ({given.rebuilt})" if given.rebuilt else ""
+    return f"{out}: {given.run.id} at step {given.step}, {given.weights} weights{rebuilt}"
 
 
 def export_pipeline(args: argparse.Namespace, store: Store, given: Checkpoint) -> None:
@@ -111,7 +122,7 @@ def export_pipeline(args: argparse.Namespace, store: Store, given: Checkpoint) -
         text = card(given, scores(store, given), apart, vae is not None, source)
         (folder / "README.md").write_text(text)
     forward = max(apart["forward"].values())
-    print(f"{args.out}: {run.id} at step {given.step}, {given.weights} weights, for diffusers")
+    print(f"{written(args.out, given)}, for diffusers")
     print(f"  forward apart from ours by {forward:.1e}, with the frequencies of pipeline.py")
     print(f"  as diffusers loads it without: by {percent(apart['unset'])}")
     print(f"  DPM-Solver++ in {SAMPLING_STEPS} steps apart by {apart['sampling']:.1e}")

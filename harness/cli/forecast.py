@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +20,9 @@ from harness.cli.candidates import scale
 from harness.cli.predict import model_options, scale_of
 from harness.cli.report import find, table, table_errors
 from harness.cli.results import table_options
-from harness.cli.verb import Verb, add_json, add_metric, add_sweep
+from harness.cli.verb import Verb, add_json, add_metric, add_sweep, cluster_from
 from harness.models import MODELS
+from harness.study.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,19 +71,49 @@ def write(args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     found = forecasts.forecast(
         scores, args.model or "the model", args.metric, args.protocol, given, args.step
     )
-    name = "_".join((found["study"], found["model"], str(found["step"]), found["metric"]))
-    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
-    path = args.results / FOLDER / f"{safe}.json"
-    if path.exists():
-        raise UserError(
-            f"{path} is there: a forecast is made once; move it away to withdraw it, or give"
-            " another --model or --step"
-        )
+    refuse_scored(args, found)
+    path = new_path(args.results, found)
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     found = forecasts.sealed({**found, "made": made, "commit": commit()})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
     return path, found
+
+
+def refuse_scored(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """
+    Raises:
+        UserError: the store has the score already, and the table does not.
+    """
+    sweep, store = find(args.sweep, args.results).sweep, Store(Path(cluster_from(args).store))
+    runs = [run for run in sweep.runs if run.model == found["model"]] if sweep else []
+    protocols = [p for p in sweep.protocols if p.id == found["protocol"]] if sweep else []
+    for run, protocol in itertools.product(runs, protocols):
+        if store.record(run, found["step"], protocol).exists():
+            raise UserError(
+                f"{run.id} is scored at step {found['step']:,} in {store.root}: a forecast is"
+                " written before; harness collect puts the score into the table"
+            )
+
+
+def new_path(results: Path, found: dict[str, Any]) -> Path:
+    """The file of a forecast; of a second protocol it has that in its name.
+
+    Raises:
+        UserError: this score was forecast already.
+    """
+    words = [found["study"], found["model"], str(found["step"]), found["metric"]]
+    for name in ("_".join(words), "_".join([*words, found["protocol"]])):
+        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+        path = results / FOLDER / f"{safe}.json"
+        if not path.exists():
+            return path
+        if read_json(path).get("protocol") == found["protocol"]:
+            break
+    raise UserError(
+        f"{path} is there: a forecast is made once; move it away to withdraw it, or give"
+        " another --model or --step"
+    )
 
 
 def known_scale(args: argparse.Namespace) -> dict[str, float] | None:
@@ -117,19 +151,34 @@ def read(results: Path, study: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, found
 
 
-def score(results: Path, study: str, scores: pd.DataFrame) -> list[dict[str, Any]]:
+def score(
+    results: Path, study: str, scores: pd.DataFrame, store: Store | None = None
+) -> list[dict[str, Any]]:
     """Scores the forecasts whose run is there now, and returns all of the study.
 
-    One that has its outcome keeps it, whatever the table says later.
+    One that has its outcome keeps it, whatever the table says later. A score that the store
+    measured before the forecast was made does not count.
     """
     from analysis import forecast as forecasts
 
+    older = partial(is_older, store) if store else forecasts.never
     every = []
     for path, found in read(results, study):
-        if not found["outcome"] and forecasts.is_intact(found):
-            outcome = forecasts.outcome(found, scores)
+        if forecasts.is_intact(found) and not found["outcome"]:
+            outcome = forecasts.outcome(found, scores, older)
             if outcome:
                 found = {**found, "outcome": outcome}
                 write_json(path, found)
         every.append(found)
     return every
+
+
+def is_older(store: Store, found: dict[str, Any], rows: pd.DataFrame) -> bool:
+    """Whether a record of these scores has a date before the forecast; without records, no."""
+    made = found.get("made", "")
+    for run, step, protocol in rows[["run", "step", "protocol"]].itertuples(index=False):
+        path = store.root / "runs" / run / "evals" / protocol / f"{int(step):07d}.json"
+        with contextlib.suppress(UserError, OSError):  # of a table alone, or damaged
+            if read_json(path).get("date", made) < made:
+                return True
+    return False

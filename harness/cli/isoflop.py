@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.text import aligned
-from harness.cli.candidates import deliver, sweep_source
+from harness.cli.candidates import deliver, require_new, sweep_source
+from harness.cli.isoflop_centre import centre_of
 from harness.cli.plan import plan_json, plan_summary
-from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep, cluster_from
-from harness.models.dit_rows import FAMILIES, DiTModel
-from harness.models.free_sizes import LIMITS, QUARTER
-from harness.spec import Run, Sweep
+from harness.models.dit_rows import DiTModel
+from harness.models.free_sizes import FAMILIES, LIMITS
+from harness.models.uvit_rows import UViTModel
+from harness.spec import Sweep
 from harness.study import compute
 from harness.study.cluster import Cluster
-from harness.study.isoflop import LEAST_SIZES, SPAN, Centre, Ladder, Point, isoflop, runs_of
+from harness.study.isoflop import LEAST_SIZES, SPAN, Ladder, Point, isoflop, runs_of
 from harness.study.plan import survey
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Evaluate
-
-DRAWS = 1_000
-LIANG = "liang2024"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +40,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--family", help=f"{', '.join(FAMILIES)} (default: the sweep's)")
     parser.add_argument("--patch", type=int, nargs="+", help="(default: the sweep's)")
-    parser.add_argument("--depth", type=int, help="of every model (default: with the width)")
+    parser.add_argument(
+        "--depth", type=int, help="of every model (default: with the width; under muP the sweep's)"
+    )
     parser.add_argument("--head", type=int, help="head dimension (default: the sweep's)")
     parser.add_argument(
         "--sizes", type=int, default=5, help=f"of a budget, over ± {SPAN:g} × (default: 5)"
@@ -84,10 +83,12 @@ def isoflop_json(args: argparse.Namespace) -> dict[str, Any]:
     """
     sweep, cluster = load_sweep(args.sweep), cluster_from(args)
     require_numbers(args)
+    require_new(args.out)
+    sweep = of_one_family(sweep, args.family)
     ladders, like = ladders_of(args, sweep), sweep.runs[0]
     points, bases = list[Point](), dict[str, None]()
     for ladder in ladders:
-        centre, basis = centre_of(args, like, ladder)
+        centre, basis = centre_of(args, ladder)
         bases[basis] = None
         points += isoflop(args.budgets, centre, like, ladder, args.sizes)
     whole = sweep_of_points(points, sweep)
@@ -107,7 +108,8 @@ def about(sweep: Sweep, budgets: Sequence[float]) -> str:
 
 
 def require_numbers(args: argparse.Namespace) -> None:
-    """
+    """Checks the numbers of the command line.
+
     Raises:
         UserError: naming every number out of range.
     """
@@ -120,73 +122,51 @@ def require_numbers(args: argparse.Namespace) -> None:
     for flag, (value, what) in limits.items():
         if value is not None and not 1 <= value <= LIMITS[what]:
             wrong.append(f"{flag} {value}: give 1 to {LIMITS[what]}")
-    if args.head and args.head % QUARTER:
-        wrong.append(f"--head {args.head}: give a multiple of {QUARTER}")
     if wrong:
         raise UserError("; ".join(wrong))
 
 
-def ladders_of(args: argparse.Namespace, sweep: Sweep) -> list[Ladder]:
-    """The networks to choose from, for each patch.
+def of_one_family(sweep: Sweep, name: str | None) -> Sweep:
+    """The sweep's runs of one family, or of the same networks in other sizes.
 
     Raises:
-        UserError: the family has no free sizes, or a patch does not fit the data.
+        UserError: the family has no free sizes, or the sweep no such networks.
+    """
+    names = {run.model_row.family: None for run in sweep.runs}
+    wanted = name or next((family for family in names if family in FAMILIES), next(iter(names)))
+    if wanted not in FAMILIES:
+        raise UserError(
+            f"{wanted} has no free sizes: take a sweep and a --family of {', '.join(FAMILIES)}"
+        )
+    own = tuple(run for run in sweep.runs if run.model_row.family == wanted)
+    alike = tuple(run for run in sweep.runs if type(run.model_row) is FAMILIES[wanted].row)
+    if not alike:
+        raise UserError(
+            f"--family {wanted}: the networks of {sweep.name} are others, {', '.join(names)}"
+        )
+    return dataclasses.replace(sweep, runs=own or alike)
+
+
+def ladders_of(args: argparse.Namespace, sweep: Sweep) -> list[Ladder]:
+    """The networks to choose from, for each patch; under muP they have the depth of the first run.
+
+    Raises:
+        UserError: a patch, head or depth does not fit the family.
     """
     like = sweep.runs[0]
     row, setting = like.model_row, like.setting
-    family = args.family or row.family
-    if family not in FAMILIES or not isinstance(row, DiTModel):
-        raise UserError(
-            f"{args.family or like.model} has no free sizes: take a sweep and a --family of"
-            f" {', '.join(FAMILIES)}"
-        )
-    head = args.head or row.width // row.heads
+    assert isinstance(row, DiTModel | UViTModel)
+    name = args.family or row.family
+    family, head = FAMILIES[name], args.head or row.width // row.heads
+    depth = args.depth or (row.depth if like.parametrization else None)
+    for flag, value, whole in (("head", head, family.head), ("depth", depth, family.depth)):
+        if value and value % whole:
+            raise UserError(f"--{flag} {value}: give a multiple of {whole}")
     patches = args.patch or sorted({run.model_row.patch or 0 for run in sweep.runs}, reverse=True)
     unfit = [p for p in patches if not 1 <= p <= LIMITS["patch"] or setting.size % p]
     if unfit:
         raise UserError(f"--patch {unfit[0]} does not divide the side of {setting.size}")
-    return [Ladder(family, setting, patch, head, args.depth) for patch in dict.fromkeys(patches)]
-
-
-def centre_of(args: argparse.Namespace, like: Run, ladder: Ladder) -> tuple[Centre, str]:
-    """The Gflops of a budget's best model, and what says so."""
-    if args.study:
-        return by_study(args, ladder), f"the joint law of {args.metric} in {args.study}"
-    if args.centre:
-        first = min(args.budgets)
-        given = "--centre, growing as the root of the budget"
-        return lambda budget: float(args.centre * math.sqrt(budget / first)), given
-    from analysis.published_laws import of_compute
-
-    tokens = (ladder.setting.size // ladder.patch) ** 2
-    task = "the published law of Liang et al., of text to image: --study or --centre know better"
-    return lambda budget: of_compute(LIANG, "optimal parameters", budget) * tokens / 1e9, task
-
-
-@table_errors()
-def by_study(args: argparse.Namespace, ladder: Ladder) -> Centre:
-    """The optimum of a study's joint law.
-
-    Raises:
-        UserError: it has none of this family, or its scores do not tell what is best.
-    """
-    from analysis.joint import fit
-    from analysis.optimum import gflops_at, known_tokens
-
-    points = points_of_family(args, ladder.family)
-    tokens = known_tokens(points, ladder.patch)
-    return gflops_at(fit(points), tokens, DRAWS)
-
-
-def points_of_family(args: argparse.Namespace, family: str) -> Any:
-    from analysis.joint import points_of
-    from analysis.table import TableError
-
-    every = points_of(table(args.study, args.results), args.metric, args.protocol)
-    known = {str(points.rows["family"].iloc[0]): points for points in every}
-    if family not in known:
-        raise TableError(f"{args.study} scores no {family}, only {', '.join(known)}")
-    return known[family]
+    return [Ladder(name, setting, patch, head, depth) for patch in dict.fromkeys(patches)]
 
 
 def sweep_of_points(points: Sequence[Point], sweep: Sweep) -> Sweep:
@@ -243,7 +223,7 @@ def text(found: dict[str, Any], out: Path | None) -> str:
             "Budgets are training operations, 3 × forward × images, two of a multiply-add; the best"
             f" size is that of {'; '.join(found['basis'])}:",
             aligned(head, lines),
-            f"{len(lines)} points of {runs} runs, as a longer run goes on from a shorter; {where}.",
+            f"{len(lines)} points of {runs} runs, as a longer run continues a shorter; {where}.",
             *plan_summary(found["plan"]),
         ]
     )

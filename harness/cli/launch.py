@@ -1,4 +1,4 @@
-"""`harness launch`, `cancel` and `logs`: the jobs of a sweep. No torch."""
+"""`harness launch`: submits the missing tasks of a sweep, and follows them. No torch."""
 
 from __future__ import annotations
 
@@ -16,26 +16,21 @@ from harness.cli.verb import (
     Verb,
     accept_changed_rows,
     add_changed_rows,
-    add_cluster,
     add_dirty,
     add_dry_run,
     add_sweep,
     cluster_from,
-    confirmed,
     require_writable,
 )
 from harness.launch import jobs
 from harness.launch.executors import executor
 from harness.launch.follow import follow
-from harness.launch.follower import detach, prefix
-from harness.launch.ledger import find_all
+from harness.launch.follower import detach
 from harness.launch.local import OF_ONE_MACHINE, file_system
-from harness.launch.logs import log_files, log_text
 from harness.launch.outdated import outdated
 from harness.launch.removed import removed
 from harness.launch.snapshot import snapshot
 from harness.launch.submit import Reconciled, submit
-from harness.launch.tickets import Line
 from harness.spec import Sweep
 from harness.study.checks import problems
 from harness.study.cluster import Cluster
@@ -49,15 +44,15 @@ def launch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow",
         action="store_true",
-        help="until nothing is missing: scores each checkpoint as it appears",
+        help="submits until nothing is missing; scores each checkpoint as it appears",
     )
     parser.add_argument(
         "--detach",
         action="store_true",
-        help="follows in a small job of its own: this command ends, you can log out",
+        help="follows in a small job of its own, so that you can log out",
     )
     parser.add_argument(
-        "--retry", action="store_true", help="also tasks that failed three times in a row"
+        "--retry", action="store_true", help="also submits tasks that failed three times in a row"
     )
     parser.add_argument(
         "--end-removed",
@@ -77,7 +72,7 @@ def launch(args: argparse.Namespace) -> int:
         return dry_run(sweep, store, cluster)
     if args.detach and not executor(cluster).DETACHED:
         raise UserError(
-            f"--detach needs a job that goes on by itself, and {cluster.executor} has none:"
+            f"--detach needs jobs that outlive this command; those of {cluster.executor} do not:"
             " use --cluster local"
         )
     require_writable(store)
@@ -117,7 +112,7 @@ def end_removed(sweep: Sweep, store: Store, cluster: Cluster, end: bool) -> None
     found = removed(sweep, store, jobs.query_jobs(store, cluster.executor).by_task)
     if end and found:
         jobs.cancel([job["task"] for job in found], store, cluster.executor)
-    does = "ended" if end else "still there: --end-removed ends it"
+    does = "ended" if end else "not ended: --end-removed ends it"
     for job in found:
         print(f"job {job['job']} of {job['task']}, which the sweep no longer asks for: {does}")
 
@@ -145,14 +140,14 @@ def print_reconciled(done: Reconciled, sweep: str, store: Store) -> None:
     for task in done.submitted:
         print(f"submitted {task.id}: {task.reason}")
     print(
-        f"{len(done.submitted)} jobs submitted, {len(done.held)} from before, into"
+        f"{len(done.submitted)} jobs submitted, {len(done.held)} already queued or running, in"
         f" {store.root.resolve()}; harness status {sweep} shows them"
     )
     if done.postponed:
-        print(f"{len(done.postponed)} more than may be submitted now: launch again, or --follow")
+        print(f"{len(done.postponed)} more exceed the limit on jobs: launch again, or --follow")
     if done.exhausted:
         print(
-            f"{len(done.exhausted)} left alone, since they failed again and again:"
+            f"{len(done.exhausted)} not submitted, since they failed repeatedly:"
             " harness status says why, --retry tries them again"
         )
 
@@ -175,97 +170,6 @@ def detach_here(sweep: Sweep, store: Store, cluster: Cluster, code: Path, submit
             f"{submitted} jobs submitted, but no follower: {str(error).partition(': fix')[0]}."
             " Run launch --follow, or launch again later"
         ) from None
-    before = "" if new else ", from before: harness cancel ends it, to start another"
+    before = "" if new else ", submitted earlier: harness cancel ends it, to start another"
     print(f"job {job} follows{before}")
     return 0
-
-
-def cancel_options(parser: argparse.ArgumentParser) -> None:
-    add_sweep(parser)
-    parser.set_defaults(task="")  # a word after SWEEP that is no FIELD=VALUE
-    parser.usage = "harness cancel SWEEP [TASK] [FIELD=VALUE ...] [options]"
-    parser.add_argument("--yes", action="store_true", help="does not ask")
-
-
-def cancel(args: argparse.Namespace) -> int:
-    sweep, cluster = load_sweep(args.sweep), cluster_from(args)
-    store = Store(Path(cluster.store))
-    seen = jobs.query_jobs(store, cluster.executor)
-    names = [
-        *(task for task in seen.by_task if task.startswith(prefix(sweep))),
-        *(task.id for task in missing(sweep, store)),
-        *(job["task"] for job in removed(sweep, store, seen.by_task)),
-    ]
-    names = [task for task in names if task.startswith(args.task)]
-    found = [(task, seen.by_task[task]) for task in names if task in seen.by_task]
-    found += [("a launch that died on the way", ticket) for ticket in seen.untracked]
-    for task, ticket in found:
-        print(f"{ticket.state:<10} job {ticket.job}: {task}")
-    if not found:
-        print(f"{sweep.name}: no job waits or runs: nothing to cancel")
-    elif args.yes or confirmed(f"cancel {len(found)} jobs?"):
-        ended = jobs.cancel(names, store, cluster.executor)
-        print(f"{len(ended)} jobs cancelled; what they did is kept: harness launch goes on from it")
-    return 0
-
-
-CANCEL = Verb(
-    "cancel",
-    "Ends this sweep's jobs, or those of tasks that begin with TASK, after asking.",
-    "digits --yes",
-    cancel_options,
-    cancel,
-)
-
-
-def logs_options(parser: argparse.ArgumentParser) -> None:
-    add_cluster(parser)
-    parser.add_argument(
-        "task", metavar="TASK", help="a task's name or its beginning, such as a run's id"
-    )
-    parser.add_argument("--follow", action="store_true", help="goes on until the job has ended")
-    parser.add_argument("--job", help="of this job (default: the task's latest)")
-    parser.add_argument("--previous", action="store_true", help="of the job before the latest")
-    parser.add_argument("--rank", type=int, default=0, help="of this process (default: 0)")
-
-
-def logs(args: argparse.Namespace) -> int:
-    cluster = cluster_from(args)
-    store = Store(Path(cluster.store))
-    line = chosen(find_all(args.task, store), args)
-    files = log_files(line)
-    if not 0 <= args.rank < len(files):
-        raise UserError(f"--rank {args.rank}: job {line['job']} has {len(files)} logs, from 0")
-    if not files[args.rank].exists():
-        raise UserError(
-            f"job {line['job']} of {line['task']} has written no {files[args.rank]}: it never"
-            " began, or its node does not see the store"
-        )
-
-    def ended() -> bool:
-        ticket = jobs.query_jobs(store).by_task.get(line["task"]) if args.follow else None
-        return ticket is None or ticket.job != line["job"]
-
-    for text in log_text(files[args.rank], ended, cluster.poll_seconds):
-        print(text, end="", flush=True)
-    return 0
-
-
-def chosen(lines: list[Line], args: argparse.Namespace) -> Line:
-    """The job of a task whose log is asked for.
-
-    Raises:
-        UserError: there is no such job.
-    """
-    known = [line["job"] for line in lines]
-    if args.job:
-        lines = [line for line in lines if line["job"] == args.job]
-    elif args.previous:
-        lines = lines[:-1]
-    if not lines:
-        asked = f"--job {args.job}" if args.job else "--previous"
-        raise UserError(f"{asked}: the jobs of this task are {', '.join(known)}")
-    return lines[-1]
-
-
-LOGS = Verb("logs", "The log of a task's latest job.", "mini-DiT-S-8_ --follow", logs_options, logs)

@@ -1,4 +1,4 @@
-"""`harness laws`: the joint law of a study's scores, the best size for a budget, FID by loss."""
+"""`harness laws`: laws of size, tokens and images, of FID by loss, of the best learning rate."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def laws(args: argparse.Namespace) -> int:
 
 LAWS = Verb(
     "laws",
-    "The joint law of size, tokens and images: exponents, the best size for a budget, FID by loss.",
+    "Laws of size, tokens and images, of FID by loss, of the best learning rate, with intervals.",
     "digits_seeds",
     options,
     laws,
@@ -45,19 +45,29 @@ LAWS = Verb(
 
 @table_errors()
 def sections(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns (rows of both laws, why not what is missing).
+    """Returns (rows of all laws, why not what is missing).
 
     Raises:
         UserError: the table cannot be read, or no law can be fitted.
     """
     from analysis.joint_bootstrap import DRAWS
     from analysis.joint_rows import joint_rows, loss_rows
+    from analysis.learning_rate_rows import rate_rows
     from analysis.rows import attempt
+    from analysis.table import TableError
 
     scores, missing = table(args.sweep, args.results), list[str]()
-    rows = joint_rows(scores, DRAWS, args.protocol)
-    rows += covered(scores, args.protocol, args.coverage) if args.coverage > 0 else []
-    rows += attempt("FID by loss", lambda: loss_rows(scores, args.protocol), missing) or []
+    made = {
+        "Joint law": lambda: joint_rows(scores, DRAWS, args.protocol),
+        "Coverage": lambda: covered(scores, args.protocol, args.coverage),
+        "FID by loss": lambda: loss_rows(scores, args.protocol),
+        "Learning rate": lambda: rate_rows(scores, args.protocol),
+    }
+    if args.coverage <= 0:
+        del made["Coverage"]
+    rows = [row for name, make in made.items() for row in attempt(name, make, missing) or []]
+    if not rows:
+        raise TableError(" ".join(missing).rstrip("."))
     clean = [
         {name: None if value != value else value for name, value in row.items()} for row in rows
     ]

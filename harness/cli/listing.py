@@ -20,6 +20,7 @@ from harness.cli.verb import (
     use_own_rows,
 )
 from harness.spec import Run, Sweep
+from harness.study.registry import read_run
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep, sweep_names, sweep_path
 from harness.study.varying import varying
@@ -39,7 +40,7 @@ def list_all(args: argparse.Namespace) -> int:
 
 
 LIST = Verb(
-    "list", "The sweeps, and the runs of the store.", "--store store", list_options, list_all
+    "list", "Lists the sweeps, and the runs of a store.", "--store store", list_options, list_all
 )
 
 
@@ -69,9 +70,9 @@ def known_runs(store: Store) -> Iterator[tuple[str, Run | str]]:
     """The runs of a store by id; of one whose run.json is not readable, the reason."""
     for name in sorted(store.run_ids()):
         try:
-            yield name, store.read_run(name)
+            yield name, read_run(name, store)
         except FileNotFoundError:
-            yield name, "not begun: it has no run.json yet"
+            yield name, "not started: it has no run.json yet"
         except (UserError, OSError, TypeError) as error:
             yield name, str(error)
 
@@ -123,7 +124,7 @@ def list_text(found: dict[str, Any]) -> str:
         ]
         for row in found["runs"]
     ]
-    absent = ", which is not there: --store names another" * (not found["store_exists"])
+    absent = ", which does not exist: --store names another" * (not found["store_exists"])
     parts = [aligned(["sweep", "runs", "in store", "about"], sweeps)]
     if runs:
         parts.append(aligned(["run", *names, "checkpoints", "scores", "sweeps"], runs))

@@ -21,7 +21,8 @@ from harness.cli.encode import ENCODE
 from harness.cli.exchange import EXPORT, IMPORT
 from harness.cli.forecast import FORECAST
 from harness.cli.isoflop import ISOFLOP
-from harness.cli.launch import CANCEL, LAUNCH, LOGS
+from harness.cli.jobs import CANCEL, LOGS
+from harness.cli.launch import LAUNCH
 from harness.cli.laws import LAWS
 from harness.cli.listing import LIST
 from harness.cli.next_run import NEXT
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = str(error)
     except KeyboardInterrupt:
         print(
-            "\nharness: stopped; what was done is kept: run the same command to go on",
+            "\nharness: stopped; progress is kept: run the same command to continue",
             file=sys.stderr,
         )
         return 130

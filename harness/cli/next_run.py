@@ -14,7 +14,11 @@ from harness.cli.candidates import (
     Candidate,
     alone,
     deliver,
+    free_sizes,
+    of_the_law,
+    prolonged,
     require_hours,
+    require_new,
     scale,
     score_hours,
     siblings,
@@ -26,8 +30,10 @@ from harness.cli.candidates import (
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
+from harness.models import MODELS
 from harness.spec import Run, Sweep
 from harness.study import cost
+from harness.study.branches import fork
 from harness.study.speed import Speed, hours
 
 if TYPE_CHECKING:
@@ -79,8 +85,10 @@ def next_json(args: argparse.Namespace) -> dict[str, Any]:
     from analysis import next_run as ranking
 
     require_hours(args.gpu_hours)
-    sweep = sweep_of(args)
-    speed, scores = speed_of(args, sweep), table(args.sweep, args.results)
+    require_new(args.out)
+    whole = sweep_of(args)
+    speed, scores = speed_of(args, whole), table(args.sweep, args.results)
+    sweep = of_the_law(whole, scores, args.metric, args.protocol, args.target)
     target = target_of(sweep, args.target)
     priced = pd.DataFrame(candidates(sweep, scores, speed))
     found = ranking.rank(scores, priced, pd.DataFrame([target]), args.metric, args.protocol)
@@ -109,39 +117,41 @@ def target_of(sweep: Sweep, name: str | None) -> Candidate:
     Raises:
         UserError: it is no model of the family.
     """
-    runs = {run.model: run for run in siblings(sweep)}
+    asked = [name] if name in MODELS else []
+    runs = {run.model: run for run in siblings(sweep, asked)}
     if name is not None and name not in runs:
         raise UserError(f"--for {name}: no model of this study's family: {', '.join(runs)}")
     scales = {model: scale(run) for model, run in runs.items()}
     chosen = name or max(scales, key=lambda model: float(scales[model]["gflops"]))
-    return {**scales[chosen], "images": float(sweep.steps[-1] * sweep.runs[0].batch_size)}
+    last = max(sweep.steps_of(run)[-1] for run in sweep.runs)
+    return {**scales[chosen], "images": float(last * sweep.runs[0].batch_size)}
 
 
 def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Candidate]:
     """Yields another seed of every scored model, every model not scored, and longer runs."""
-    scored = set(scores["model"])
-    seeds = scores["seed"].fillna(0).groupby(scores["model"]).max()
+    by_model = scores["seed"].fillna(0).astype(int).groupby(scores["model"])
+    first, last = by_model.min(), by_model.max()
     batch = sweep.runs[0].batch_size
-    for run in siblings(sweep):
-        known = run.model in scored
-        last = int(seeds.get(run.model, -1)) if known else -1
+    for run in siblings(sweep, free_sizes(sweep)):
+        known = run.model in first
         images = tuple(float(batch * step) for step in steps_like(run, sweep))
         whole = hours(images[-1], cost.training(run), speed)
         base = scale(run)
         yield {
             **base,
             "kind": "seed" if known else "size",
-            "run": dataclasses.replace(run, seed=last + 1),
+            "run": dataclasses.replace(run, seed=int(last.get(run.model, -1)) + 1),
             "images": images,
             "hours": whole + score_hours(run, sweep, speed),
         }
-        if known:
+        if known:  # it goes on from its last state, or from that before the decay
+            more = 2 - (fork(run) or steps_like(run, sweep)[-1]) * batch / images[-1]
             yield {
                 **base,
                 "kind": "longer",
-                "run": run,
+                "run": dataclasses.replace(prolonged(run), seed=int(first[run.model])),
                 "images": (2 * images[-1],),
-                "hours": whole + score_hours(run, sweep, speed, last=True),
+                "hours": more * whole + score_hours(run, sweep, speed, last=True),
             }
 
 

@@ -22,7 +22,7 @@ from harness.study.varying import protocol_text, varying
 
 MARKS = {"new": "+", "going on": "~", "done": "="}
 COLUMNS = "params Gflops checkpoints scores training scoring memory disk why".split()
-LEGEND = {"+": "new", "~": "begun", "=": "done", "-": "of no run of this sweep"}
+LEGEND = {"+": "new", "~": "started", "=": "done", "-": "of no run of this sweep"}
 
 # A network that fills a GPU: DiT-S/8 has 0.36, those of the digits have less than 0.04.
 LEAST_GFLOPS = 0.1
@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_on(parser)
     parser.add_argument(
-        "--others", action="store_true", help="names the store's runs that are not of this sweep"
+        "--others", action="store_true", help="lists the store's runs that are not of this sweep"
     )
 
 
@@ -58,7 +58,7 @@ def whole_text(plan: dict[str, Any], others: bool = False) -> str:
 
 PLAN = Verb(
     "plan",
-    "What is missing and why; parameters, Gflops, hours, disk. Starts nothing.",
+    "Shows what is missing, why, and its parameters, Gflops, hours and disk; starts nothing.",
     "dit_grid",
     add_options,
     plan,
@@ -150,7 +150,7 @@ def plan_row(cell: Cell, sweep: Sweep, peak: memory.Memory) -> dict[str, Any]:
 
 
 def plan_text(plan: dict[str, Any], others: bool = False) -> str:
-    """The plan as a diff: + new, ~ begun, = done, and - of other sweeps where it is asked for."""
+    """The plan as a diff: + new, ~ started, = done, and - of other sweeps where it is asked for."""
     orphaned = plan["orphaned"]
     runs = f"{len(orphaned)} run{'s' * (len(orphaned) != 1)}"
     more = [f"{runs} of other sweeps in the store: --others names them"] if orphaned else []

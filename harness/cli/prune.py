@@ -65,7 +65,7 @@ def prune_text(items: Sequence[Item], store: Store) -> str:
 
 PRUNE = Verb(
     "prune",
-    "Frees what nothing needs: old launches, code copies, leftovers, states; asks first.",
+    "Deletes what nothing needs: old launches, code copies, leftovers, states; asks first.",
     "digits --yes",
     add_options,
     run,

@@ -114,8 +114,9 @@ def report(
     log = load_log(path) if (path := study.beside("_log.csv")) else None
     from harness.cli.forecast import score
 
-    context = context_of(study, Store(Path(cluster.store)), cluster, frame)
-    context = dataclasses.replace(context, forecasts=score(results, study.name, frame))
+    store = Store(Path(cluster.store))
+    context = context_of(study, store, cluster, frame)
+    context = dataclasses.replace(context, forecasts=score(results, study.name, frame, store))
     return write(study.name, frame, log, study.beside("_samples.npz"), out, context, protocol)
 
 

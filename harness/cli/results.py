@@ -39,7 +39,7 @@ def collect(args: argparse.Namespace) -> int:
 
 COLLECT = Verb(
     "collect",
-    "Records → results/<sweep>.csv, with its log and samples beside.",
+    "Writes results/<sweep>.csv from the records, with its log and samples.",
     "digits",
     collect_options,
     collect,
@@ -64,7 +64,7 @@ def report(args: argparse.Namespace) -> int:
 
 REPORT = Verb(
     "report",
-    "Figures (PDF, PNG, SVG, CSV), tables (CSV, LaTeX), one HTML page; of several: side by side.",
+    "Draws figures (PDF, PNG, SVG, CSV), tables (CSV, LaTeX), one HTML page; several side by side.",
     "digits",
     report_options,
     report,

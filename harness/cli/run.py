@@ -33,7 +33,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        help="tasks side by side, one CPU thread each (default: the cluster's, else 1)",
+        help="tasks at a time, one CPU thread each (default: the cluster's, else 1)",
     )
     add_device(parser)
     add_dry_run(parser)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 RUN = Verb(
     "run",
-    "Does every missing task here, with a progress bar; run it again to go on.",
+    "Runs every missing task on this machine; run it again to resume.",
     "digits --workers 2",
     run_options,
     run,
@@ -81,7 +81,10 @@ RUN = Verb(
 def bench_options(parser: argparse.ArgumentParser) -> None:
     add_sweep(parser, nargs="?", default="dit_grid")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="that each work is timed (default: 5)"
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="seconds that each workload is timed (default: 5)",
     )
     add_device(parser)
     add_json(parser)
@@ -120,7 +123,7 @@ def bench(args: argparse.Namespace) -> int:
 
 BENCH = Verb(
     "bench",
-    "How fast this device does a sweep's work; plan counts with it.",
+    "Measures how fast this device does a sweep's work; plan uses it.",
     "digits --seconds 1",
     bench_options,
     bench,

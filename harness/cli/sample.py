@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.base.errors import UserError
 from harness.base.validation import refuse
 from harness.cli.verb import Verb, add_device, add_sweep, cluster_from
+from harness.study.checks import network_problems
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Evaluate
@@ -62,7 +63,7 @@ def sampled(args: argparse.Namespace) -> Evaluate:
     if len(protocols) != 1:
         ids = ", ".join(p.id for p in sweep.sampling) or "none: the sweep has no protocol"
         found.append(f"--protocol {args.protocol or 'ID'} must name one of {ids}")
-    refuse("sample", found)
+    refuse("sample", found or network_problems(sweep.runs))
     run = sweep.runs[0]
     step = sweep.steps_of(run)[-1] if args.step is None else args.step
     return Evaluate(run, step, protocols[0], True, "asked for")
@@ -80,7 +81,7 @@ def sample_options(parser: argparse.ArgumentParser) -> None:
 
 SAMPLE = Verb(
     "sample",
-    "A protocol's images, as an npz for ADM's evaluator or as a picture.",
+    "Samples a protocol's images, as an npz for ADM's evaluator or as a picture.",
     "digits --run mini-DiT-XL/2 --png samples.png",
     sample_options,
     sample,

@@ -16,13 +16,14 @@ from harness.metrics import value_names
 
 
 def refuse_absent(*paths: Path | None) -> None:
-    """
+    """Refuses paths that do not exist, all at once.
+
     Raises:
         UserError: with every path where nothing is.
     """
     refuse(
         "paths",
-        [f"there is nothing at {p}: name one that is there" for p in paths if p and not p.exists()],
+        [f"{p} does not exist: check the path" for p in paths if p and not p.exists()],
     )
 
 
@@ -173,14 +174,14 @@ SCORE = Verb(
 )
 PARITY = Verb(
     "parity",
-    "Our numbers of ADM's published samples beside ADM's own.",
+    "Scores ADM's published samples, beside ADM's own numbers.",
     "--samples admnet.npz --reference ref.npz",
     parity_options,
     parity,
 )
 REFERENCE = Verb(
     "reference",
-    "Reference statistics of a folder of images or an npz.",
+    "Computes reference statistics of a folder of images or an npz.",
     "--images train/ --out imagenet256.npz",
     reference_options,
     reference,

@@ -103,7 +103,8 @@ def seeds_or_none(share: float, sd: float, wanted: float, cells: int) -> int | N
 
 
 def require_numbers(args: argparse.Namespace) -> None:
-    """
+    """Checks the numbers of the command line.
+
     Raises:
         UserError: naming every number out of range.
     """

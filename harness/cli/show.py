@@ -25,6 +25,7 @@ from harness.metrics import value_names
 from harness.spec import Run
 from harness.study import compute, cost
 from harness.study.logs import merged
+from harness.study.registry import read_run
 from harness.study.store import Store
 
 MOST_METRICS = 5  # columns of a table of scores; --json has them all
@@ -47,7 +48,7 @@ def show(args: argparse.Namespace) -> int:
 
 SHOW = Verb(
     "show",
-    "One run: its fields, checkpoints, scores, cost, and where its files are.",
+    "Shows one run: its fields, checkpoints, scores, cost, and where its files are.",
     "mini-DiT-S/4",
     show_options,
     show,
@@ -67,9 +68,9 @@ def find_run(name: str, store: Store) -> Run:
         i for i in ids if i.startswith(begins + "_" * ("/" in name))
     ]
     if len(fits) == 1:
-        return store.read_run(fits[0])
+        return read_run(fits[0], store)
     if fits:
-        raise UserError(f"{name!r} begins several runs: name one of {', '.join(fits)}")
+        raise UserError(f"{name!r} matches several runs: name one of {', '.join(fits)}")
     known = suggestion(name, ids) if ids else "it has none"
     raise UserError(f"{name!r} is no run of {store.root.resolve()}: {known}")
 

@@ -48,7 +48,7 @@ def status_text(status: dict[str, Any]) -> str:
     head = [name if status["estimates"] else name.removesuffix("/planned") for name in columns]
     done = sum(r["state"] == "done" for r in rows)
     where = status["store"]
-    absent = ", which is not there: --store names another" * (not status["store_exists"])
+    absent = ", which does not exist: --store names another" * (not status["store_exists"])
     summary = f"{done} of {len(lines)} runs are done in {where}{absent}; {used_text(status)}"
     rest = [status["protocol_text"], *notes(status), *status["warnings"], status["scheduler"]]
     return "\n".join(filter(None, (aligned(["run", *names, *head], lines), summary, *rest)))

@@ -14,6 +14,7 @@ from harness.base.errors import UserError
 from harness.spec import Sweep, use_rows
 from harness.study.choice import WORD
 from harness.study.cluster import Cluster, read_cluster
+from harness.study.registry import accept_rows, changed_rows
 from harness.study.store import Store
 from harness.study.sweep_file import sweep_names
 
@@ -109,7 +110,7 @@ def add_dirty(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dirty",
         action="store_true",
-        help="on Slurm: run the code as it is, not as it is committed",
+        help="on Slurm: runs the working tree as it is, not the commit",
     )
 
 
@@ -139,15 +140,15 @@ def add_changed_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-rows",
         action="store_true",
-        help="goes on with runs that were begun with another text of your file of rows",
+        help="continues runs that started with another version of your file of rows",
     )
 
 
 def accept_changed_rows(sweep: Sweep, store: Store) -> None:
-    """Notes today's text of the files of rows in the runs that were begun with another."""
+    """Records today's files of rows in the runs that started with other versions of them."""
     for run in sweep.runs:
-        if store.changed_rows(run):
-            store.accept_rows(run)
+        if changed_rows(run, store):
+            accept_rows(run, store)
 
 
 def cluster_from(args: argparse.Namespace) -> Cluster:
@@ -162,14 +163,15 @@ def cluster_from(args: argparse.Namespace) -> Cluster:
 
 
 def confirmed(question: str) -> bool:
-    """
+    """Asks on the terminal; whether the answer is yes.
+
     Raises:
         UserError: there is no terminal to ask on.
     """
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
-        raise UserError(f"{question} There is no terminal to answer on: --yes answers it") from None
+        raise UserError(f"{question} There is no terminal to ask on: use --yes") from None
 
 
 def require_writable(store: Store) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.base import rng
-from harness.data.index import checked
+from harness.data.checks import checked_folder
 from harness.data.origin import Origin
 from harness.data.rows import DATASETS
 from harness.data.shards import Array, open_labels, open_shards
@@ -24,7 +24,7 @@ class Encoded:
     """
 
     def __init__(self, name: str, path: Path | None) -> None:
-        folder, self.index = checked(name, path)
+        folder, self.index = checked_folder(name, path)
         self.mirrored = DATASETS[name].mirrored
         self.labels = open_labels(folder, self.index)
         self.shards = open_shards(folder, self.index)

@@ -13,7 +13,8 @@ import numpy as np
 from harness.base.errors import UserError
 from harness.base.files import sha256
 from harness.base.validation import refuse
-from harness.data.index import Index, checksums_path, labels_path, remedy, shard_path
+from harness.data.checks import how_to_remake
+from harness.data.index import Index, checksums_path, labels_path, shard_path
 from harness.data.rows import DATASETS
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +44,8 @@ class Shard:
         self.pages.madvise(mmap.MADV_WILLNEED, page, first + self.rows.strides[1] - page)
 
     def check(self, row: int, side: int, numbers: Array) -> None:
-        """
+        """Checks the numbers of one row and side against their CRC-32.
+
         Raises:
             UserError: these are not the numbers that were written.
         """
@@ -98,19 +100,19 @@ def open_labels(folder: Path, index: Index) -> Array:
     if sha256(path) != index.labels["sha256"]:
         raise UserError(
             f"{path} is damaged, its SHA-256 is not the index's: delete it, and"
-            f" {remedy(folder, index)}"
+            f" {how_to_remake(folder, index)}"
         )
     try:
         labels: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         raise UserError(
-            f"{path} is no array ({error}): delete it, and {remedy(folder, index)}"
+            f"{path} is no array ({error}): delete it, and {how_to_remake(folder, index)}"
         ) from None
     if labels.shape != (index.rows,) or labels.min() < 0 or labels.max() >= classes:
         is_now = f"{labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}"
         raise UserError(
             f"{path} holds {is_now}, not {index.rows} labels 0 … {classes - 1}: delete it, and"
-            f" {remedy(folder, index)}"
+            f" {how_to_remake(folder, index)}"
         )
     return labels
 
@@ -127,6 +129,8 @@ def open_shards(folder: Path, index: Index) -> list[Shard]:
         try:
             shards.append(Shard(path, checksums_path(folder, i), (rows, *index.shape), index.dtype))
         except UserError as error:
-            problems.append(f"{path} is no shard ({error}): delete it, and {remedy(folder, index)}")
+            problems.append(
+                f"{path} is no shard ({error}): delete it, and {how_to_remake(folder, index)}"
+            )
     refuse(f"dataset {index.data}", problems)
     return shards

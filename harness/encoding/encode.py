@@ -1,4 +1,4 @@
-"""Images → shards of latents or pixels: whole ones are never repeated, none is half-written."""
+"""Images → shards of latents or pixels: whole ones are never made twice, none is half-written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from harness.base.prefetch import prefetch
 from harness.base.provenance import provenance
 from harness.data import DATASETS
 from harness.data import index as files
-from harness.data.index import Index, refuse_unreadable
+from harness.data.checks import refuse_unreadable
+from harness.data.index import Index
 from harness.encoding.images import decoded
 from harness.encoding.shards import Note, encoder, read_note, squares, write_shard
 from harness.encoding.sources import Source, open_source
@@ -78,7 +79,7 @@ def encode(task: Encode, cluster: Cluster, rank: Rank, stop: Stop, progress: Pro
                 notes[i] = write_shard(out, i, spans[i], batches, made, stop, report)
         if stop.asked(rank):
             raise Interrupted(
-                f"{task.id} stopped; whole shards are kept: run the same command to go on"
+                f"{task.id} stopped; whole shards are kept: run the same command to continue"
             )
     gathered = rank.gather(notes)  # not read from disk: another node's files may show up late
     if rank.is_main:
@@ -89,7 +90,8 @@ def encode(task: Encode, cluster: Cluster, rank: Rank, stop: Stop, progress: Pro
 
 
 def check(task: Encode, source: Source) -> None:
-    """
+    """Checks the classes and labels of the source against the dataset.
+
     Raises:
         UserError: these cannot be images of the dataset.
     """

@@ -1,4 +1,4 @@
-"""Where images lie: a folder, zip, tar or Hugging Face dataset, read by index, none trusted."""
+"""Where images lie: a folder, zip, tar or Hugging Face dataset, read by index, never trusted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def open_source(path: Path) -> Source:
 
 @contextlib.contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """
+    """Names the archive in errors of whatever reads it inside.
+
     Raises:
         UserError: whatever goes wrong with the archive as a whole.
     """
@@ -118,7 +119,8 @@ def zipped(path: Path) -> Source:
 
 
 def read_entry(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo) -> bytes:
-    """
+    """Reads one file of a zip, within the bounds on its size.
+
     Raises:
         Unreadable: a link, too large, damaged, encrypted, or compressed in a way that has no bound.
         OSError: the disk failed.

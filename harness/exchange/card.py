@@ -38,6 +38,7 @@ def card(
         parameters=parameters(run),
         gflops=gflops(run),
         weights=given.weights,
+        rebuilt=given.rebuilt,
         digest=given.digest,
         run=run.id,
         fields=run.canonical(),

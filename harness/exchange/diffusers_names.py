@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ KINDS = ("weight", "bias")
 POSITIONS = "pos_embed.pos_embed"  # a buffer that diffusers computes; its converter stored it
 
 
-def depth_of(names: Mapping[str, Tensor], prefix: str) -> int:
+def depth_of(names: Iterable[str], prefix: str) -> int:
     """Blocks: one more than the largest number after the prefix."""
     numbers = [
         name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)

@@ -1,4 +1,4 @@
-"""To the Hugging Face hub, where `harness export` is asked to: with the token of the user alone."""
+"""Uploads to the Hugging Face hub, if `harness export --push` asks: with the user's own token."""
 
 from __future__ import annotations
 

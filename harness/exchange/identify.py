@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,19 +12,29 @@ from torch import Tensor
 
 from harness.base.errors import UserError
 from harness.base.spelling import remedy, suggestion
-from harness.base.validation import Mistakes, refuse, rules
-from harness.data import DATASETS
+from harness.base.validation import refuse, rules
 from harness.exchange.contents import Contents
+from harness.exchange.diffusers_names import depth_of
 from harness.exchange.formats import OWN, Format
-from harness.models import MODELS
+from harness.exchange.layouts import (
+    Layout,
+    candidates,
+    differences,
+    fitting,
+    layout,
+    layout_of,
+    parameters_of,
+    size,
+    spelled,
+)
+from harness.models import MODELS, free_name
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.study.choice import value_of
 from harness.study.compute import network
 
-NEAR = 40  # runs of alike size that are compared tensor by tensor
-Layout = dict[str, tuple[int, ...]]
-Builds = tuple[str, str, str | None, str | None]  # model, data, conditioning, variant
+USUAL_HEAD = 64  # channels of a head of DiT, but for XL's 72
+NEAR = 100  # runs of alike size that are compared tensor by tensor
 
 
 def given_fields(words: Sequence[str]) -> dict[str, Any]:
@@ -81,125 +90,101 @@ def objective_of(source: str, row: Format, fields: Mapping[str, Any]) -> str:
     )
 
 
-def layout(tensors: Mapping[str, Tensor]) -> Layout:
-    return {name: tuple(x.shape) for name, x in tensors.items()}
-
-
-@functools.lru_cache(maxsize=1024)
-def layout_of(run: Run) -> Layout:
-    with torch.device("meta"):
-        return layout(network(run).state_dict())
-
-
-def size(run: Run) -> int:
-    """Parameters: in closed form, else of the network built on the meta device, without a pass."""
-    known = run.model_row.counts(run.setting)
-    return known.parameters if known else sum(map(math.prod, layout_of(run).values()))
-
-
-def builds(fields: Mapping[str, Any]) -> Iterator[Builds]:
-    """What the networks could be built of, where the fields do not say."""
-
-    def known(name: str, others: Iterable[str | None]) -> Iterable[str | None]:
-        return [fields[name]] if name in fields else others
-
-    for model in known("model", MODELS):
-        row = MODELS.get(str(model))
-        conditionings = known("conditioning", (row and row.conditionings) or (None,))
-        variants = known("variant", (None, *(row.variants if row else ())))
-        for data in known("data", DATASETS):
-            for conditioning, variant in itertools.product(conditionings, variants):
-                yield str(model), str(data), conditioning, variant
-
-
-def candidates(fields: Mapping[str, Any]) -> list[Run]:
-    """Every run with these fields, of whatever else its network is built of.
-
-    Raises:
-        Mistakes: no model and dataset go with the fields.
-    """
-    made, fault = list[Run](), list[str]()
-    for values in builds(fields):
-        parts = zip(("model", "data", "conditioning", "variant"), values, strict=True)
-        try:
-            made.append(Run(**{**fields, **dict(parts)}))
-        except Mistakes as error:
-            fault = fault or error.problems
-    if not made:
-        refuse("import", fault)
-    return made
-
-
-def has_to_be_built(run: Run) -> bool:
-    """Whether its parameters are not at hand in closed form."""
-    return run.model_row.counts(run.setting) is None
-
-
 def identified(
-    source: str, row: Format, tensors: Mapping[str, Tensor], fields: Mapping[str, Any]
+    source: str,
+    row: Format,
+    tensors: Mapping[str, Tensor],
+    fields: Mapping[str, Any],
+    heads: int | None = None,
 ) -> Run:
-    """The run whose network has these tensors.
-
-    Variants come last: one may have the plain network's tensors and another function.
+    """The run whose network has these tensors; `heads` of attention are known of some files.
 
     Raises:
         UserError: no model here has them, with the nearest; or several do.
     """
-    found, count = layout(tensors), sum(x.numel() for x in tensors.values())
-    runs = list[Run]()
-    for given in ({"variant": None, **fields}, fields):
-        runs = sorted(candidates(given), key=has_to_be_built)
-        for _, same in itertools.groupby(runs, has_to_be_built):
-            fits = [run for run in same if size(run) == count and layout_of(run) == found]
-            if len(fits) == 1:
-                return fits[0]
-            if fits:
-                raise UserError(f"{source} is one of {'; '.join(map(spelled, fits))}: add which")
-    raise UserError(unknown(source, row, nearest(runs, found, count), found, count))
+    found = layout(tensors)
+    if fits := fitting(fields, found):
+        if len(fits) > 1:
+            raise UserError(f"{source} is one of {'; '.join(map(spelled, fits))}: add which")
+        return fits[0]
+    free = free_size(found, heads) if "model" not in fields else None
+    if free and (fits := fitting({**fields, "model": free}, found)):
+        if heads and len(fits) == 1:
+            return fits[0]
+        raise UserError(
+            f"{source} has the sizes of {free}, which is in no table: add model={free}, with the"
+            " width of its heads after h, which no tensor shows"
+        )
+    raise UserError(unknown(source, row, fields, found))
 
 
-def spelled(run: Run) -> str:
-    """The fields that say what a network is built of."""
-    names = ("model", "data", "conditioning", "variant")
-    return " ".join(f"{name}={value}" for name in names if (value := getattr(run, name)))
+def free_size(found: Layout, heads: int | None) -> str | None:
+    """The DiT of these sizes that is in no table; where no heads are known, with 64 a head."""
+    kernel, depth = found.get("x_embedder.proj.weight", ()), depth_of(found, "blocks.")
+    if len(kernel) != 4 or not depth:
+        return None
+    width = kernel[0]
+    head = width // heads if heads else math.gcd(width, USUAL_HEAD)
+    name = free_name("DiT", width, depth, head, kernel[-1])
+    return name if name in MODELS else None
 
 
-def nearest(runs: Sequence[Run], found: Layout, count: int) -> Run:
+def nearest(runs: Sequence[Run], found: Layout) -> Run:
     """Of the runs of the most alike sizes, the one with which most tensors agree."""
+    count = parameters_of(found)
     alike = sorted(runs, key=lambda run: abs(math.log(size(run) / max(count, 1))))[:NEAR]
-    return max(alike, key=lambda run: len(found.items() & layout_of(run).items()))
+
+    def agreement(run: Run) -> int:
+        wanted = layout_of(run)
+        same = len(found.items() & wanted.items())
+        return 2 * same - len(wanted)
+
+    return max(alike, key=agreement)
 
 
-def unknown(source: str, row: Format, near: Run, found: Layout, count: int) -> str:
+def unknown(source: str, row: Format, fields: Mapping[str, Any], found: Layout) -> str:
     """Why no run was found, beside the nearest one."""
-    wanted = layout_of(near)
+    near = nearest(candidates({"variant": None, **fields}), found)
+    wanted, count = layout_of(near), parameters_of(found)
     if not found.keys() & wanted.keys() and row is not OWN:
         return f"{source} has the names of {row.name}, as no network here: it is not imported"
+    for other in ("ddpm", "ddpm-fixed"):
+        if layout_of(replace(near, objective=other)) == found:
+            return (
+                f"{source}: its last layer has the outputs of objective={other}, not of"
+                f" {fields['objective']}: give that one"
+            )
     return (
         f"{source} has the names of {row.name}, and no model here its {count:,} parameters; the"
         f" nearest is {spelled(near)} objective={near.objective or 'ddpm'}, where"
-        f" {differences(found, wanted)}: fetch the whole file, or add the model's row"
+        f" {differences(found, wanted)}: {remedies(found, wanted)}"
     )
 
 
-def differences(found: Layout, wanted: Layout) -> str:
-    """The first tensors that are absent, too many or of another shape."""
-    lacking, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    other = [n for n in wanted if n in found and found[n] != wanted[n]]
-    parts = []
-    if other:
-        name = other[0]
-        more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
-        parts.append(f"{name} is {shape(wanted[name])}, not {shape(found[name])}{more}")
-    for names, text in ((lacking, "is absent here"), (extra, "is not there")):
-        if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            parts.append(f"{names[0]}{more} {text}")
-    return "; ".join(parts)
+def remedies(found: Layout, wanted: Layout) -> str:
+    """What to do about tensors that are absent, too many or of another shape."""
+    lacking, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if extra and not lacking:
+        return "save the network's own tensors alone, with what was added merged into them"
+    if lacking and not extra and found.items() <= wanted.items():
+        return "fetch the whole file"
+    return "add the model's row by --rows, or give the model that it is of"
 
 
-def shape(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes)) or "a number"
+def check_numbers(source: str, run: Run, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses integers where the network has floating point, as quantised weights have them.
+
+    Raises:
+        UserError: naming the first such tensor.
+    """
+    with torch.device("meta"):
+        wanted = network(run).state_dict()
+    for name, x in tensors.items():
+        if x.is_floating_point() != wanted[name].is_floating_point():
+            kind, own = (str(y.dtype).removeprefix("torch.") for y in (x, wanted[name]))
+            raise UserError(
+                f"{source}: {name} is {kind}, {run.model} has {own}: save the weights in fp32"
+            )
 
 
 def check_heads(source: str, run: Run, heads: int | None) -> None:

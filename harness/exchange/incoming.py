@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,27 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import claim, holder, sha256, write_json
+from harness.base.files import remove_leftovers, sha256, write_json
+from harness.base.locks import claim, holder
 from harness.base.provenance import provenance
 from harness.base.tensors import load_tensors, save_tensors
-from harness.exchange.contents import Contents, read
+from harness.exchange.contents import Contents
 from harness.exchange.formats import Format, recognised
 from harness.exchange.identify import (
     check_heads,
+    check_numbers,
     given_fields,
     identified,
-    layout,
     objective_of,
     stated_fields,
 )
+from harness.exchange.layouts import layout
+from harness.exchange.reading import read
 from harness.objectives import OBJECTIVES
 from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import gflops, parameters
+from harness.study.registry import is_registered, register
 from harness.study.store import Store
 
 MOST_STEPS = 10**12
@@ -46,6 +51,7 @@ class Arrival:
     raw: dict[str, Tensor] | None
     files: dict[str, str]  # SHA-256 by file
     corrected: list[str]
+    cautions: list[str]  # what a score of these weights is not
     assumed: list[str]  # fields of the run that nothing stated: the recipe's defaults
 
 
@@ -57,14 +63,16 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     """
     given, contents, source = given_fields(words), read(path), str(path)
     fields = stated_fields(source, contents, given)
-    row = recognised(source, contents.tensors, given.get("model"))
+    row, prefix = recognised(source, contents.tensors, given.get("model"))
+    contents = contents.without(prefix)
     objective = objective_of(source, row, fields)
     outputs = OBJECTIVES[objective].outputs if objective in OBJECTIVES else 2
     fields = {**fields, "objective": objective}
     at = agreed_step(source, contents, step)
     tensors, corrected = row.convert(source, contents.tensors, outputs)
-    run = identified(source, row, tensors, fields)
+    run = identified(source, row, tensors, fields, contents.heads)
     check_heads(source, run, contents.heads)
+    check_numbers(source, run, tensors)
     raw = None if contents.raw is None else row.convert(source, contents.raw, outputs)[0]
     if raw is not None and layout(raw) != layout(tensors):
         raise UserError(f"{source}: 'model' is another network than 'ema': save them alike")
@@ -72,8 +80,9 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     known = {**dict.fromkeys(("model", "data", "conditioning", "objective")), **fields}
     assumed = [f"{name}={value}" for name, value in run.canonical().items() if name not in known]
     files = {file.name: sha256(file) for file in contents.files}
+    cautions = [text for text in (*contents.cautions, row.caution) if text]
     notes = contents.notes + corrected
-    return Arrival(path, row, run, at, tensors, raw, files, notes, assumed)
+    return Arrival(path, row, run, at, tensors, raw, files, notes, cautions, assumed)
 
 
 def agreed_step(source: str, contents: Contents, step: int | None) -> int:
@@ -113,16 +122,30 @@ def put(arrived: Arrival, store: Store) -> list[Path]:
         }
         for kind, tensors in kinds.items():
             refuse_other(files[kind], tensors)
-        store.register(run)
+        register(run, store)
         if not store.model(run).exists():
             write_json(store.model(run), {"params": parameters(run), "gflops": gflops(run)})
-        write_json(store.imported(run, step), origin(arrived), checksum=True)
-        metadata, written = {"checkpoint": f"{run.id}@{step}"}, []
-        for kind, tensors in kinds.items():
-            if tensors is not None:
-                save_tensors(files[kind], tensors, metadata)
-                written.append(files[kind])
+        note, written = store.imported(run, step), list[Path]()
+        with all_or_none([note, *files.values()]):
+            write_json(note, origin(arrived), checksum=True)
+            for kind, tensors in kinds.items():
+                if tensors is not None:
+                    save_tensors(files[kind], tensors, {"checkpoint": f"{run.id}@{step}"})
+                    written.append(files[kind])
     return written
+
+
+@contextmanager
+def all_or_none(paths: Sequence[Path]) -> Iterator[None]:
+    """Removes the files of one folder that are new, where a full disk or Ctrl-C left some out."""
+    new = [path for path in paths if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            path.unlink(missing_ok=True)
+        remove_leftovers(paths[0].parent)
+        raise
 
 
 def origin(arrived: Arrival) -> dict[str, Any]:
@@ -134,7 +157,7 @@ def origin(arrived: Arrival) -> dict[str, Any]:
         "digest": short_digest(arrived.files),
         "corrected": arrived.corrected,
         "assumed": arrived.assumed,
-        "caution": arrived.format.caution,
+        "caution": "; ".join(arrived.cautions),
         **provenance(torch.device("cpu"), digests(arrived.run)),
     }
 
@@ -147,11 +170,12 @@ def short_digest(files: Mapping[str, str]) -> str:
 
 
 def refuse_trained(run: Run, store: Store) -> None:
-    """
+    """Refuses a run that was trained in this store.
+
     Raises:
         UserError: the store has steps of the run that were trained there.
     """
-    if store.registered(run):
+    if is_registered(run, store):
         here = [s for s in store.steps(run) if not store.imported(run, s).exists()]
         if here or store.logs(run):
             raise UserError(
@@ -161,7 +185,8 @@ def refuse_trained(run: Run, store: Store) -> None:
 
 
 def refuse_other(path: Path, tensors: Mapping[str, Tensor] | None) -> None:
-    """
+    """Refuses a file that holds other weights than those to be written.
+
     Raises:
         UserError: other weights lie at `path`.
     """
@@ -182,8 +207,7 @@ def report(arrived: Arrival, written: Sequence[Path]) -> Iterator[str]:
     yield from (f"  {line}" for line in arrived.corrected)
     fields = ", ".join(f"{name}={value}" for name, value in run.canonical().items())
     yield f"{run.id} at step {arrived.step}: {fields}"
-    if arrived.format.caution:
-        yield f"  warning: {arrived.format.caution}"
+    yield from (f"  warning: {caution}" for caution in arrived.cautions)
     if arrived.assumed:
         yield f"  nothing states {', '.join(arrived.assumed)}: defaults; FIELD=VALUE sets them"
     yield from (f"  {path}" for path in written)

@@ -16,22 +16,29 @@ import torch
 from torch import Tensor
 
 from harness.base.errors import UserError
-from harness.base.files import atomic_write, sha256
-from harness.base.tensors import load_tensors, save_tensors
-from harness.exchange.identify import differences, layout, layout_of
+from harness.base.files import atomic_write
+from harness.base.tensors import save_tensors
+from harness.exchange.layouts import differences, layout, layout_of
+from harness.scoring.averages import rebuilt_warnings
+from harness.scoring.sample import read_weights
 from harness.spec import Run
 from harness.study.store import Store
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of one step of a run, loaded and compared with its network."""
+    """The weights of one step of a run, loaded and compared with its network.
+
+    weights: as a protocol names them; digest: as records have it, the SHA-256 of the file; rebuilt:
+    of an average that no file has, from what, and how far it is off.
+    """
 
     run: Run
     step: int
-    weights: str  # "ema" or "raw"
+    weights: str
     tensors: dict[str, Tensor]
-    digest: str  # SHA-256 of its file, as records have it
+    digest: str
+    rebuilt: str = ""
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -41,27 +48,41 @@ class Checkpoint:
             "step": str(self.step),
             "weights": self.weights,
             "checkpoint": self.digest,
+            **({"rebuilt": self.rebuilt} if self.rebuilt else {}),
         }
 
 
 def checkpoint(store: Store, run: Run, step: int | None, weights: str) -> Checkpoint:
-    """Loads weights "ema" or "raw" of a step, or of the last that has them.
+    """Loads a protocol's `weights` of a step, or of the last that has them; some are rebuilt.
 
     Raises:
         UserError: there are none, or they are of another network.
     """
-    there = [s for s in store.steps(run) if store.weights(run, s, weights).exists()]
+    at = step_of(store, run, step, weights)
+    tensors, digest = read_weights(store, run, at, weights, torch.device("cpu"))
+    if (found := layout(tensors)) != (wanted := layout_of(run)):
+        path = store.checkpoint(run, at)
+        raise UserError(f"{path} is of another network than {run.id}: {differences(found, wanted)}")
+    notes = rebuilt_warnings(store, run, at, weights)
+    return Checkpoint(run, at, weights, tensors, digest, "; ".join(notes))
+
+
+def step_of(store: Store, run: Run, step: int | None, weights: str) -> int:
+    """The step that is asked for, or the last that has these weights or what they are made from.
+
+    Raises:
+        UserError: there is none.
+    """
+    if run.ema is None and run.file_of(weights) is None:
+        raise UserError(
+            f"{run.id} tracks no power average to rebuild {weights} from: take ema or raw"
+        )
+    kinds = run.made_from(weights)
+    there = [s for s in store.steps(run) if all(store.weights(run, s, k).exists() for k in kinds)]
     if not there or (step is not None and step not in there):
         have = ", ".join(map(str, there)) or "none"
         raise UserError(f"{run.id} has no {weights} weights at step {step}; steps that do: {have}")
-    at = there[-1] if step is None else step
-    path = store.weights(run, at, weights)
-    prefix = "net." if path == store.state(run, at) else ""
-    loaded = load_tensors(path, prefix=prefix)
-    tensors = {name.removeprefix(prefix): x for name, x in loaded.items()}
-    if (found := layout(tensors)) != (wanted := layout_of(run)):
-        raise UserError(f"{path} is of another network than {run.id}: {differences(found, wanted)}")
-    return Checkpoint(run, at, weights, tensors, sha256(path))
+    return there[-1] if step is None else step
 
 
 def write_safetensors(path: Path, given: Checkpoint) -> None:
@@ -83,7 +104,8 @@ FILES: dict[str, Callable[[Path, Checkpoint], None]] = {
 
 
 def refuse_existing(path: Path) -> None:
-    """
+    """Refuses a path that exists.
+
     Raises:
         UserError: something lies at `path`.
     """

@@ -1,1 +1,1 @@
-"""A task finds a machine: this one, or Slurm's."""
+"""Runs tasks, on this machine or on Slurm."""

@@ -43,7 +43,8 @@ class Follower(Job):
     """A job that follows a sweep. All it knows is in the store, so that it may die at any time."""
 
     def __call__(self) -> None:
-        """
+        """Follows the sweep until nothing is missing.
+
         Raises:
             SystemExit: it was signalled to stop; where its scheduler can, it is in the queue again.
         """
@@ -57,16 +58,16 @@ class Follower(Job):
             Store(Path(cluster.store)),
             cluster,
             PACKAGE.parent,
-            say,
+            write_line,
             asked=False,
             stopped=stopped,
         )
         if stopped:
             raise SystemExit("requeued" if executor(cluster).requeue() else 0)
-        say(f"given up: {', '.join(left)}" if left else "nothing is missing")
+        write_line(f"given up: {', '.join(left)}" if left else "nothing is missing")
 
 
-def say(line: str) -> None:
+def write_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Commands of the user's: when a task is given up, and when nothing is missing. No torch."""
+"""Commands of the user, run when a task is given up and when nothing is missing. No torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_hook(command: str | None, sweep: Sweep, cluster: Cluster, task: str = ""
     try:
         done = subprocess.run(command, shell=True, env=os.environ | names, timeout=ANSWER_S)
     except subprocess.TimeoutExpired:
-        print(f"{command}: ended after {ANSWER_S} s", file=sys.stderr, flush=True)
+        print(f"{command}: killed after {ANSWER_S} s", file=sys.stderr, flush=True)
         return
     if done.returncode:
         print(f"{command}: exit status {done.returncode}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What a queued job does: its tasks, in the code of its launch. No torch at module level."""
+"""What a queued job does: its tasks, with the code of its launch. No torch at module level."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class Job:
         return [spec["tasks"][task] for task in self.tasks], Cluster(**spec["cluster"] | values)
 
     def __call__(self) -> None:
-        """
+        """Performs the tasks of this job, one after another.
+
         Raises:
             SystemExit: a task failed for a reason a person can fix, or was stopped; the line is
             the job's last.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from harness.base.errors import UserError
-from harness.base.files import claim
+from harness.base.locks import claim
 from harness.base.signals import stop_afterwards
 from harness.launch.executors import EXECUTORS
 from harness.launch.ledger import given, ledger, set_cancelled
@@ -74,8 +74,8 @@ def jobs_or_last_known(store: Store) -> tuple[dict[str, Ticket], str]:
             for ticket in EXECUTORS[name].last_known(lines)
         ]
     except SchedulerUnavailable:
-        return {}, f"{away}: this is the store only"
-    return by_task(last, tickets), f"{away}: jobs are as accounting last heard of them"
+        return {}, f"{away}: only the store is shown"
+    return by_task(last, tickets), f"{away}: jobs are as accounting last recorded them"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The ledger: the jobs that tasks were given, how they ended, and what was cancelled. No torch."""
+"""The ledger: which jobs ran which tasks, how they ended, and what was cancelled. No torch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def decoded(path: Path, *state: int) -> tuple[list[Line], list[str]]:
     lines, warnings = read_lines(path)
     known = [(line, is_known(line)) for line in lines]
     warnings += [
-        f"{path}: skipped what is no line of a ledger: {json.dumps(line)[:60]}"
+        f"{path}: skipped what is not a line of a ledger: {json.dumps(line)[:60]}"
         for line, ours in known
         if not ours
     ]

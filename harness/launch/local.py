@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from harness.base.commit import code_environment
-from harness.base.files import claim
+from harness.base.locks import claim
 from harness.launch.local_queue import Order, end_of, log_of, processes
 from harness.launch.tickets import Handle, Line, Ticket, Work
 from harness.study.cluster import Cluster
@@ -111,7 +111,7 @@ def withdrawn(folder: Path, job: str) -> bool:
     """Whether a job will never begin, since its log is there already."""
     try:
         with log_of(folder, job).open("x") as log:
-            log.write("harness: cancelled before it began\n")
+            log.write("harness: cancelled before it started\n")
     except FileExistsError:
         return False
     end_of(folder, job).touch()

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.launch.tickets import Line
 
 ENVIRONMENT = "this node: "  # begins an error that another node may not have
-NEVER_BEGAN = "no log: it never began, or its node does not see the store"
+NEVER_BEGAN = "no log: it never started, or its node does not see the store"
 # Lines of srun and slurmstepd that follow the reason; those that name it are in NAMED.
 NOISE = re.compile(
     r"submitit |Traceback|\s"

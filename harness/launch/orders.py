@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from harness.launch.outcomes import Tries
@@ -41,31 +41,39 @@ def order(task: Task, store: Store, cluster: Cluster, tried: Tries, retry: bool)
     return Submission(task.id, label(task), to_json(task), resources, task.position(store))
 
 
+@dataclass
+class Pack:
+    """Submissions that share a job, and the hours that they take in all."""
+
+    orders: list[Submission]
+    hours: float
+
+
 def pack(tasks: Sequence[Task], orders: Sequence[Submission]) -> list[list[Submission]]:
     """What each job performs: one task, or small evaluations of one checkpoint together.
 
     To start a job and load its network takes minutes on a cluster. Evaluations of the same samples
     share a job whatever they take: the first of them makes what the others need. Only jobs of one
-    process share: after an error in one rank the others cannot go on with the next task.
+    process share: after an error in one rank the others cannot continue with the next task.
     """
-    packs: list[list[Submission]] = []
-    begun: dict[str, tuple[list[Submission], float]] = {}
+    packs: list[Pack] = []
+    by_checkpoint: dict[str, Pack] = {}
+    by_samples: dict[str, Pack] = {}
     for task, one in zip(tasks, orders, strict=True):
-        hours, keys, alike = math.inf, [one.task], False
-        if isinstance(task, Evaluate) and one.resources.ranks == 1:
-            hours = evaluation(task.run, task.protocol, NOMINAL, source=task.source).hours
-            cell = (task.run.id, task.step, one.resources)
-            keys = [repr(cell)]
-            if isinstance(task.protocol, Protocol):
-                keys = [repr((*cell, task.protocol.sampled)), *keys]
-                alike = keys[0] in begun
-        mates, spent = next((begun[key] for key in keys if key in begun), ([], math.inf))
-        if spent + hours > SMALL_HOURS and not alike:
-            mates, spent = [], 0.0
-            packs.append(mates)
-        mates.append(one)
-        begun |= dict.fromkeys(keys, (mates, spent + hours))
-    return packs
+        if not isinstance(task, Evaluate) or one.resources.ranks > 1:
+            packs.append(Pack([one], math.inf))
+            continue
+        hours = evaluation(task.run, task.protocol, NOMINAL, source=task.source).hours
+        checkpoint = repr((task.run.id, task.step, one.resources))
+        sampled = task.protocol.sampled if isinstance(task.protocol, Protocol) else task.id
+        samples = f"{checkpoint} {sampled}"
+        mates = by_samples.get(samples) or by_checkpoint.get(checkpoint)
+        if mates is None or (samples not in by_samples and mates.hours + hours > SMALL_HOURS):
+            packs.append(mates := Pack([], 0.0))
+        mates.orders.append(one)
+        mates.hours += hours
+        by_checkpoint[checkpoint] = by_samples[samples] = mates
+    return [mates.orders for mates in packs]
 
 
 def label(task: Task) -> str:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import Locked, UserError
-from harness.base.files import Claim, claim, read_json
+from harness.base.files import read_json
+from harness.base.locks import Claim, claim
 from harness.base.validation import refuse
 from harness.spec import Validation
 from harness.study.checks import rows_problems
@@ -35,10 +36,10 @@ def perform(
     `stop` is the caller's, so that a signal between two tasks, or at the end of one, ends both.
 
     Raises:
-        UserError: the run was begun with other files of rows.
+        UserError: the run was started with other files of rows.
         Locked: another process has it locked, and did not end within `patience` seconds.
         EnvironmentProblem: the cluster asks for GPUs, and torch sees none.
-        Interrupted: a signal came; run the same task again to go on.
+        Interrupted: a signal came; run the same task again to resume.
     """
     from harness.base.distributed import Interrupted, Stop, process_group
 
@@ -49,7 +50,7 @@ def perform(
         if rank.any(not mine):
             raise Locked(f"{task.id} is locked by another process")
         if stop.asked(rank):
-            raise Interrupted(f"{task.id} was not begun: run the same command to go on")
+            raise Interrupted(f"{task.id} was not started: run the same command to continue")
         if task.is_done(store):
             return
         if not isinstance(task, Encode):
@@ -60,7 +61,8 @@ def perform(
 
 @contextlib.contextmanager
 def locks_named(lock: Claim, rank: Rank) -> Iterator[None]:
-    """
+    """Names the lock in the error of a task that stopped as it was removed.
+
     Raises:
         UserError: the task stopped since somebody removed its lock, as a cleaner of a disk does.
     """
@@ -71,9 +73,9 @@ def locks_named(lock: Claim, rank: Rank) -> Iterator[None]:
     except Interrupted:
         if rank.any(lock.removed()):
             raise UserError(
-                f"{lock.path} was removed while it was held, so that another process may do the"
-                " same: what was done is saved; exempt *.lock from the cleaner, and run the same"
-                " command to go on"
+                f"{lock.path} was removed while it was held, so that another process may run"
+                " the same task: progress is saved; exempt *.lock from the cleaner, then run the"
+                " same command to continue"
             ) from None
         raise
 
@@ -128,7 +130,7 @@ def score_line(task: Evaluate, store: Store) -> dict[str, Any]:
 
 
 def remaining(task: Train, store: Store) -> Train:
-    """The steps that an earlier attempt did not reach: training goes on from the newest state."""
+    """The steps that an earlier attempt did not reach: training continues from the newest state."""
     steps = (step for step in task.steps if not task.is_saved(store, step))
     return replace(task, steps=tuple(steps))
 

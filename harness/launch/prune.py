@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.errors import UserError
-from harness.base.files import claim, is_claimed, is_intact, read_json
+from harness.base.files import is_intact, read_json
+from harness.base.locks import claim, is_claimed
 from harness.launch.jobs import Jobs, launch_lock, query_jobs
 from harness.launch.ledger import given, ledger
 from harness.spec import Protocol, Run, Sweep

@@ -153,7 +153,7 @@ def supervise(job: Share, count: int, spare: int, bar: Bar) -> None:
                 if not (how := worker.died()):
                     continue
                 if worker.task:
-                    error = f"{worker.task}: its process ended with {how}; run again to go on"
+                    error = f"{worker.task}: its process ended with {how}; run again to resume"
                     record(worker.task, job.store, job.batch, error)
                     bar.fail(worker.task, error)
                     bar.end(worker.task)

@@ -99,7 +99,8 @@ def submit_some(wanted: Request, folder: Path, code: Path) -> list[Handle]:
 
 
 def submit_array(wanted: Request, folder: Path, code: Path) -> list[Handle]:
-    """
+    """Submits jobs of equal resources as one array.
+
     Raises:
         LimitReached: a limit on submitted jobs.
         UserError: sbatch refuses for another reason.
@@ -176,7 +177,8 @@ def shell_lines(cluster: Cluster, code: Path) -> list[str]:
 
 
 def longest_array() -> int:
-    """
+    """The most jobs that an array of this Slurm may have.
+
     Raises:
         SchedulerUnavailable: no Slurm, or it does not answer.
     """

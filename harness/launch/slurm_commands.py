@@ -1,4 +1,4 @@
-"""Slurm's commands, asked with a deadline and without what a shell would slip in. No torch."""
+"""Slurm's commands, run with a timeout and without settings of the caller's shell. No torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def slurm_free_variables() -> dict[str, str]:
 
 
 def ask(*command: str) -> str:
-    """
+    """Runs a command of Slurm, and returns what it prints.
+
     Raises:
         SchedulerUnavailable: the command is not there, fails, or does not answer in time.
     """
@@ -69,7 +70,8 @@ def slurm_free_env() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deadline(seconds: int) -> Iterator[None]:
-    """
+    """Bounds the time that the block waits for sbatch.
+
     Raises:
         SchedulerUnavailable: within, when the time is up: submitit waits for sbatch without end.
     """

@@ -92,7 +92,8 @@ def describe(code: Path) -> dict[str, Any]:
 
 
 def check(code: dict[str, Any]) -> None:
-    """
+    """Checks that this process runs the code of its launch.
+
     Raises:
         UserError: this process does not run that copy, or the copy was changed since the launch.
     """

@@ -1,29 +1,27 @@
-"""Missing tasks → jobs, one job at a time for a task; asked twice, submitted once. No torch."""
+"""Missing tasks → jobs, at most one job for a task, however often it is launched. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import getpass
-import os
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from harness.base.commit import commit
-from harness.base.files import append_lines, is_claimed, write_json
-from harness.launch import snapshot
+from harness.base.files import append_lines
+from harness.base.locks import is_claimed
 from harness.launch.executors import executor
+from harness.launch.folder import launch_folder, write_launch
 from harness.launch.job import Job
 from harness.launch.jobs import Jobs, launch_lock, query_jobs, withdraw
 from harness.launch.ledger import cancelled, given, set_cancelled
 from harness.launch.orders import Submission, order, pack
 from harness.launch.outcomes import Tries, excluded, record_endings, tries, waits
 from harness.launch.tickets import SchedulerUnavailable
-from harness.spec.own_rows import LOADED
 from harness.study.cluster import Cluster
 from harness.study.store import Store
 from harness.study.tasks import Task
@@ -35,7 +33,7 @@ class Reconciled(NamedTuple):
     """What a launch found and did."""
 
     submitted: list[Task]
-    held: set[str]  # tasks with jobs from before
+    held: set[str]  # tasks that had a job already
     exhausted: set[str]  # tasks left alone: they failed `retries` times in a row
     cancelled: set[str]  # tasks left alone: a person withdrew them
     postponed: set[str]  # tasks left for a later round: a limit on jobs, or they have just failed
@@ -69,35 +67,44 @@ def submit(
         with contextlib.suppress(SchedulerUnavailable):
             withdraw(seen.untracked)
         wanted = wanted_now()
-        held = {t.id for t in wanted if t.id in seen.by_task}
-        ready = [t for t in wanted if t.id not in held and t.ready]
-        record_endings([t.id for t in ready], given(store), seen.tickets, store)
+        held = {task.id for task in wanted if task.id in seen.by_task}
+        ready = [task for task in wanted if task.id not in held and task.ready]
+        record_endings([task.id for task in ready], given(store), seen.tickets, store)
         tried = tries(store)
-        worn = set() if retry else exhausted(ready, tried, store, cluster)
-        withdrawn = cancelled(store).keys() & {task.id for task in wanted}
-        if asked and withdrawn:
-            set_cancelled(withdrawn, store, False)
-        off = set() if asked else withdrawn
-        busy = {t.claim(store) for t in wanted if t.id in held}  # also of those that share samples
-        tasks = [
-            t
-            for t in ready
-            if t.id not in worn | off
-            and t.claim(store) not in busy
-            and not is_claimed(t.claim(store))
-        ]
+        given_up = set() if retry else exhausted(ready, tried, store, cluster)
+        stopped = still_cancelled(wanted, store, asked)
+        free = unlocked([t for t in ready if t.id not in given_up | stopped], wanted, held, store)
         backs_off = executor(cluster).DETACHED and not asked
-        early = too_early(tasks, tried, cluster) if backs_off else set()
-        free = room(name, seen, store, cluster)
-        chosen = sorted((t for t in tasks if t.id not in early), key=size, reverse=True)
+        early = too_early(free, tried, cluster) if backs_off else set()
+        chosen = sorted((t for t in free if t.id not in early), key=size, reverse=True)
         orders = [
             order(task, store, cluster, tried.get(task.id, Tries()), retry) for task in chosen
         ]
-        packs = one_a_claim(pack(chosen, orders), {t.id: t.claim(store) for t in chosen})[:free]
+        packs = one_a_claim(pack(chosen, orders), {t.id: t.claim(store) for t in chosen})
+        packs = packs[: room(name, seen, store, cluster)]
         jobs = submit_jobs(packs, Job, name, store, cluster, retry, code) if packs else {}
-        taken = [task for task in tasks if task.id in jobs]
-        later = {task.id for task in tasks} - set(jobs)
-        return Reconciled(taken, held, worn, off, later)
+        submitted = [task for task in free if task.id in jobs]
+        postponed = {task.id for task in free} - set(jobs)
+        return Reconciled(submitted, held, given_up, stopped, postponed)
+
+
+def still_cancelled(wanted: Collection[Task], store: Store, asked: bool) -> set[str]:
+    """The tasks that stay cancelled; a launch that a person asks for wants all of them again."""
+    withdrawn = cancelled(store).keys() & {task.id for task in wanted}
+    if not asked:
+        return withdrawn
+    if withdrawn:
+        set_cancelled(withdrawn, store, False)
+    return set()
+
+
+def unlocked(
+    tasks: Collection[Task], wanted: Collection[Task], held: Collection[str], store: Store
+) -> list[Task]:
+    """The tasks whose claim no process has, and no job of a task that shares its samples."""
+    busy = {task.claim(store) for task in wanted if task.id in held}
+    claims = [(task, task.claim(store)) for task in tasks]
+    return [task for task, path in claims if path not in busy and not is_claimed(path)]
 
 
 def size(task: Task) -> float:
@@ -197,46 +204,3 @@ def submit_jobs(
         ],
     )
     return {o.task: handle.job for o, handle in taken}
-
-
-def launch_folder(store: Store) -> Path:
-    """A fresh folder, since submitit reads old results in an old one; its owner's alone.
-
-    What lies there is code to a job, and its script holds the values of `environment`. Folders of
-    launches that were killed before they could submit anything are removed; the caller has the
-    lock, so that none of them is at work.
-    """
-    for path in store.submissions().glob("[0-9]*T[0-9]*"):
-        if path.stat().st_uid == os.getuid() and not (path / "launch.json").exists():
-            shutil.rmtree(path)
-    name = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
-    folder = (store.submissions() / name).resolve()
-    folder.mkdir(mode=0o700, parents=True)
-    return folder
-
-
-def copy_rows(folder: Path) -> dict[str, str]:
-    """Copies the files of rows that the sweep uses for its jobs; their digests by name."""
-    (folder / "rows").mkdir()
-    for name, file in LOADED.items():
-        shutil.copyfile(file.path, folder / "rows" / name)
-    return {name: file.digest for name, file in LOADED.items()}
-
-
-def write_launch(
-    folder: Path, orders: Sequence[Submission], store: Store, cluster: Cluster, code: Path
-) -> None:
-    """What the jobs read when they begin. Values of `environment` are in theirs, not in a file."""
-    paths = {key: str(Path(path).expanduser().resolve()) for key, path in cluster.paths.items()}
-    fields = asdict(cluster) | {"store": str(store.root.resolve()), "paths": paths}
-    spec = {
-        "cluster": fields | {"environment": {}},
-        "environment": sorted(cluster.environment),
-        "tasks": {o.task: o.launch_spec for o in orders},
-    }
-    if LOADED:
-        spec["rows"] = copy_rows(folder)
-    if executor(cluster).REMOTE:
-        spec["code"] = snapshot.describe(code)
-    write_json(folder / "launch.json", spec)
-    (folder / "launch.json").chmod(0o600)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.base.errors import EnvironmentProblem, Locked, UserError, user_errors
-from harness.base.files import holder, is_claimed
+from harness.base.locks import holder, is_claimed
 from harness.base.signals import interrupt, on_stop, stop_afterwards
 from harness.launch.failures import failed_in, record, record_traceback
 from harness.launch.perform import perform, set_threads

@@ -1,4 +1,4 @@
-"""Values of features against a reference, by name, and what is to be warned of beside them."""
+"""Values of features against a reference, by name, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def values(features: Features, reference: Reference, names: Iterable[str] = PAPE
 
 
 def refuse_without_images(rows: Iterable[Metric], reference: Reference) -> None:
-    """
+    """Refuses metrics that compare image by image where the reference has no images.
+
     Raises:
         UserError: a row compares with images, and the reference holds statistics alone.
     """

@@ -65,7 +65,8 @@ def kept_bytes(name: str, net: nn.Module, setting: Setting) -> int:
 
 
 def check_shape(name: str, out: Tensor, setting: Setting) -> None:
-    """
+    """Checks the shape of a network's output.
+
     Raises:
         UserError: the network's result has another shape than the objective takes.
     """

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+OTHER = "take another model or dataset"
 BASE_HEADS = 4  # of muP's base width: the paper's 288 is 4 heads of 72 (arXiv 2505.15270)
 LOSS_VALUES = 18  # fp32 values of each number of a sample that the loss keeps: measured of ddpm's
 
@@ -89,6 +90,10 @@ class Model:
         """What tables have as the patch: its side; of a tube that of a square of as many pixels."""
         return self.patch
 
+    def tokens(self, setting: Setting) -> int | None:
+        """Tokens of a sample, without those of timestep and label; None without patches."""
+        return (setting.size // self.patch) ** 2 if self.patch else None
+
     @property
     def clips(self) -> bool:
         """Whether samples are clips rather than images."""
@@ -114,13 +119,18 @@ class Model:
         """
         return 1.0
 
+    @property
+    def counted_alone(self) -> str | None:
+        """Why no dataset here can train or sample it, though it can be planned; None: one can."""
+        return None
+
     def problem(self, setting: Setting) -> str | None:
         """Why this network does not fit a dataset; None where it does."""
         if self.clips != (setting.frames is not None):
             takes, given = ("clips", "images") if self.clips else ("images", "clips")
-            return f"it takes {takes}, these are {given}: take another model or dataset"
+            return f"it takes {takes}, these are {given}: {OTHER}"
         if self.patch and setting.size % self.patch:
-            return f"its patch of {self.patch} does not divide the side of {setting.size}"
+            return f"its patch of {self.patch} does not divide the side of {setting.size}: {OTHER}"
         return None
 
     def build(self, setting: Setting) -> nn.Module:

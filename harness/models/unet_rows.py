@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness.models.rows import Counts, Model, Setting
+from harness.models.rows import OTHER, Counts, Model, Setting
 
 if TYPE_CHECKING:
     from torch import nn
 
 CONTEXT = 512  # width of the token that gives LDM the class
+UPSAMPLES = "it enlarges images of a base model, and no dataset here has pairs of them"
 NORM = 5  # multiply-adds of each number in an affine norm, as fvcore has it
 
 
@@ -60,13 +61,14 @@ class UNetModel(Model):
     groups: int = field(kw_only=True, default=32)
     upsamples: bool = field(kw_only=True, default=False)
 
+    @property
+    def counted_alone(self) -> str | None:
+        return UPSAMPLES if self.upsamples else None
+
     def problem(self, setting: Setting) -> str | None:
-        if self.upsamples:
-            return "it enlarges images of a base model, and no dataset here has pairs of them"
         if setting.size % (scale := 2 ** (len(self.mult) - 1)):
-            return f"it halves the side {len(self.mult) - 1} times, and {scale} does not divide" + (
-                f" {setting.size}"
-            )
+            halved = f"it halves the side {len(self.mult) - 1} times"
+            return f"{halved}, and {scale} does not divide {setting.size}: {OTHER}"
         return super().problem(setting)
 
     def build(self, setting: Setting) -> nn.Module:
@@ -97,7 +99,19 @@ class UNetModel(Model):
 
 @dataclass(frozen=True)
 class LatentUNetModel(UNetModel):
-    """LDM's U-Net, as diffusers has it: transformers that attend to the class, plain resampling."""
+    """LDM's U-Net, as diffusers has it: transformers that attend to the class, plain resampling.
+
+    side: of the latents that the published network is for, 256 px by the factor in its name; at
+    another side attention would sit on other levels. None: any.
+    """
+
+    side: int | None = field(kw_only=True, default=None)
+
+    def problem(self, setting: Setting) -> str | None:
+        if self.side and setting.size != self.side:
+            latents = f"it is for latents of {self.side} × {self.side}"
+            return f"{latents}, these are of {setting.size}: {OTHER}"
+        return super().problem(setting)
 
     def build(self, setting: Setting) -> nn.Module:
         from harness.models.ldm import LatentUNet
@@ -185,8 +199,8 @@ ADMS: dict[str, UNetModel] = {
     "ADM-U-512": UNetModel("ADM-U", "512", width=192, mult=WIDE, upsamples=True),
 }
 LDMS: dict[str, UNetModel] = {
-    "LDM-4": LatentUNetModel("LDM", "4", width=192, mult=(1, 2, 3, 5), heads=1),
-    "LDM-8": LatentUNetModel("LDM", "8", width=256, mult=(1, 2, 4), head_width=32),
+    "LDM-4": LatentUNetModel("LDM", "4", width=192, mult=(1, 2, 3, 5), heads=1, side=64),
+    "LDM-8": LatentUNetModel("LDM", "8", width=256, mult=(1, 2, 4), head_width=32, side=32),
 }
 # ADM on two levels, with attention on the lower one, at the Gflops of digit-DiT at a
 # patch of 2, to 8 %.

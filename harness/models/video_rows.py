@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.models import dit_rows
 from harness.models.dit_rows import CONDITIONINGS, DIGIT_SIZES, PAPER_SIZES, TIME_FEATURES, DiTModel
-from harness.models.rows import Counts, Setting
+from harness.models.rows import OTHER, Counts, Setting
 
 if TYPE_CHECKING:
     from harness.models.video_dit import VideoDiT
@@ -31,6 +31,9 @@ class VideoDiTModel(DiTModel):
     def patch_side(self) -> float:
         return round(self.patch * self.tube**0.5, 2)  # 4, 5.66, 8 of tubes of 1, 2 and 4 frames
 
+    def tokens(self, setting: Setting) -> int:
+        return self.tubes(setting) * dit_rows.tokens(self, setting)
+
     @property
     def conditionings(self) -> tuple[str, ...]:
         return CONDITIONINGS[:1]
@@ -41,7 +44,8 @@ class VideoDiTModel(DiTModel):
 
     def problem(self, setting: Setting) -> str | None:
         if setting.frames and setting.frames % self.tube:
-            return f"its tubes of {self.tube} frames do not divide the {setting.frames} of a clip"
+            tubes = f"its tubes of {self.tube} frames"
+            return f"{tubes} do not divide the {setting.frames} of a clip: {OTHER}"
         if setting.variant and self.depth < 2:
             return f"factorised needs 2 blocks, {self.family}-{self.size} has {self.depth}"
         return super().problem(setting)

@@ -70,7 +70,7 @@ def evaluate(
         for number in todo[first + rank.index : first + rank.index + 1]:
             score_shard(task, number, inputs, cluster, rank, stop, work)
         if stop.asked(rank):  # a rank without a signal has finished its shard, and leaves as well
-            raise Interrupted(f"{task.id} stopped: run the same command to go on")
+            raise Interrupted(f"{task.id} stopped: run the same command to continue")
         done = min(len(todo), first + rank.world)
         progress(f"{run.model} @ {task.step}: {protocol.name}", done / len(todo))
     rank.wait()
@@ -109,7 +109,7 @@ class Work:
 
 
 def find_work(task: Evaluate, store: Store, inputs: Inputs) -> tuple[Work, list[str]]:
-    """What is to be made, and lines for the shards that are there and cannot be used."""
+    """The shards to make, and a line for each existing shard that cannot be used."""
     cell, images = (task.run, task.step, task.sampling), task.sampling.images
     features = shard_paths(store.shards(*cell), images)
     latents = shard_paths(store.latents(*cell), images)

@@ -111,7 +111,8 @@ def make_reference(
 
 
 def files_of(folder: Path) -> list[Path]:
-    """
+    """The image files of a folder, sorted by name.
+
     Raises:
         UserError: there are none.
     """

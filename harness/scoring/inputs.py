@@ -92,7 +92,8 @@ def known_checkpoint(task: Evaluate, store: Store) -> str:
 def with_network(
     inputs: Inputs, task: Evaluate, store: Store, cluster: Cluster, device: torch.device
 ) -> Inputs:
-    """
+    """The inputs with the network of the checkpoint, loaded on `device`.
+
     Raises:
         UserError: no such weights, or others than what was kept or recorded is of.
     """

@@ -137,11 +137,7 @@ def load_network(
     Raises:
         UserError: no such weights, those of another model, or a file replaced while it was read.
     """
-    if run.file_of(weights) is None:
-        tensors, digest = rebuilt(store, run, step, weights)
-        tensors = {name: x.to(device) for name, x in tensors.items()}
-    else:
-        tensors, digest = read_weights(store, run, step, weights, device)
+    tensors, digest = read_weights(store, run, step, weights, device)
     with torch.device("meta"):
         net = network(run)
     expected = {name: x.shape for name, x in net.state_dict().items()}
@@ -158,11 +154,14 @@ def load_network(
 def read_weights(
     store: Store, run: Run, step: int, weights: str, device: torch.device
 ) -> tuple[dict[str, Tensor], str]:
-    """The tensors of the file that has these weights, and its SHA-256.
+    """The tensors of the file that has these weights, and its SHA-256; some have to be rebuilt.
 
     Raises:
         UserError: there is none, it is damaged, or it was replaced while it was read.
     """
+    if run.file_of(weights) is None:
+        tensors, digest = rebuilt(store, run, step, weights)
+        return {name: x.to(device) for name, x in tensors.items()}, digest
     path = store.weights(run, step, weights)
     prefix = "net." if path == store.state(run, step) else ""
     if not path.exists():

@@ -93,7 +93,8 @@ def validate(
 
 
 def refuse_other_images(run: Run, store: Store, held_out: Origin) -> None:
-    """
+    """Refuses held-out images that do not suit the run.
+
     Raises:
         UserError: the run was trained on the held-out images, or on latents of another encoder.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.spec.own_rows import use_rows
-from harness.spec.protocol import DECODERS, ENCODERS, LABELS, WEIGHTS, Protocol
+from harness.spec.protocol import DECODERS, ENCODERS, LABELS, Protocol
 from harness.spec.run import PARAMETRIZATIONS, Run
 from harness.spec.sweep import Sweep, grid
 from harness.spec.validation import BINS, AnyProtocol, Validation, read_protocol
@@ -14,7 +14,6 @@ __all__ = [
     "ENCODERS",
     "LABELS",
     "PARAMETRIZATIONS",
-    "WEIGHTS",
     "AnyProtocol",
     "Protocol",
     "Run",

@@ -18,7 +18,6 @@ from harness.spec.identity import PRECISIONS, Identity, digest_of
 # Latent decoders and the encoder of each; the three share one (paper, section 4 and Table 5).
 ENCODERS = {"ft-mse": "sd-v1", "ft-ema": "sd-v1", "original": "sd-v1"}
 DECODERS = (*ENCODERS, "identity")
-WEIGHTS = ("ema", "raw")
 LABELS = ("uniform", "balanced")
 
 

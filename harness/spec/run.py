@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from harness.base.validation import one_of, refuse, within
@@ -61,14 +62,23 @@ class Run(Identity):
 
     def __post_init__(self) -> None:
         self.normalise()
-        refuse(
-            f"Run({self.model})",
-            self.field_problems()
-            or self.model_problems()
-            + self.average_problems()
-            + self.mup_problems()
-            + self.data_problems(),
-        )
+        refuse(f"Run({self.model})", self.all_problems())
+
+    def all_problems(self) -> list[str]:
+        """Every mistake at once: fields that do not go together, where each is one by itself."""
+        found = self.field_problems()
+        wrong = {fault.partition(" ")[0] for fault in found}
+        for problems, reads in (
+            (partial(self.kind_problems, "conditioning"), "model conditioning"),
+            (partial(self.kind_problems, "variant"), "model variant"),
+            (self.average_problems, "ema ema_decay"),
+            (self.mup_problems, "model parametrization optimizer weight_decay"),
+            (self.fit_problems, "model data objective conditioning variant"),
+            (self.batch_problems, "data batch_size"),
+        ):
+            if not wrong & {*reads.split()}:
+                found += problems()
+        return found
 
     def normalise(self) -> None:
         """Gives one spelling to what means the same, so that it has one id."""
@@ -122,15 +132,14 @@ class Run(Identity):
         outputs = self.objective_row.outputs
         return Setting(data.shape, data.classes, outputs, self.conditioning, self.variant)
 
-    def model_problems(self) -> list[str]:
-        """Conditionings and variants that the model's row has not."""
-        row, found = self.model_row, []
-        for name in ("conditioning", "variant"):
-            value, known = getattr(self, name), getattr(row, name + "s")
-            if value is not None and value not in known:
-                remedy = f"take one of {', '.join(known)}" if known else "leave it out"
-                found.append(f"{name} = {value!r}: {row.family} has no such {name}: {remedy}")
-        return found
+    def kind_problems(self, name: str) -> list[str]:
+        """A conditioning or variant that the model's row lacks."""
+        row, value = self.model_row, getattr(self, name)
+        known = getattr(row, name + "s")
+        if value is None or value in known:
+            return []
+        remedy = f"take one of {', '.join(known)}" if known else "leave it out"
+        return [f"{name} = {value!r}: {row.family} has no such {name}: {remedy}"]
 
     def average_problems(self) -> list[str]:
         """A decay that nothing would use."""
@@ -151,14 +160,17 @@ class Run(Identity):
             found.append(f"its rule has no weight decay with {self.optimizer}: take adamw")
         return [f"parametrization = {self.parametrization!r}: {fault}" for fault in found]
 
-    def data_problems(self) -> list[str]:
-        """The problems that only show when model and dataset meet."""
-        data, found = self.data_row, []
-        if fault := self.model_row.problem(self.setting):
-            found.append(f"model = {self.model!r} on {self.data}: {fault}")
-        if data.images is not None and self.batch_size > data.images:
-            found.append(f"batch_size = {self.batch_size}: {self.data} has {data.images} images")
-        return found
+    def fit_problems(self) -> list[str]:
+        """Why the network does not fit the dataset."""
+        fault = self.model_row.problem(self.setting)
+        return [f"model = {self.model!r} on {self.data}: {fault}"] if fault else []
+
+    def batch_problems(self) -> list[str]:
+        """A batch of more images than there are."""
+        count = self.data_row.images
+        if count is None or self.batch_size <= count:
+            return []
+        return [f"batch_size = {self.batch_size}: {self.data} has {count} images"]
 
     @functools.cached_property
     def id(self) -> str:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.base.spelling import parts, plain, remedy
 from harness.base.validation import Mistakes, one_of, refuse, safe_name
-from harness.data import DATASETS
-from harness.extractors import EXTRACTORS
-from harness.objectives import OBJECTIVES
 from harness.spec.identity import Fields
-from harness.spec.protocol import ENCODERS, Protocol
+from harness.spec.pairs import pair_problems
+from harness.spec.protocol import Protocol
 from harness.spec.run import Run
-from harness.spec.validation import AnyProtocol, Validation
+from harness.spec.validation import AnyProtocol
 
-NO_EXTRACTOR = "no extractor reads such images: add a row of your own"
 KEPT = ("features", "latents")  # that may stay of sampled images
 ENDINGS = ("_log", "_samples")  # of the files beside the table of a sweep
 
@@ -32,7 +29,7 @@ class Sweep(Fields):
     are then all of these, and may name more, which are trained and not scored. In place of
     `runs` and `steps`, `trained={small: (8_000, 32_000), large: 2_000}` gives each run steps of its
     own, as runs of equal compute have; a protocol scores those of a run that it has too. How long
-    a run is trained is of no id: a longer one goes on from it. `keep` says what
+    a run is trained is of no id: a longer one continues from it. `keep` says what
     stays of the sampled images: "features", from which a metric that is added later and another
     reference are computed, and "latents", from which another decoder and another extractor are.
     It changes no value, and is of no id.
@@ -157,78 +154,7 @@ class Sweep(Fields):
             found.append(
                 f"trained has no steps of {', '.join(without)}: give them, or leave it out"
             )
-        return found + sorted(set(self.pair_problems()))
-
-    def pair_problems(self) -> Iterator[str]:
-        """The problems that only show when a dataset or an objective and a protocol meet."""
-        objectives = dict.fromkeys(run.objective or "ddpm" for run in self.runs)
-        datasets = sorted({run.data for run in self.runs})
-        validations = [p for p in self.protocols if isinstance(p, Validation)]
-        for name, protocol in itertools.product(objectives, self.sampling):
-            yield from sampler_problems(name, protocol)
-        for data, validation in itertools.product(datasets, validations):
-            yield from held_out_problems(data, validation)
-        for run, protocol in itertools.product(self.runs, self.protocols):
-            yield from average_problems(run, protocol)
-        for data, protocol in itertools.product(datasets, self.sampling):
-            yield from guidance_problems(data, protocol)
-            yield from sight_problems(data, protocol)
-
-
-def sampler_problems(objective: str, protocol: Protocol) -> Iterator[str]:
-    if protocol.sampler not in (fit := OBJECTIVES[objective].samplers):
-        yield (
-            f"{protocol.name}: sampler = {protocol.sampler!r} does not sample objective"
-            f" {objective!r}: take one of {', '.join(fit)}"
-        )
-
-
-def average_problems(run: Run, protocol: AnyProtocol) -> Iterator[str]:
-    """An average of a run that tracks none it could be rebuilt from."""
-    if run.ema is None and run.file_of(protocol.weights) is None:
-        yield (
-            f"{protocol.name}: weights = {protocol.weights!r} of {run.model}, which tracks no power"
-            " average: train it with ema='power-0.05+power-0.1'"
-        )
-
-
-def held_out_problems(data: str, validation: Validation) -> Iterator[str]:
-    if not DATASETS[data].validates:
-        names = [name for name, row in DATASETS.items() if row.validates]
-        yield (
-            f"{validation.name}: {data} has no held-out images: train on one of {', '.join(names)}"
-        )
-
-
-def guidance_problems(data: str, protocol: Protocol) -> Iterator[str]:
-    row = DATASETS[data]
-    if protocol.copies > 1 and not row.classes:
-        yield (
-            f"{protocol.name}: guidance = {protocol.guidance} of {data}, which has no labels: set"
-            " it to 1.0"
-        )
-    if protocol.copies > 1 and protocol.guidance_channels > row.channels:
-        yield (
-            f"{protocol.name}: guidance_channels = {protocol.guidance_channels} of"
-            f" {data}'s {row.channels}: set it to {row.channels}"
-        )
-
-
-def sight_problems(data: str, protocol: Protocol) -> Iterator[str]:
-    """A decoder that does not decode the dataset, an extractor that does not see its images."""
-    row = DATASETS[data]
-    decoders = [d for d, family in ENCODERS.items() if family == row.autoencoder] or ["identity"]
-    if protocol.decoder not in decoders:
-        yield (
-            f"{protocol.name}: decoder = {protocol.decoder!r} does not decode {data}:"
-            f" set it to {one_of_these(decoders)}"
-        )
-    if not EXTRACTORS[protocol.features].fits(row.seen):
-        seeing = [n for n, one in EXTRACTORS.items() if one.fits(row.seen)]
-        yield (
-            f"{protocol.name}: features = {protocol.features!r} do not see {data}:"
-            f" {f'set it to {one_of_these(seeing)}' if seeing else NO_EXTRACTOR}"
-        )
+        return found + sorted(set(pair_problems(self.runs, self.protocols)))
 
 
 def numbers(value: Any) -> tuple[Any, ...]:
@@ -251,10 +177,6 @@ def rising(name: str, steps: tuple[Any, ...]) -> list[str]:
     if steps != (sorted_ := tuple(sorted(set(steps)))):
         found.append(f"{name} = {steps} must rise without repeats: {sorted_}")
     return found
-
-
-def one_of_these(names: Iterable[str]) -> str:
-    return " or ".join(map(repr, names))
 
 
 def grid(cls: type[Any] = Run, /, **axes: Any) -> tuple[Any, ...]:

@@ -1,1 +1,1 @@
-"""The wish against the files: what is missing, what it costs. No torch."""
+"""Compares a sweep with the store: what is missing, and what it costs. No torch."""

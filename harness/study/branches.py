@@ -1,4 +1,4 @@
-"""Branches: a run that begins as a shorter one did goes on from its state. No torch."""
+"""Branches: a run that starts like a shorter one continues from its state. No torch."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.files import is_whole
 from harness.spec import Run
 from harness.spec.schedule import read_schedule
+from harness.study.registry import changed_rows, read_run
 from harness.study.store import Store
 from harness.study.tasks import Train
 
@@ -41,9 +41,9 @@ def is_trunk(shorter: Run, run: Run) -> bool:
 
 
 @functools.lru_cache(4096)
-def read_run(root: Path, name: str) -> Run:
+def cached_run(name: str, store: Store) -> Run:
     """A run of a store, whose fields are written once."""
-    return Store(root).read_run(name)
+    return read_run(name, store)
 
 
 def trunks(run: Run, store: Store, limit: int) -> Iterator[tuple[int, Run]]:
@@ -57,10 +57,10 @@ def trunks(run: Run, store: Store, limit: int) -> Iterator[tuple[int, Run]]:
     family = run.id.removesuffix(run.digest())
     for name in sorted(name for name in store.run_ids() if name.startswith(family)):
         with contextlib.suppress(UserError, OSError):
-            other = read_run(store.root, name)
+            other = cached_run(name, store)
             step = fork(other) or 0
             if is_trunk(other, run) and step <= limit and is_whole(store.state(other, step)):
-                found += [(step, other)] * (not store.changed_rows(other))
+                found += [(step, other)] * (not changed_rows(other, store))
     yield from sorted(found, key=lambda pair: (-pair[0], pair[1].id))
 
 
@@ -78,7 +78,7 @@ def branched(task: Train, store: Store, others: Sequence[Train]) -> Train:
     ]
     last, awaited = max(coming, key=lambda pair: pair[0], default=(0, run))
     if last > max(task.start, step):
-        reason = f"waits for step {last} of {awaited.id}: until there both are alike"
+        reason = f"waits for step {last} of {awaited.id}: both are the same until there"
         return replace(task, start=last, reason=reason, ready=False)
     if step > task.start:
         reason = f"{task.reason.partition(';')[0]}; branches off {trunk.id} at {step}"

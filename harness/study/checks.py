@@ -8,11 +8,13 @@ from pathlib import Path
 
 from harness.base.errors import UserError
 from harness.data import DATASETS, held_out_path, open_held_out
-from harness.data.index import checked, index_path, read_index
+from harness.data.checks import checked_folder
+from harness.data.index import index_path, read_index
 from harness.spec import ENCODERS, Protocol, Run, Sweep, Validation
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import parameters
+from harness.study.registry import changed_rows
 from harness.study.requirements import scoring_problems
 from harness.study.store import Store
 from harness.study.tasks import Evaluate, Task, Train
@@ -41,9 +43,11 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
 
 
 def network_problems(runs: Iterable[Run]) -> list[str]:
-    """What keeps networks that have to be measured from being trained, one line a network."""
+    """What keeps networks from being trained and sampled, one line a network."""
     found = dict[str, None]()
     for run in {(run.model, run.setting): run for run in runs}.values():
+        if reason := run.model_row.counted_alone:
+            found[f"model = {run.model!r}: {reason}: take it out to train the others"] = None
         try:
             parameters(run)
         except UserError as error:
@@ -55,7 +59,7 @@ def rows_problems(runs: Iterable[Run], store: Store) -> list[str]:
     """Files of rows that are not those that runs were begun with, each with the first such run."""
     begun: dict[str, list[str]] = {}
     for run in dict.fromkeys(runs):
-        for name in store.changed_rows(run):
+        for name in changed_rows(run, store):
             begun.setdefault(name, []).append(run.id)
     return [
         f"{ids[0]}{f' and {len(ids) - 1} more' * (len(ids) > 1)} began with another {name}: put"
@@ -72,7 +76,7 @@ def held_out_problems(scores: Iterable[Evaluate], cluster: Cluster) -> list[str]
     for name in sorted(name for name in validated if DATASETS[name].encoded):
         path = cluster.path(held_out_path(name))
         try:
-            checked(name, path) if path else open_held_out(name)
+            checked_folder(name, path) if path else open_held_out(name)
         except UserError as error:
             found.append(str(error))
     return found
@@ -124,7 +128,7 @@ def latent_problems(
     found = []
     for name in sorted({run.data for run in runs if run.data_row.encoded}):
         try:
-            folder, index = checked(name, path(name))
+            folder, index = checked_folder(name, path(name))
         except UserError as error:
             found.append(str(error))
             continue

@@ -87,7 +87,7 @@ def parsed(given: Mapping[str, Sequence[str]]) -> dict[type, dict[str, tuple[Any
             if value is None
         ]
         axes[cls][field] = tuple(dict.fromkeys(values))
-    refuse("the words beside the sweep", found)
+    refuse("FIELD=VALUE after the sweep", found)
     return axes
 
 
@@ -119,7 +119,7 @@ def variants(part: Any, axes: Axes) -> list[Any]:
             made.append(dataclasses.replace(part, **dict(zip(axes, values, strict=True))))
         except Mistakes as error:
             found |= dict.fromkeys(error.problems)
-    refuse("the words beside the sweep", list(found))
+    refuse("FIELD=VALUE after the sweep", list(found))
     return made
 
 

@@ -40,7 +40,7 @@ def known_home(paths: dict[str, str]) -> str | None:
         try:
             Path(path if isinstance(path, str) else "").expanduser()
         except RuntimeError:
-            return f"names a home that is not there in {name}: give the whole path"
+            return f"names a home folder that does not exist in {name}: give the full path"
     return None
 
 

@@ -15,84 +15,18 @@ from harness.base.files import atomic_write, read_json
 from harness.models import MODELS
 from harness.spec import AnyProtocol, Protocol, Run, Sweep
 from harness.study import compute
+from harness.study.columns import (
+    OF_PROTOCOL,
+    OPTIONAL,
+    SAMPLING_SEED,
+    log_columns,
+    score_columns,
+    tokens_of,
+)
 from harness.study.logs import Attempt, changed_versions, gaps, merged
 from harness.study.records import Record, read_record
 from harness.study.samples import write_samples
 from harness.study.store import SCHEMA, Store
-from harness.study.varying import varying
-
-COLUMNS = [
-    "study",
-    "source",
-    "run",
-    "model",
-    "size",
-    "patch",
-    "conditioning",
-    "data",
-    "seed",
-    "batch_size",
-    "lr",
-    "params",
-    "gflops",
-    "step",
-    "images",
-    "protocol",
-    "metric",
-    "value",
-    "n",
-    "features",
-    "sampler",
-    "sampling_steps",
-    "guidance",
-    "guidance_channels",
-    "decoder",
-    "weights",
-    "reference",
-    "labels",
-    "checkpoint",
-    "warning",
-    "commit",
-    "device",
-    "seconds",
-    "schema",
-]
-LOG_COLUMNS = [
-    "study",
-    "run",
-    "model",
-    "size",
-    "patch",
-    "conditioning",
-    "seed",
-    "batch_size",
-    "gflops",
-    "step",
-    "loss",
-    "mse",
-    "vb",
-    "grad_norm",
-    "images_per_second",
-    "mfu",
-    "seconds",
-    "data",
-    "lr",
-    "precision",
-]
-
-OF_PROTOCOL = [
-    "sampler",
-    "sampling_steps",
-    "guidance",
-    "guidance_channels",
-    "decoder",
-    "weights",
-    "labels",
-    "features",
-]
-
-OPTIONAL = ("guidance_schedule",)  # columns of a sweep that has them
-SAMPLING_SEED = "sampling_seed"  # a column of a sweep that samples under several
 
 Row = Mapping[str, Any]
 Add = Callable[[Row], object]
@@ -108,10 +42,9 @@ def collect(sweep: Sweep, store: Store, out: Path) -> tuple[Path, int, list[str]
     """
     table, known = out / f"{sweep.name}.csv", store.run_ids()
     count, warnings = 0, list[str]()
-    lines = with_varied(LOG_COLUMNS, varying(sweep.runs))
     with (
         csv_file(table, score_columns(sweep)) as add_score,
-        csv_file(out / f"{sweep.name}_log.csv", lines) as add_line,
+        csv_file(out / f"{sweep.name}_log.csv", log_columns(sweep)) as add_line,
     ):
         for run in sweep.runs:
             if run.id in known:
@@ -127,27 +60,6 @@ def write_scores(path: Path, sweep: Sweep, store: Store) -> None:
     with csv_file(path, score_columns(sweep)) as add:
         for run in (run for run in sweep.runs if run.id in known):
             collect_run(run, sweep, store, add, lambda line: None)
-
-
-def score_columns(sweep: Sweep) -> list[str]:
-    scheduled = [name for name in OPTIONAL if any(getattr(p, name) for p in sweep.sampling)]
-    several = len({protocol.seed for protocol in sweep.sampling}) > 1
-    own = [*own_columns(sweep.runs), *[SAMPLING_SEED] * several]
-    return with_varied(COLUMNS, [*varying(sweep.runs), *scheduled, *own])
-
-
-def own_columns(runs: Sequence[Run]) -> list[str]:
-    """The columns of models that their names and Gflops alone would tell wrongly."""
-    unnamed = any(
-        run.model_row.clips or not run.model.startswith(f"{run.model_row.family}-") for run in runs
-    )
-    several = any(run.model_row.passes(run.setting) != 1 for run in runs)
-    return ["family"] * unnamed + ["passes"] * several
-
-
-def with_varied(columns: Sequence[str], varied: Sequence[str]) -> list[str]:
-    """The columns, and those without which runs of this sweep could not be told apart."""
-    return [*columns, *(name for name in varied if name not in columns)]
 
 
 @contextlib.contextmanager
@@ -205,6 +117,7 @@ def describe(sweep: Sweep, run: Run, store: Store) -> tuple[Row, list[str]]:
         "patch": row.patch_side,
         "family": row.family,
         "passes": row.passes(run.setting),
+        "tokens": tokens_of(run),
         **counts,
     }, warnings
 

@@ -91,7 +91,7 @@ def kind(run: Run) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Cost:
-    """What is to be spent on a run: device-hours, and bytes on the disk when all is there."""
+    """The cost of a run: device-hours, and bytes on the disk when it is finished."""
 
     train_hours: float = 0.0
     sample_hours: float = 0.0

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from harness.base.errors import UserError
 from harness.models import MODELS, Setting, free_name
-from harness.models.dit_rows import FAMILIES
-from harness.models.free_sizes import LIMITS
+from harness.models.free_sizes import FAMILIES
 from harness.spec import Run
 from harness.study import compute
 
@@ -42,27 +41,24 @@ class Ladder:
     def gflops(self, width: int, depth: int) -> float:
         return gflops_of(free_name(self.family, width, depth, self.head, self.patch), self.setting)
 
-    @property
-    def aspect(self) -> float:
-        """Width to depth: the mean of the family's named sizes, of logs."""
-        sizes = FAMILIES[self.family]
-        return math.exp(sum(math.log(width / depth) for _, depth, width, _ in sizes) / len(sizes))
-
     def nearest(self, gflops: float) -> str:
         """The model nearest to this size; where the depth is free, of about the family's aspect."""
 
         def distance(shape: tuple[int, int]) -> float:
             off = abs(math.log(self.gflops(*shape) / gflops))
-            return off + WIDE * abs(math.log(shape[0] / shape[1] / self.aspect)) * (not self.depth)
+            return off + WIDE * abs(math.log(shape[0] / shape[1] / family.aspect)) * (
+                not self.depth
+            )
 
-        depths = [self.depth] if self.depth else range(1, DEEPEST + 1)
+        family = FAMILIES[self.family]
+        depths = [self.depth] if self.depth else range(family.depth, DEEPEST + 1, family.depth)
         shapes = [(width, depth) for depth in depths for width in self.widths(gflops, depth)]
         width, depth = min(shapes, key=distance)
         return free_name(self.family, width, depth, self.head, self.patch)
 
     def widths(self, gflops: float, depth: int) -> list[int]:
         """The width of this depth just below the size, and that just above."""
-        every = range(self.head, LIMITS["width"] + 1, self.head)
+        every = FAMILIES[self.family].widths(self.head)
         at = bisect.bisect_left(every, gflops, key=lambda width: self.gflops(width, depth))
         return list(every[max(at - 1, 0) : at + 1])
 
@@ -91,7 +87,7 @@ class Point:
 def rungs(centre: float, count: int) -> list[float]:
     """Sizes at even logs over SPAN times below to SPAN times above about, on one grid for all.
 
-    Budgets share rungs of the grid, so that one run, which goes on from its shorter self, serves
+    Budgets share rungs of the grid, so that one run, which continues from its shorter self, serves
     several of them; the centre is met to half a rung.
     """
     ratio = SPAN ** (2 / (count - 1))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from harness.base.files import is_whole, rows_in
 from harness.extractors import EXTRACTORS
 from harness.spec import AnyProtocol, Run, Sweep, Validation
 from harness.study.branches import beginning, branched, fork
+from harness.study.registry import is_registered
 from harness.study.store import Store, shard_path, shard_spans
 from harness.study.tasks import NETWORK, Evaluate, Task, Train
 
@@ -19,7 +21,7 @@ class Cell:
 
     run: Run
     known: bool  # the run has a folder
-    resume: int  # the newest step training can go on from
+    resume: int  # the newest step training can continue from
     checkpoints: tuple[int, ...]  # wanted steps whose weights are there and whole
     scores: int  # wanted scores that are there
     tasks: tuple[Task, ...]
@@ -88,26 +90,14 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
     Raises:
         UserError: another run lies under its id.
     """
-    store.registered(run)
-    steps, kinds = store.steps(run), weights_scored(run, sweep)
-    asked, scores = sweep.steps_of(run), sweep.scores_of(run)
+    is_registered(run, store)  # refuses the folder of another run
+    steps, asked, kinds = store.steps(run), sweep.steps_of(run), weights_scored(run, sweep)
     wanted = [step for step in steps if step in asked]
-    whole = {k: {s for s in wanted if is_whole(store.weights(run, s, k))} for k in kinds}
+    whole = {kind: {s for s in wanted if is_whole(store.weights(run, s, kind))} for kind in kinds}
     damaged = {s for s in wanted if store.ema(run, s).exists()} - whole["ema"]
-    records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
-    # Of a score that is there, the values it lacks; of another, None.
-    lacking = {
-        (s, p): store.lacking(run, s, p) if records[p.id].get(s) else None for s, p in scores
-    }
-    sources = {pair: source(run, *pair, store) for pair, names in lacking.items() if names != []}
-    # Weights that were deleted after every score was taken are not missed; damaged ones are.
-    scored = {s for s, _ in scores}
-    needed: dict[int, set[str]] = {s: set() if s in scored else {*run.averages} for s in asked}
-    for s in damaged:
-        needed[s].add("ema")
-    for (s, p), kept in sources.items():
-        needed[s] |= {"ema", *run.made_from(p.weights)} if kept == NETWORK else set()
-    absent = [s for s in asked if any(s not in whole[kind] for kind in needed[s])]
+    scores = unscored(run, sweep, store)
+    needed = weights_needed(run, sweep, scores, damaged)
+    absent = [step for step in asked if any(step not in whole[kind] for kind in needed[step])]
     tasks: list[Task] = []
     if absent:
         resume = newest(run, store, absent[0])
@@ -115,12 +105,61 @@ def examine(run: Run, sweep: Sweep, store: Store) -> Cell:
         if imported := store.imported_steps(run):
             reason = imported_reason(reason, imported)
         tasks.append(Train(run, tuple(absent), resume, reason, kinds))
-    for (s, p), kept in sources.items():
-        ready = kept != NETWORK or all(s in whole[kind] for kind in run.made_from(p.weights))
-        reason = evaluate_reason(ready, s in records[p.id], lacking[s, p] or [], kept)
-        tasks.append(Evaluate(run, s, p, ready, reason, sweep.keep, kept))
-    there, scored_now = tuple(sorted(whole["ema"])), len(scores) - len(sources)
-    return Cell(run, True, newest(run, store), there, scored_now, tuple(tasks), kinds)
+    for score in scores:
+        ready = all(score.step in whole[kind] for kind in weights_read(run, score))
+        reason = evaluate_reason(ready, score)
+        tasks.append(
+            Evaluate(run, score.step, score.protocol, ready, reason, sweep.keep, score.source)
+        )
+    there, scored = tuple(sorted(whole["ema"])), len(sweep.scores_of(run)) - len(scores)
+    return Cell(run, True, newest(run, store), there, scored, tuple(tasks), kinds)
+
+
+class Unscored(NamedTuple):
+    """A score that a run lacks."""
+
+    step: int
+    protocol: AnyProtocol
+    recorded: bool  # its record is there: damaged, or without some values
+    lacking: list[str]  # the values that a whole record does not hold
+    source: str  # what it is computed from: "features" or "latents" that were kept, or NETWORK
+
+
+def unscored(run: Run, sweep: Sweep, store: Store) -> list[Unscored]:
+    """The scores of a run that have no whole record, or one without all values."""
+    records = {protocol.id: store.recorded(run, protocol) for protocol in sweep.protocols}
+    found = []
+    for step, protocol in sweep.scores_of(run):
+        whole = records[protocol.id].get(step)  # None without a record
+        lacking = store.lacking(run, step, protocol) if whole else []
+        if not whole or lacking:
+            kept = source(run, step, protocol, store)
+            found.append(Unscored(step, protocol, whole is not None, lacking, kept))
+    return found
+
+
+def weights_read(run: Run, score: Unscored) -> tuple[str, ...]:
+    """The kinds of weights that a score is computed from; none where samples were kept."""
+    return run.made_from(score.protocol.weights) if score.source == NETWORK else ()
+
+
+def weights_needed(
+    run: Run, sweep: Sweep, scores: Iterable[Unscored], damaged: Iterable[int]
+) -> dict[int, set[str]]:
+    """The kinds of weights that each step of a run must have.
+
+    Weights that were deleted after every score was taken are not missed; damaged ones are.
+    """
+    scored = {step for step, _ in sweep.scores_of(run)}
+    needed: dict[int, set[str]] = {
+        step: set() if step in scored else {*run.averages} for step in sweep.steps_of(run)
+    }
+    for step in damaged:
+        needed[step].add("ema")
+    for score in scores:
+        if score.source == NETWORK:
+            needed[score.step] |= {"ema", *weights_read(run, score)}
+    return needed
 
 
 def newest(run: Run, store: Store, limit: int | None = None) -> int:
@@ -141,12 +180,12 @@ def train_reason(
     else:
         first = f"no checkpoint at {steps}"
     if resume:
-        return f"{first}; goes on from {resume}"
-    return f"{first}; {'starts over' if begun else 'no checkpoint to go on from'}"
+        return f"{first}; continues from {resume}"
+    return f"{first}; {'starts over' if begun else 'no checkpoint to continue from'}"
 
 
 def imported_reason(reason: str, imported: list[int]) -> str:
-    """Why imported weights do not do, of which no training goes on."""
+    """Why imported weights do not suffice: training cannot continue from them."""
     return f"{reason.partition(';')[0]}; imported at {', '.join(map(str, imported))} alone"
 
 
@@ -168,12 +207,12 @@ def source(run: Run, step: int, protocol: AnyProtocol, store: Store) -> str:
     return NETWORK
 
 
-def evaluate_reason(ready: bool, recorded: bool, lacking: list[str], kept: str) -> str:
+def evaluate_reason(ready: bool, score: Unscored) -> str:
     """Why a checkpoint is scored, and from what where that is not its network."""
-    origin = "" if kept == NETWORK else f"; from kept {kept}"
-    if lacking:
-        again = origin or "; nothing of its images is kept: sampled again"
-        return f"no {', '.join(lacking)} in its record{again}"
-    if recorded:
+    origin = "" if score.source == NETWORK else f"; from kept {score.source}"
+    if score.lacking:
+        again = origin or "; its images were not kept: sampled again"
+        return f"no {', '.join(score.lacking)} in its record{again}"
+    if score.recorded:
         return f"its record is damaged{origin}"
     return f"not scored{origin}" if ready else "no checkpoint yet"

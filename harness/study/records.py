@@ -86,7 +86,8 @@ def with_known_metrics(record: Record) -> Record:
 
 
 def as_record(path: Path, fields: Mapping[str, Any]) -> Record:
-    """
+    """The record of these fields, each of its own type.
+
     Raises:
         UserError: a field is absent or of another type.
     """

@@ -70,7 +70,8 @@ def read_features(path: Path, features: str) -> dict[str, Array]:
 def refuse_other_layers(
     path: Path, present: set[str], shapes: Mapping[str, tuple[int, ...]], features: str
 ) -> None:
-    """
+    """Checks which statistics a reference has, and their headers.
+
     Raises:
         UserError: the statistics are of another layer than the extractor's, or some are absent.
     """

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.errors import UserError
-from harness.base.files import is_intact, read_json, read_lines, write_json
+from harness.base.files import is_intact, read_json, read_lines
 from harness.spec import AnyProtocol, Protocol, Run, Validation
-from harness.spec.own_rows import LOADED, digests
 from harness.study.logs import is_log_line, merged
 
 SHARD = 512  # images whose features are kept together: what a kill can cost
 STATES_KEPT = 2  # the newest, and one more should it turn out damaged
-ROWS = "rows"  # in run.json, beside the run's fields
 SCHEMA = 1  # of records; a reader refuses newer ones
 
 
@@ -55,6 +53,10 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             return set(os.listdir(self.root / "runs"))
         return set()
+
+    def run_json(self, name: str) -> Path:
+        """The fields of the run of this id; see study.registry."""
+        return self.root / "runs" / name / "run.json"
 
     def model(self, run: Run) -> Path:
         return self.run(run) / "model.json"
@@ -198,56 +200,6 @@ class Store:
 
     def speeds(self) -> list[Path]:
         return sorted((self.root / "speed").glob("[!.]*.json"))
-
-    def registered(self, run: Run) -> bool:
-        """Whether run.json is there.
-
-        Raises:
-            ValueError: it is that of another Run.
-        """
-        path, fields = self.run(run) / "run.json", run.canonical()
-        if not path.exists():
-            return False
-        written = read_json(path)
-        written.pop(ROWS, None)  # may change, if a person says so: see changed_rows()
-        if written != fields:
-            names = sorted(written.keys() | fields.keys())
-            differ = ", ".join(name for name in names if written.get(name) != fields.get(name))
-            raise UserError(
-                f"{path} is another run than {run.id} (they differ in {differ}):"
-                " move that folder away"
-            )
-        return True
-
-    def read_run(self, name: str) -> Run:
-        """The run of this id, by its run.json.
-
-        Raises:
-            UserError: it is damaged, or its fields are not known here.
-        """
-        fields = read_json(self.root / "runs" / name / "run.json")
-        files = fields.pop(ROWS, {})
-        if absent := [file for file in files if file not in LOADED]:
-            raise UserError(f"{name} has rows of {', '.join(absent)}: name that file by --rows")
-        return Run(**fields)
-
-    def register(self, run: Run) -> None:
-        """Writes run.json once: the run's fields, and digests of the files of rows it names."""
-        if not self.registered(run):
-            self.accept_rows(run)
-
-    def accept_rows(self, run: Run) -> None:
-        """Writes run.json with the digests of today's files of rows."""
-        rows = {ROWS: found} if (found := digests(run)) else {}
-        write_json(self.run(run) / "run.json", run.canonical() | rows)
-
-    def changed_rows(self, run: Run) -> list[str]:
-        """The files of rows that are not those the run was begun with."""
-        now = digests(run)
-        if not now or not self.registered(run):
-            return []
-        before = read_json(self.run(run) / "run.json").get(ROWS, {})
-        return [name for name in sorted(before | now) if before.get(name) != now.get(name)]
 
     def read_attempts(self, run: Run) -> tuple[list[list[dict[str, Any]]], list[str]]:
         """The lines of every attempt's log. Returns (attempts, warnings)."""

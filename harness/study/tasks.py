@@ -11,7 +11,8 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.files import is_intact, is_whole
 from harness.base.validation import problems, refuse
-from harness.data import index as latents
+from harness.data.checks import is_complete
+from harness.data.index import claim_path, shards_in
 from harness.spec import AnyProtocol, Protocol, Run, Validation, read_protocol
 from harness.study.cluster import Cluster
 from harness.study.compute import sampling_flop, training_flop
@@ -140,18 +141,19 @@ class Encode:
         return 1.0  # it has the progress bar to itself
 
     def claim(self, store: Store) -> Path:
-        return latents.claim_path(Path(self.out))
+        return claim_path(Path(self.out))
 
     def is_done(self, store: Store) -> bool:
-        """
+        """Whether the folder holds these latents, whole.
+
         Raises:
             UserError: latents of something else lie there.
         """
-        return latents.is_complete(Path(self.out), self.data, self.vae, self.shard)
+        return is_complete(Path(self.out), self.data, self.vae, self.shard)
 
     def position(self, store: Store) -> int:
         """Where the next attempt begins: the number of shards that are there."""
-        return sum(1 for _ in latents.shards_in(Path(self.out)))
+        return sum(1 for _ in shards_in(Path(self.out)))
 
     def resources(self, cluster: Cluster) -> Cluster:
         return cluster.of("", evaluates=False)
@@ -185,9 +187,9 @@ def from_json(fields: Mapping[str, Any]) -> Task:
         task = kind(**given) if kind else None
     except TypeError as error:  # of a constructor: a field it lacks or does not know
         raise UserError(
-            f"{json.dumps(fields)[:200]} is no task ({error}): launch it again"
+            f"{json.dumps(fields)[:200]} is not a task ({error}): launch it again"
         ) from None
     if task is None:
-        raise UserError(f"{json.dumps(fields)[:200]} is no task: launch it again")
+        raise UserError(f"{json.dumps(fields)[:200]} is not a task: launch it again")
     refuse(f"task {task.id}", problems(task))
     return task

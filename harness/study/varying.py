@@ -1,4 +1,4 @@
-"""What tells the runs of a sweep apart, and its protocols: the fields that vary. No torch."""
+"""The fields in which the runs of a sweep differ, or its protocols. No torch."""
 
 from __future__ import annotations
 

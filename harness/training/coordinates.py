@@ -54,6 +54,8 @@ def rows_of_widths(check: Check) -> Iterator[dict[str, Any]]:
     rows: dict[str, Any] = {name: model.of_heads(heads) for name, heads in check.names.items()}
     if None in rows.values():
         raise UserError(f"{check.fields['model']}: its row has no of_heads, so no other widths")
+    for kind in PARAMETRIZATIONS:
+        Run(**check.fields, parametrization=kind)  # refused before anything is trained
     MODELS.update(rows)
     try:
         yield rows
@@ -71,7 +73,7 @@ def coordinates(check: Check, cluster: Cluster, rank: Rank, done: Callable[[], o
     with rows_of_widths(check) as rows:
         cases = itertools.product((None, *PARAMETRIZATIONS), rows, range(check.seeds))
         for kind, name, seed in cases:
-            run = Run(**{**check.fields, "model": name, "parametrization": kind, "seed": seed})
+            run = Run(**check.fields | {"model": name, "parametrization": kind, "seed": seed})
             named = {"parametrization": kind or "standard", "width": rows[name].width}
             dataset = open_dataset(run.data, cluster.path(run.data))
             for row in of_run(run, check.steps, dataset, cluster, rank):

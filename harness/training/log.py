@@ -1,4 +1,4 @@
-"""The log of a training: its head, a line a step, and what a branch takes over of its trunk."""
+"""The log of a training: its head, one line per step, and what a branch takes over of its trunk."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.spec import Run
 from harness.spec.own_rows import digests
 from harness.study.compute import training_flop
 from harness.study.logs import merged
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.training.step import new_network
 
@@ -30,7 +31,7 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
     """
     if not rank.is_main:
         return lambda lines: None
-    store.register(run)
+    register(run, store)
     if not store.model(run).exists():
         net = new_network(run)
         macs = flops.macs(net, run.data_row.shape)
@@ -52,7 +53,7 @@ def begin_log(run: Run, store: Store, start: int, rank: Rank, also: Log) -> Log:
 
 
 def branch_off(run: Run, trunk: Run, step: int, store: Store, dataset: Dataset, rank: Rank) -> None:
-    """Writes the trunk's steps as the first log of a run that goes on from its state.
+    """Writes the trunk's steps as the first log of a run that continues from its state.
 
     They took no time of this run. Its head says whose they are, and the digest of the state.
 
@@ -61,7 +62,7 @@ def branch_off(run: Run, trunk: Run, step: int, store: Store, dataset: Dataset, 
     """
     if differ := read_origin(store.data(trunk)).differences(dataset.origin):
         raise UserError(
-            f"{run.id} would go on from {trunk.id} at step {step}, which has other images"
+            f"{run.id} would continue from {trunk.id} at step {step}, which has other images"
             f" ({', '.join(differ)}): move {store.state(trunk, step)} away to train it by itself"
         )
     if not rank.is_main or store.logs(run):

@@ -88,7 +88,7 @@ def train(
     with Background() as writer:  # checkpoints are written while the next steps are done
         for step in steps:
             window.append(optimise(step, batches))
-            writer.look()  # raises why the last checkpoint could not be written
+            writer.check()  # raises why the last checkpoint could not be written
 
             # Every so often: losses, signals, checkpoint. All ranks decide alike.
             signalled = rank.world == 1 and bool(stop.signals)
@@ -119,7 +119,7 @@ def train(
                 saved = time.perf_counter()
             if stopping and step < last:
                 raise Interrupted(
-                    f"{run.id} stopped at step {step} of {last}: run the same command to go on"
+                    f"{run.id} stopped at step {step} of {last}: run the same command to continue"
                 )
             looked = time.perf_counter()
     rank.wait()
@@ -137,7 +137,7 @@ def check_images(run: Run, store: Store, dataset: Dataset, rank: Rank) -> None:
     """Writes data.json once, and checks it on every later attempt.
 
     Raises:
-        UserError: there are fewer images than in a batch, or the run was begun on others.
+        UserError: there are fewer images than in a batch, or the run was started on others.
     """
     path, found = store.data(run), dataset.origin
     if len(dataset) < run.batch_size:

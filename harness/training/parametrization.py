@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harness.models import Model
+from harness.models.rows import BASE_HEADS
 from harness.spec import Run
 
 
@@ -32,13 +34,27 @@ def linear_weights(net: nn.Module) -> dict[str, Tensor]:
 
 def growths(net: nn.Module, run: Run) -> dict[str, Growth]:
     """The growth of every linear weight of a run's network against the row's base width."""
-    base = run.model_row.base
-    assert base is not None, "Run refuses it"
-    with torch.device("meta"):
-        of_base = linear_weights(base.build(run.setting))
+    of_base = unbuilt(run.model_row.base, run)
     return {
         name: Growth(weight[0].numel() / of_base[name][0].numel(), len(weight) / len(of_base[name]))
         for name, weight in linear_weights(net).items()
+    }
+
+
+def unbuilt(row: Model | None, run: Run) -> dict[str, Tensor]:
+    """The linear weights of a row, without their numbers."""
+    assert row is not None, "Run refuses it"
+    with torch.device("meta"):
+        return linear_weights(row.build(run.setting))
+
+
+def outputs(run: Run) -> set[str]:
+    """The names of the weights that sum over the width and do not grow with it."""
+    at_base, wider = (unbuilt(run.model_row.of_heads(k * BASE_HEADS), run) for k in (1, 2))
+    return {
+        name
+        for name, weight in wider.items()
+        if len(weight) == len(at_base[name]) and weight.shape != at_base[name].shape
     }
 
 
@@ -46,17 +62,22 @@ def growths(net: nn.Module, run: Run) -> dict[str, Growth]:
 def scale_weights(net: nn.Module, run: Run) -> None:
     """Gives the initial weights of the standard parametrization the deviations of muP, in place.
 
-    Input weights have that of the base width; hidden ones fall as fan_in^-1/2 from it, output ones
-    as 1 / fan_in (Yang et al. 2022, arXiv 2203.03466, table 3). What is zero stays zero.
+    Input weights have that of the base width, hidden ones fall as fan_in^-1/2 from it (Yang et al.
+    2022, arXiv 2203.03466, table 3). Output ones and all biases are zero, at the base width too, as
+    in the code of arXiv 2505.15270: the sum of random output weights falls as fan_in^-1/2, so that
+    narrow networks would begin by unlearning it. What is zero stays zero.
     """
     if run.parametrization is None:
         return
-    found, row = growths(net, run), run.model_row
+    found, row, zero = growths(net, run), run.model_row, outputs(run)
     for name, weight in linear_weights(net).items():
         grown, fans = found[name], (weight[0].numel(), len(weight))
         at_base = (round(fans[0] / grown.fan_in), round(fans[1] / grown.fan_out))
         kept = row.deviation(name, *at_base) / row.deviation(name, *fans)
-        weight.mul_(kept * grown.fan_in ** (-1.0 if grown.fan_out == 1 else -0.5))
+        weight.mul_(0.0 if name in zero else kept * grown.fan_in**-0.5)
+    for name, vector in net.named_parameters():
+        if name.endswith(".bias") and f"{name.removesuffix('bias')}weight" in found:
+            vector.zero_()
 
 
 def groups(net: nn.Module, run: Run) -> list[dict[str, Any]]:

@@ -69,7 +69,8 @@ def microbatches(run: Run, cluster: Cluster, rank: Rank) -> list[tuple[int, int]
 
 
 def refuse_terms(run: Run, count: int) -> None:
-    """
+    """Checks the number of terms of the loss against the objective's row.
+
     Raises:
         UserError: the loss has another number of terms than the objective's row names.
     """

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from studies import PAPER, digits
 
-from analysis import comparison, noise
+from analysis import comparison, comparison_text, noise
 
 
 def test_noise_is_the_planted_one_and_counts_runs() -> None:
@@ -24,8 +24,18 @@ def test_a_patch_with_more_noise_keeps_it_where_the_runs_tell() -> None:
     table.loc[loud, "value"] = mean * (table.loc[loud, "value"] / mean) ** 5
     found = noise.noise(table)
     assert found.at(8)[0] > 3 * found.at(4)[0]
-    alike = noise.noise(digits(seeds=tuple(range(6)), sd=0.03))
-    assert alike.at(8) == alike.at(4) == (alike.sd, alike.df)
+    sd, df = found.at(8)
+    assert found.at(16) == (noise.UNSEEN * sd, df), "no seeds: more than the noisiest patch"
+
+
+def test_studies_of_one_noise_share_their_seeds_and_others_do_not() -> None:
+    a, b = (noise.noise(digits(seeds=(0, 1, 2), draw=draw)) for draw in (1, 2))
+    both, same = noise.together(a, b)
+    assert both is same and both.df == a.df + b.df
+    assert min(a.sd, b.sd) < both.sd < max(a.sd, b.sd)
+    loud = noise.noise(digits(seeds=(0, 1, 2), sd=0.2))
+    assert noise.together(a, loud) == (a, loud)
+    assert noise.together(a, a) == (a, a), "the same runs are counted once"
 
 
 def louder(table: pd.DataFrame, exponent: float) -> pd.DataFrame:
@@ -45,7 +55,7 @@ def test_noise_that_grows_with_size_is_that_of_each_size() -> None:
     small, large = (found.at(2, size)[0] for size in (gflops.min(), gflops.max()))
     assert large / small == pytest.approx((gflops.max() / gflops.min()) ** exponent)
     assert found.at(2)[0] == found.at(2, float("nan"))[0]
-    assert "as Gflops^" in comparison.noise_text(found)
+    assert "as Gflops^" in comparison_text.noise_text(found)
 
 
 def test_equal_noise_is_told_by_size_in_one_of_twenty() -> None:
@@ -108,7 +118,7 @@ def test_scores_of_different_extractors_are_compared_by_rank_alone() -> None:
     assert "ratio" not in rows and len(rows) == 12
     assert (
         "differ in features (digits-cnn-1, inception)"
-        in comparison.comparison_sentences(digits(), PAPER)[-1]
+        in comparison_text.comparison_sentences(digits(), PAPER)[-1]
     )
 
 
@@ -157,7 +167,7 @@ def test_what_one_study_does_not_give_is_no_difference_and_is_said() -> None:
     b["reference"] = "digits-0a1b2c3d"
     assert comparison.differences(a, b) == []
     assert comparison.unstated(a, b) == ["labels"]
-    assert "taken as equal: labels" in " ".join(comparison.comparison_sentences(a, b))
+    assert "taken as equal: labels" in " ".join(comparison_text.comparison_sentences(a, b))
 
 
 def test_models_of_several_families_meet_their_own_kind() -> None:
@@ -173,7 +183,7 @@ def renamed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_two_correlations_are_compared_by_their_difference() -> None:
-    text = " ".join(comparison.comparison_sentences(digits(), PAPER))
+    text = " ".join(comparison_text.comparison_sentences(digits(), PAPER))
     assert "difference of Fisher's z" in text and "overlap" not in text
 
 

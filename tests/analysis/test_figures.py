@@ -211,18 +211,22 @@ def test_figure_8_states_what_ten_times_the_gflops_do_and_that_one_line_is_refut
     assert {"line", "patch 2", "patch 4", "patch 8"} <= set(drawn)
 
 
-def test_figure_8_draws_the_mean_of_seeds_with_its_interval_by_the_spread_of_all() -> None:
+def test_figure_8_draws_the_mean_of_seeds_with_its_interval_by_the_spread_of_a_patch() -> None:
     table = digits(seeds=(0, 1, 2))
     ax = figures.figure_08(table, axes())
-    last = table[table["metric"].eq("fid") & table["step"].eq(600)].groupby("model")["value"]
+    rows = table[table["metric"].eq("fid") & table["step"].eq(600)]
+    last = rows.groupby("model")["value"]
     drawn = {model: line.get_ydata()[0] for model, line in lines_of(ax).items()}
     assert drawn == pytest.approx(last.mean().to_dict())
     bars = [part for part in ax.collections if isinstance(part, LineCollection)]
     ends = sorted(tuple(np.asarray(bar.get_segments()[0])[:, 1]) for bar in bars)
-    spread = np.sqrt(last.agg(lambda scores: np.log(scores).var()).mean())
-    half = stats.t.ppf(0.975, 12 * 2) * spread / np.sqrt(3)
-    wanted = sorted((mean / np.exp(half), mean * np.exp(half)) for mean in last.mean())
-    assert np.allclose(ends, wanted)
+    wanted = []
+    for _, own in rows.assign(log=np.log(rows["value"])).groupby("patch"):
+        spread = np.sqrt(own.groupby("model")["log"].var().mean())
+        half = stats.t.ppf(0.975, 4 * 2) * spread / np.sqrt(3)
+        means = own.groupby("model")["value"].mean()
+        wanted += [(mean / np.exp(half), mean * np.exp(half)) for mean in means]
+    assert np.allclose(ends, sorted(wanted))
 
 
 def test_figure_8_draws_a_single_point_without_a_line() -> None:
@@ -344,6 +348,36 @@ def test_figure_13_starts_at_0_and_its_noise_shrinks() -> None:
     assert max(np.std(line.get_ydata()) for line in ax.lines) < 0.2 * 0.1 / 4
 
 
+def test_figure_13_has_a_band_over_seeds_that_holds_the_loss_of_most() -> None:
+    """Each recipe has an offset per seed: a mean of 3 has the interval of t, 8 df a patch."""
+    rng, logs = np.random.default_rng(0), []
+    for seed in range(3):
+        log = steps_of(60).assign(seed=float(seed))
+        offset = dict(zip(log["model"].unique(), 0.1 * rng.standard_normal(12), strict=True))
+        logs.append(log.assign(loss=0.2 * np.exp(log["model"].map(offset).astype(float))))
+    log = pd.concat(logs, ignore_index=True)
+    rows = loss.smoothed(log).rename(columns={"loss": "value"})
+    found = over_seeds(rows)
+    half = np.log(found["high"] / found["value"])
+    assert (found["seeds"] == 3).all()
+    assert 0.6 < np.mean(np.abs(np.log(found["value"] / 0.2)) < half) <= 1
+    offsets = np.log(rows.groupby(["model", "seed"])["value"].first()).unstack()
+    patch = offsets.index.str.endswith("/2")
+    spread = np.sqrt(offsets[patch].var(axis=1).mean())
+    wanted = stats.t.ppf(0.975, 8) * spread / np.sqrt(3)
+    assert half[found["patch"].eq(2)].to_numpy() == pytest.approx(wanted, rel=1e-6)
+    bands = loss.figure_13(log, axes(), patch=2).collections
+    assert len(bands) == 4
+
+
+def test_a_seed_that_stopped_early_is_in_the_mean_as_far_as_it_came() -> None:
+    first = steps_of(400).assign(seed=0.0)[lambda log: log["model"].eq("mini-DiT-S/2")]
+    both = pd.concat([first, first[first["step"] <= 200].assign(seed=1.0)], ignore_index=True)
+    found = over_seeds(loss.smoothed(both).rename(columns={"loss": "value"}))
+    assert found.loc[found["step"] < 190, "seeds"].eq(2).all()
+    assert found.loc[found["step"] > 210, "seeds"].eq(1).all()
+
+
 def test_sweeps_are_drawn_over_what_they_vary_with_their_best_ringed() -> None:
     table = protocols((16, 64), scales=(1.0, 1.5, 2.0))
     table = table[table["model"].isin(["mini-DiT-S/2", "mini-DiT-XL/2"])]
@@ -421,10 +455,15 @@ def test_dollar_signs_in_names_are_drawn_as_they_are() -> None:
 def test_the_interval_of_a_step_of_one_recipe_is_by_all_steps_and_counts_runs() -> None:
     """Five models at steps of their own, two seeds: five degrees of freedom, not one, nor ten."""
     rng = np.random.default_rng(0)
-    two = digits(seeds=(0, 1)).query("metric == 'fid' and model == 'DiT-S/2'").assign(complete=True)
+    two = (
+        digits(seeds=(0, 1))
+        .query("metric == 'fid' and model == 'mini-DiT-S/2'")
+        .assign(complete=True)
+    )
     rows = pd.concat([two.assign(model=f"m{i}", step=two["step"] + i) for i in range(5)])
     rows["value"] *= np.exp(0.1 * rng.standard_normal(len(rows)))
     found = over_seeds(rows)
+    assert len(found) == 15
     pairs = np.log(rows.set_index(["model", "step", "seed"])["value"]).unstack()
     spread = np.sqrt(pairs.var(axis=1).mean())
     half = np.log(found["high"] / found["value"])

@@ -55,9 +55,34 @@ def test_a_changed_forecast_is_not_counted() -> None:
     again = json.loads(json.dumps(made))
     assert forecast.is_intact(again)
     assert forecast.verdict(again) == "pending"
-    scored = {**again, "outcome": forecast.outcome(made, PAPER)}
-    assert forecast.verdict(scored) == "hit"
-    assert "changed" in forecast.verdict({**scored, "low": 1.0})
+    came = forecast.outcome(made, PAPER)
+    assert came is not None
+    scored = {**again, "outcome": came}
+    assert forecast.verdict(scored) == "hit" and forecast.hits([scored, again]) == [True]
+    bare = {"study": made["study"], "model": XL, "digest": made["digest"]}
+    changed = [
+        {**scored, "low": 1.0},
+        {**scored, "outcome": {**came, "value": 15.0}},
+        {**scored, "outcome": "hit"},
+        bare,
+    ]
+    assert forecast.hits(changed) == []
+    page = forecast.forecasts_table(changed)
+    assert page["Verdict"].str.startswith("changed").all() and page["Model"].eq(XL).all()
+
+
+def test_an_outcome_of_before_it_had_a_digest_counts() -> None:
+    made = forecast.forecast(without(XL), XL)
+    came = {**(forecast.outcome(made, PAPER) or {})}
+    del came["seal"]
+    assert forecast.hits([{**made, "outcome": came}]) == [True]
+
+
+def test_a_score_that_is_older_than_its_forecast_does_not_count() -> None:
+    made = forecast.forecast(without(XL), XL)
+    late = {**made, "outcome": forecast.outcome(made, PAPER, lambda found, rows: True)}
+    assert forecast.hits([late]) == []
+    assert forecast.verdict(late) == "scored before it was forecast: not counted"
 
 
 def test_another_step_is_forecast_by_the_joint_law_and_says_what_is_beyond() -> None:

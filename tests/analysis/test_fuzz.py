@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 from studies import digits, save_samples, saved, steps_of
 
-from analysis import catalogue, comparison, layout, sentences
+from analysis import catalogue, comparison_text, layout, sentences
 from analysis.captions import left_out, provenance, situation
 from analysis.log import load_log
 from analysis.paper_tables import PAPER_TABLES, paper_table
@@ -73,7 +73,7 @@ def try_table(seed: int, folder: Path) -> None:
     for name in PAPER_TABLES:
         attempt(name, partial(paper_table, name, table), reasons)
     sentences.statistics(table, reasons)
-    attempt("Noise", partial(comparison.comparison_sentences, table, digits()), reasons)
+    attempt("Noise", partial(comparison_text.comparison_sentences, table, digits()), reasons)
     for name, figure in catalogue.FIGURES.items():
         if figure.source == "table":
             fig = Figure()

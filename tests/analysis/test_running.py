@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ROOT
 from joint_worlds import WORLDS, JointWorld
 from studies import PAPER, SHARED, digits
 
@@ -12,7 +13,8 @@ from analysis import allocation, next_run, running
 from analysis.fits import PRODUCT, design
 from analysis.grid import final
 from analysis.joint import evaluate, fit, points_of
-from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError, with_family
+from analysis.models import with_family
+from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError, load
 
 
 def test_intervals_of_last_scores_hold_19_of_20_planted_ones() -> None:
@@ -59,7 +61,8 @@ STUDY = study_of(WORLDS["12 models, 6 steps, 3 seeds"]).drop_duplicates(["model"
 def candidates() -> pd.DataFrame:
     models = STUDY.drop_duplicates("model")[["model", "patch", "gflops", "params"]]
     per_image = models["gflops"] * 1e-9
-    return models.assign(hours_per_image=per_image, hours_to_serve=0.0).reset_index(drop=True)
+    priced = {"hours_per_image": per_image, "hours_to_serve": 0.0, "batch_size": 64}
+    return models.assign(**priced).reset_index(drop=True)
 
 
 def test_the_best_of_a_budget_is_the_least_score_of_the_law() -> None:
@@ -73,7 +76,36 @@ def test_the_best_of_a_budget_is_the_least_score_of_the_law() -> None:
     assert (found["low"] <= found["prediction"]).all() and (
         found["prediction"] <= found["high"]
     ).all()
-    assert (at[2] * found["gflops"] * 1e-9).to_numpy() == pytest.approx(1)
+    assert (at[2] * found["gflops"] * 1e-9).to_numpy() == pytest.approx(1, rel=1e-4)
+    assert (64 * found["steps"]).tolist() == found["images"].tolist()
+
+
+def test_the_posterior_over_patch_size_and_steps_is_that_of_the_models() -> None:
+    found = allocation.best(STUDY, candidates(), hours=1.0)
+    seen = allocation.posterior(found)
+    assert sum(seen["patch"].values()) == pytest.approx(1)
+    first = found.iloc[found["p_best"].argmax()]
+    for name in ("gflops", "steps"):
+        low, high = seen[name]
+        assert low <= first[name] <= high
+    sure = found.assign(p_best=found["model"].eq(first["model"]).astype(float))
+    assert allocation.posterior(sure)["gflops"] == [first["gflops"]] * 2
+
+
+def test_a_law_of_one_patch_says_nothing_of_another() -> None:
+    """To it a model of another patch is as good, and cheaper: it would be the best of all."""
+    study = load(ROOT / "results" / "measured" / "digits_laws_mup.csv")
+    own = study.drop_duplicates("model")[["model", "patch", "gflops", "params"]]
+    other = own.assign(patch=4.0, model=own["model"].str.replace("/2", "/4"))
+    rows = pd.concat([own, other], ignore_index=True)
+    priced = rows.assign(hours_per_image=rows["gflops"], hours_to_serve=0.0, batch_size=64)
+    found = allocation.best(study, priced, hours=10.0, metric="val_loss")
+    assert {*found["patch"]} == {2.0} and len(found) == len(own)
+    more = rows.assign(kind="size", images=[(1e5,)] * len(rows), hours=1.0)
+    target = more.head(1).assign(images=1e5)
+    assert {*next_run.rank(study, more, target, "val_loss")["patch"]} == {2.0}
+    with pytest.raises(TableError, match="has another patch than every scored model"):
+        next_run.rank(study, more, more.tail(1).assign(images=1e5), "val_loss")
 
 
 def test_serving_many_images_favours_a_smaller_model_and_too_many_leave_nothing() -> None:
@@ -82,7 +114,7 @@ def test_serving_many_images_favours_a_smaller_model_and_too_many_leave_nothing(
     found = allocation.best(STUDY, served, hours=1.0)
     assert found["gflops"].iloc[0] <= free["gflops"].iloc[0]
     assert len(found) < len(free)
-    with pytest.raises(TableError, match="serving alone takes"):
+    with pytest.raises(TableError, match="serving and one step take"):
         allocation.best(STUDY, candidates().assign(hours_to_serve=2.0), hours=1.0)
 
 

@@ -16,17 +16,10 @@ from analysis.grid import axis_label, final, grid, mixing
 from analysis.left_out import left_out
 from analysis.log import LOG_NUMBER_COLUMNS, LOG_TEXT_COLUMNS, load_log
 from analysis.loss import smoothed
-from analysis.table import (
-    METRICS,
-    NUMBER_COLUMNS,
-    TEXT_COLUMNS,
-    TableError,
-    digest,
-    load,
-    with_family,
-)
+from analysis.models import with_family
+from analysis.table import METRICS, NUMBER_COLUMNS, TEXT_COLUMNS, TableError, digest, load
 from harness.metrics import value_names
-from harness.study import collect
+from harness.study import columns
 
 
 def problems(table: pd.DataFrame, folder: Path) -> str:
@@ -241,10 +234,10 @@ def readme_columns(heading: str) -> list[str]:
 
 
 def test_collect_the_analysis_and_the_readme_have_the_same_columns() -> None:
-    assert readme_columns("`<study>.csv`") == collect.COLUMNS
-    assert sorted(collect.COLUMNS) == sorted([*TEXT_COLUMNS, *NUMBER_COLUMNS])
-    assert readme_columns("`<study>_log.csv`") == collect.LOG_COLUMNS
-    assert {*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS} <= {*collect.LOG_COLUMNS}
+    assert readme_columns("`<study>.csv`") == columns.COLUMNS
+    assert sorted(columns.COLUMNS) == sorted([*TEXT_COLUMNS, *NUMBER_COLUMNS])
+    assert readme_columns("`<study>_log.csv`") == columns.LOG_COLUMNS
+    assert {*LOG_TEXT_COLUMNS, *LOG_NUMBER_COLUMNS} <= {*columns.LOG_COLUMNS}
 
 
 def test_every_metric_has_a_name_and_the_readme_lists_it() -> None:

@@ -24,7 +24,7 @@ def test_calls_run_beside_the_caller_one_after_another() -> None:
     with Background() as beside:
         beside.start(first)
         assert begun.wait(60) and not done, "the caller goes on"
-        beside.look()
+        beside.check()
         go.set()
         beside.start(lambda: done.append(2))
     assert done == [1, 2], "leaving waits"
@@ -34,7 +34,7 @@ def use(step: str) -> None:
     with Background() as beside:
         beside.start(fails)
         while step == "look":
-            beside.look()
+            beside.check()
         if step == "wait":
             beside.wait()
         if step == "start":

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.base.files import write_json
 from harness.spec import Protocol, Run, Sweep, grid
 from harness.study.collect import collect
+from harness.study.registry import register
 from harness.study.store import SCHEMA, Store
 
 VALUES = {"fid": 10.0, "sfid": 6.0, "inception_score": 100.0, "precision": 0.6, "recall": 0.6}
@@ -22,7 +23,7 @@ def fill(store: Store, count: int) -> Sweep:
         name="many", runs=runs, steps=tuple(range(1, 11)), protocols=(Protocol(name="fid50k"),)
     )
     for run, step, protocol in product(sweep.runs, sweep.steps, sweep.sampling):
-        store.register(run)
+        register(run, store)
         write_json(store.record(run, step, protocol), record(run, step, protocol))
     return sweep
 

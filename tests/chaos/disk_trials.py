@@ -59,7 +59,7 @@ def refusals(result: Result) -> list[str]:
 
 
 def outcome(folder: Path) -> list[Any]:
-    """Scores, log, weights and the states to go on from."""
+    """Scores, log, weights and the states to continue from."""
     weights = [
         path.read_bytes()
         for path in sorted(folder.glob("store/runs/*/checkpoints/*/*.safetensors"))

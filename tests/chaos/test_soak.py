@@ -29,6 +29,7 @@ from trials import temporary_files
 
 from harness.base.files import read_json, write_json
 from harness.spec import Protocol, Run, Sweep
+from harness.study.registry import register
 from harness.study.store import Store
 
 pytestmark = pytest.mark.chaos
@@ -103,7 +104,7 @@ def plant(run: Run, store: Store, of: Run, protocol: Protocol) -> None:
         copy_function=copy,
         ignore=shutil.ignore_patterns("run.json"),
     )
-    store.register(run)
+    register(run, store)
     record = store.record(run, 1, protocol)
     write_json(record, read_json(record) | {"run": run.id}, checksum=True)
 

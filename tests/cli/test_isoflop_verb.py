@@ -15,7 +15,9 @@ from studies import PAPER
 
 from analysis.grid import final
 from harness.base.files import write_json
+from harness.models import MODELS
 from harness.study import compute
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
@@ -83,6 +85,32 @@ def test_what_it_writes_is_a_sweep_that_plans_as_it_said(
     assert found["plan"]["totals"]["train_hours"] > 1
 
 
+def test_u_vits_of_equal_compute_have_even_depths(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = loaded(capsys, "uvit_grid", "--budgets", 1e19, "--patch", 2, "--store", tmp_path)
+    rows = [MODELS[row["model"]] for row in found["points"]]
+    assert len(rows) >= 3
+    assert all(row.family == "U-ViT" and row.depth % 2 == 0 for row in rows)  # type: ignore[attr-defined]
+    assert all(abs(row["off"]) <= 0.01 for row in found["points"])
+
+
+def test_a_sweep_of_several_families_gives_the_runs_of_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("compare_digits", "--budgets", 1e11, "--centre", 1e-3, "--store", tmp_path)
+    for family in ("digit-DiT", "digit-U-ViT"):
+        found = loaded(capsys, *words, "--family", family)
+        assert {MODELS[row["model"]].family for row in found["points"]} == {family}
+
+
+def test_under_mup_all_widths_have_one_depth(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = loaded(capsys, "imagenet_laws", "--budgets", 1e18, "--store", tmp_path)
+    assert all("-d12-h64/2" in row["model"] for row in found["points"])
+
+
 def test_points_that_the_store_has_are_not_missing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -95,7 +123,7 @@ def test_points_that_the_store_has_are_not_missing(
     store, sweep = Store(tmp_path / "store"), load_sweep(str(out))
     run = next(iter(sweep.runs))
     ((step, protocol),) = sweep.scores_of(run)
-    store.register(run)
+    register(run, store)
     write_json(store.record(run, step, protocol), {})
     again = loaded(capsys, path, *words)
     assert {row["model"]: row["missing"] for row in again["points"]}[run.model] == 0
@@ -109,12 +137,20 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
     refusals: dict[tuple[object, ...], str] = {
         ("dit_grid", "--budgets", 0, "--sizes", 2, "--depth", 0): "--budgets 0: give operations"
         " above 0; --sizes 2: give 3 to 50, a parabola needs three; --depth 0: give 1 to 512",
-        ("uvit_grid", *budgets): "has no free sizes: take a sweep and a --family of DiT, mini-DiT",
-        ("dit_grid", *budgets, "--family", "ADM"): "ADM has no free sizes",
+        ("dit_grid", *budgets, "--family", "ADM"): "ADM has no free sizes: take a sweep and a",
+        ("dit_grid", *budgets, "--family", "U-ViT"): "--family U-ViT: the networks of dit_grid are",
+        ("uvit_grid", *budgets, "--depth", 3): "--depth 3: give a multiple of 2",
         ("dit_grid", *budgets, "--patch", 5): "--patch 5 does not divide the side of 32",
         ("dit_grid", "--budgets", 1e9): "1e+09: ",
         ("dit_grid", *budgets, "--patch", 16, "--study", study): "its patches are 8, 4, 2",
-        ("dit_grid", *budgets, "--family", "mini-DiT", "--study", study): "scores no mini-DiT",
+        (
+            "dit_grid",
+            *budgets,
+            "--family",
+            "mini-DiT",
+            "--study",
+            study,
+        ): "no mini-DiT is scored, only DiT",
     }
     for words, says in refusals.items():
         assert says in refused(capsys, "isoflop", *words), words

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from helpers import refused, run_verb
+from helpers import refused, run_verb, scored, tiny_protocol, tiny_run, tiny_sweep, written
 from studies import PAPER, digits, saved
 
 from analysis.table import load
 from harness.cli.forecast import score
+from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
 XL = "DiT-XL/2"
@@ -45,7 +47,7 @@ def test_laws_states_what_is_not_identified_and_what_is_missing(
     assert "needs several sizes, there is one" in refused(capsys, *one)
 
 
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 def test_a_forecast_is_written_once_and_scored_once_by_the_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -67,11 +69,11 @@ def test_a_forecast_is_written_once_and_scored_once_by_the_report(
     assert run_verb(capsys, *report)[0] == 0
     page = (tmp_path / "report" / "digits" / "index.html").read_text()
     assert "1 of 1 scored forecasts hold the score" in page
-    scored = json.loads(file.read_text())
+    found = json.loads(file.read_text())
     truth = table[largest & table["step"].eq(600)]["value"].mean()
-    assert scored["outcome"]["value"] == pytest.approx(truth)
+    assert found["outcome"]["value"] == pytest.approx(truth)
     later = table.assign(value=2 * table["value"])
-    assert score(tmp_path, "digits", later) == [scored]  # a later table does not change it
+    assert score(tmp_path, "digits", later) == [found]  # a later table does not change it
 
 
 def test_a_model_of_the_sweep_is_forecast_by_its_name(
@@ -83,6 +85,43 @@ def test_a_model_of_the_sweep_is_forecast_by_its_name(
     low, high = float(str(made["low"])), float(str(made["high"]))
     assert low < 19.47 < high and made["models"] == 11
     assert (tmp_path / "forecasts" / "dit_grid_DiT-XL-2_400000_fid.json").exists()
+
+
+def test_what_the_store_has_scored_already_is_no_forecast(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Neither where the table lacks it, nor where the record is older than the forecast."""
+    models = [f"mini-DiT-{size}/{patch}" for size in "SBL" for patch in (8, 4)]
+    runs, protocol = {model: tiny_run(model=model) for model in models}, tiny_protocol()
+    sweep = written(tiny_sweep(runs=tuple(runs.values()), steps=(600,)), tmp_path)
+    table = digits().query("metric == 'fid' and step == 600").set_index("model").loc[models]
+    table = table.assign(study="tiny", protocol=protocol.id, run=[runs[m].id for m in models])
+    (*known, last), path = models, tmp_path / "tiny.csv"
+    table.loc[known].reset_index().to_csv(path, index=False)
+    store = Store(tmp_path / "store")
+    words = ("forecast", sweep, "--model", last, "--results", tmp_path, "--store", store.root)
+    scored(store, runs[last], 600, 5.0, protocol)
+    assert "is scored at step 600 in" in refused(capsys, *words)
+    record = store.record(runs[last], 600, protocol)
+    record.rename(tmp_path / "hidden")
+    made = loaded(capsys, *words)
+    (tmp_path / "hidden").rename(record)
+    table.reset_index().to_csv(path, index=False)
+    (late,) = score(tmp_path, "tiny", load(path), store)
+    assert late["outcome"]["older"] and late["digest"] == made["digest"]
+
+
+def test_each_protocol_of_a_score_has_a_forecast_of_its_own(
+    capsys: pytest.CaptureFixture[str], paper: tuple[object, ...], tmp_path: Path
+) -> None:
+    table = PAPER[PAPER["protocol"].eq("fid50k") & PAPER["model"].ne(XL)].assign(study="dit_grid")
+    more = table.assign(protocol="fid10k", n=10_000, value=table["value"] + 2)
+    pd.concat([table, more]).to_csv(tmp_path / "dit_grid.csv", index=False)
+    words = ("forecast", "dit_grid", "--model", XL, *paper)
+    first, second = (loaded(capsys, *words, "--protocol", f"fid{n}k") for n in (50, 10))
+    assert first["protocol"] == "fid50k" and second["protocol"] == "fid10k"
+    assert "a forecast is made once" in refused(capsys, *words, "--protocol", "fid10k")
+    assert len([*(tmp_path / "forecasts").iterdir()]) == 2
 
 
 def test_seeds_are_priced_by_the_plan_and_name_their_prior(
@@ -108,7 +147,8 @@ def test_the_next_run_is_a_sweep_that_plans(
     found = loaded(capsys, *words)
     sweep, first = load_sweep(str(out)), load_sweep("dit_grid")
     assert [run.model for run in sweep.runs] == [found["chosen"]]
-    assert sweep.runs[0].seed == 1 and sweep.protocols == first.protocols
+    assert sweep.runs[0].seed == {"seed": 1, "size": 0}[str(found["kind"])]
+    assert sweep.protocols == first.protocols
     assert "the cheapest takes" in refused(
         capsys, "next", "dit_grid", "--gpu-hours", 0.001, "--for", XL, *paper
     )

@@ -23,7 +23,7 @@ from analysis.table import load
 from harness.models import MODELS
 from harness.spec import Protocol, Run, Sweep, grid
 from harness.study import compute
-from harness.study.collect import COLUMNS, OF_PROTOCOL
+from harness.study.columns import COLUMNS, OF_PROTOCOL
 from harness.study.sweep_file import load_sweep
 
 MINIS = ("DiT-S/8", "DiT-B/4", "DiT-L/2", "DiT-XL/2")

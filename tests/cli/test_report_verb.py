@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import finished, refused, run_verb, started, tiny_sweep, written
+from helpers import ROOT, finished, refused, run_verb, started, tiny_sweep, written
 from studies import digits
+
+from analysis.table import load
+from harness.cli.report import summary
 
 
 def study(folder: Path, models: int) -> tuple[Path, Path]:
@@ -19,7 +22,7 @@ def study(folder: Path, models: int) -> tuple[Path, Path]:
     return path, folder
 
 
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 @pytest.mark.parametrize("models", [0, 2])
 def test_a_study_of_few_models_has_a_page_and_no_error(
     models: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -31,6 +34,12 @@ def test_a_study_of_few_models_has_a_page_and_no_error(
     assert (status, err) == (0, "") and out.endswith(f"the report: {page}\n")
     assert ("no fid of a model" if models == 0 else "a correlation needs 3 models") in out
     assert page.exists()
+
+
+def test_correlations_of_several_families_are_named() -> None:
+    text = summary(load(ROOT / "results/measured/compare_digits.csv")).split("\n")[-1]
+    assert text.startswith("digit-U-Net: Pearson") and "; digit-DiT: Pearson" in text
+    assert summary(load(ROOT / "results/measured/digits.csv")).split("\n")[-1].startswith("Pearson")
 
 
 def test_a_table_that_cannot_be_used_is_one_line(

@@ -23,7 +23,7 @@ from helpers import (
 )
 from PIL import Image
 
-from harness.base.files import claim
+from harness.base.locks import claim
 from harness.cli import main as cli
 from harness.cli.verb import confirmed
 from harness.launch.failures import record
@@ -123,7 +123,7 @@ def test_list_and_show_find_what_is_in_a_store(
 ) -> None:
     at = ("--store", store.root)
     run = SWEEP.runs[0]
-    assert "is not there: --store names another" in run_verb(capsys, "list", *at)[1]
+    assert "does not exist: --store names another" in run_verb(capsys, "list", *at)[1]
     assert "there is no store" in refused(capsys, "show", "mini-DiT-S/8", *at)
     assert run_verb(capsys, "run", sweep, *at)[0] == 0
     found = json.loads(run_verb(capsys, "list", "--json", *at)[1])
@@ -139,7 +139,7 @@ def test_list_and_show_find_what_is_in_a_store(
     assert shown["scores"][0]["values"]["fid"] > 0 and Path(shown["logs"][0]).exists()
     text = run_verb(capsys, "show", run.id, *at)[1]
     assert run.id in text and str(store.run(run)) in text and "fid" in text and "seed" in text
-    assert "begins several runs" in refused(capsys, "show", "mini-DiT-S/8", *at)
+    assert "matches several runs" in refused(capsys, "show", "mini-DiT-S/8", *at)
     assert "is no run of" in refused(capsys, "show", "DiT-XL/2", *at)
 
 
@@ -154,7 +154,7 @@ def test_status_names_why_a_run_failed_and_who_stopped(
             row["state"] for row in json.loads(run_verb(capsys, "status", *at, "--json")[1])["runs"]
         ]
 
-    assert f"{store.root}, which is not there" in run_verb(capsys, "status", *at)[1]
+    assert f"{store.root}, which does not exist" in run_verb(capsys, "status", *at)[1]
     train_all(SWEEP, store)
     assert states() == ["stopped", "stopped"], "trained, not scored, and nobody is at work"
     lines, _ = store.read_log(first)

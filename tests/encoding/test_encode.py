@@ -21,7 +21,8 @@ from PIL import Image
 
 from harness.base.distributed import Interrupted, Stop, stop_on_signal
 from harness.base.errors import UserError, as_user_error
-from harness.base.files import claim, read_json, read_lines
+from harness.base.files import read_json, read_lines
+from harness.base.locks import claim
 from harness.data import DATASETS, Data
 from harness.data.index import index_path, note_path, read_index, shard_path
 from harness.encoding.images import center_crop
@@ -130,7 +131,7 @@ def test_a_signal_keeps_whole_shards_and_the_next_goes_on(
         os.kill(os.getpid(), signal.SIGUSR2)
 
     with (
-        pytest.raises(Interrupted, match="run the same command to go on"),
+        pytest.raises(Interrupted, match="run the same command to continue"),
         stop_on_signal() as flag,
     ):
         perform(task, Store(out), cluster, stop, flag)
@@ -239,7 +240,7 @@ def test_a_shard_of_another_vae_is_noticed(task: Encode, undisturbed: Path, tmp_
         ({}, None, r"VAE 'ft-mse' is not at .*set paths.ft-mse in the cluster file"),
     ],
 )
-def test_what_does_not_fit_is_told_first(
+def test_what_does_not_fit_is_refused_first(
     fields: dict[str, int],
     network: dict[str, Any] | None,
     fault: str,
@@ -322,7 +323,7 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(
     assert len(encode(task, vae)) == 14 - kept and read_index(Path(task.out)).count == 14
 
 
-def test_a_disk_that_is_too_small_is_told_first(
+def test_a_disk_that_is_too_small_is_refused_first(
     task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 14 * 2 * 2 * 64 * 2 - 1})
@@ -393,7 +394,10 @@ def test_the_verb_submits_once(
 ) -> None:
     command = words(task, tmp_path, vae, "debug")
     status, said, _ = run_verb(capsys, *command)
-    assert status == 0 and "1 jobs submitted, 0 from before; harness logs encode-tiny" in said
+    assert (
+        status == 0
+        and "1 jobs submitted, 0 already queued or running; harness logs encode-tiny" in said
+    )
     assert read_index(Path(task.out)).count == 14
     status, said, _ = run_verb(capsys, *command)
     assert status == 0 and "14 images; name it" in said
@@ -413,6 +417,6 @@ def test_all_mistakes_of_the_command_at_once(
         "--vae identity is unknown",
         "--shard 0 must be at least 1",
         "--out DIR is missing",
-        "there is nothing at",
+        "does not exist: give a folder or an archive",
     ):
         assert fault in line

@@ -21,7 +21,7 @@ from harness.base.files import read_json
 from harness.base.tensors import load_tensors
 from harness.exchange import pipeline
 from harness.exchange.diffusers_names import POSITIONS, diffusers_names, released_names
-from harness.exchange.identify import layout_of
+from harness.exchange.layouts import layout_of
 from harness.exchange.measure import forward_difference, frequency_shift
 from harness.models.autoencoder import decoder_of, load_vae
 from harness.objectives.guidance import guided

@@ -99,7 +99,7 @@ def test_a_signal_saves_and_exits_also_during_a_compiled_step(
     status, _, err = finished(process, seconds=240)
     stopped = newest(run, store)
     assert status == 130 and stopped > 0 and "Traceback" not in err, (status, err)
-    assert "run the same command to go on" in err.splitlines()[-1]
+    assert "run the same command to continue" in err.splitlines()[-1]
     assert len(curve(store, run)) == stopped, "the log ends where the state is"
 
 

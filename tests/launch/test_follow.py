@@ -54,14 +54,14 @@ def test_a_detached_follower_of_this_machine(
     words = (written(sweep, tmp_path), "--store", store.root)
     assert run_verb(capsys, "launch", *words, "--detach")[0] == 0
     name = next(task for task in given(store) if task.startswith(prefix(sweep)))
-    assert "from before" in run_verb(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
+    assert "submitted earlier" in run_verb(capsys, "launch", *words, "--detach")[1].splitlines()[-1]
     line = f"follower: job {given(store)[name]['job']} RUNNING"
     until(lambda: line in run_verb(capsys, "status", *words)[1])
     until(lambda: not missing(sweep, store))
     until(lambda: "ended nothing is missing" in run_verb(capsys, "status", *words)[1])
     assert set(Counter(line["task"] for line in ledger(store) if "job" in line).values()) == {1}
     assert run_verb(capsys, "launch", *words, "--detach")[1].startswith(
-        "0 jobs submitted, 0 from before"
+        "0 jobs submitted, 0 already queued or running"
     )
     assert "nothing is missing" in run_verb(capsys, "logs", "follower", "--store", store.root)[1]
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from helpers import tiny_run, tiny_sweep
 
-from harness.base.files import append_lines, claim, write_json
+from harness.base.files import append_lines, write_json
+from harness.base.locks import claim
 from harness.launch import local, sbatch, slurm_commands
 from harness.launch.job import Job
 from harness.launch.jobs import cancel, jobs_or_last_known, query_jobs
@@ -82,7 +83,7 @@ def test_accounting_answers_where_the_queue_does_not(
     append_lines(store.ledger(), [{"task": f"t{i}", "job": f"7_{i}", **LINE} for i in range(5)])
     fake(tmp_path, monkeypatch, "squeue", "echo down >&2; exit 1")
     jobs, said = jobs_or_last_known(store)
-    assert jobs == {} and said == "the scheduler does not answer (down): this is the store only"
+    assert jobs == {} and said == "the scheduler does not answer (down): only the store is shown"
     with pytest.raises(SchedulerUnavailable, match="down"):  # nothing is submitted on hearsay
         query_jobs(store)
     fake(
@@ -99,7 +100,7 @@ def test_accounting_answers_where_the_queue_does_not(
         "t3": "RUNNING",
         "t4": "UNKNOWN",
     }
-    assert said == "the scheduler does not answer (down): jobs are as accounting last heard of them"
+    assert said == "the scheduler does not answer (down): jobs are as accounting last recorded them"
 
 
 def test_a_thousand_jobs_are_asked_about_at_once(

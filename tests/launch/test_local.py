@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, environment, finished, run_verb, started, tiny_run, tiny_sweep, written
 
-from harness.base.files import append_lines, is_claimed
+from harness.base.files import append_lines
+from harness.base.locks import is_claimed
 from harness.launch import local
 from harness.launch.jobs import cancel, query_jobs
 from harness.launch.local_queue import MODULE, Process, processes

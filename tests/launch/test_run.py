@@ -31,7 +31,8 @@ from helpers import (
     written,
 )
 
-from harness.base.files import holder, is_claimed, read_json, read_lines, write_json
+from harness.base.files import read_json, read_lines, write_json
+from harness.base.locks import holder, is_claimed
 from harness.launch.failures import failures
 from harness.launch.progress import Bar
 from harness.launch.run import workers
@@ -39,7 +40,7 @@ from harness.launch.worker import Share
 from harness.metrics import METRICS
 from harness.spec import Protocol, Sweep
 from harness.study.cluster import Cluster
-from harness.study.collect import COLUMNS, LOG_COLUMNS
+from harness.study.columns import COLUMNS, LOG_COLUMNS
 from harness.study.plan import missing, newest
 from harness.study.store import Store
 from harness.study.tasks import Train
@@ -136,7 +137,7 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     shorter = (written(tiny_sweep(runs=BOTH[:1]), tmp_path), *at)
     assert run_verb(capsys, "plan", *shorter)[1].startswith("tiny: nothing is missing"), (
-        "an orphan is no task"
+        "an orphan is not a task"
     )
 
 

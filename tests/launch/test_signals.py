@@ -70,7 +70,7 @@ def test_a_signal_at_the_end_of_a_task_ends_the_command(
     command, *options = verb
     words = (command, written(TWO, tmp_path), "--store", scores.root, *options)
     status, _, err = run_verb(capsys, *words)
-    assert status == 130 and "run the same command to go on" in err
+    assert status == 130 and "run the same command to continue" in err
     assert len(missing(TWO, scores)) == 1, "that task is done, and the next is not begun"
     assert run_verb(capsys, *words)[0] == 130, "the signal comes again, in the last one"
     assert run_verb(capsys, *words)[0] == 0 and missing(TWO, scores) == []
@@ -83,7 +83,7 @@ def test_a_signal_at_the_end_of_a_task_requeues_a_job_of_several(
     with pytest.raises(SystemExit, match="requeued"):
         job(both, scores)
     assert requeued == [True] and [task.is_done(scores) for task in both] == [True, False]
-    assert f"{both[1].id} was not begun" in capsys.readouterr().err
+    assert f"{both[1].id} was not started" in capsys.readouterr().err
 
 
 def test_a_signal_at_the_end_of_the_last_task_requeues_nothing(
@@ -135,7 +135,7 @@ def test_the_first_ctrl_c_says_what_the_second_does(capfd: pytest.CaptureFixture
     def twice(stop: Stop) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signals == [signal.SIGINT]
-        assert "Ctrl-C again drops it" in capfd.readouterr().err
+        assert "Ctrl-C again discards it" in capfd.readouterr().err
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as ended, stop_on_signal() as stop:

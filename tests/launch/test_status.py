@@ -142,8 +142,8 @@ def test_what_is_left_alone_is_counted_and_the_store_is_named(study: Study) -> N
         for job in study.launch():
             study.slurm.forget(job)
     out = study.tell("launch", "--dirty")
-    assert out.startswith(f"0 jobs submitted, 0 from before, into {study.store.root}")
-    assert "3 left alone" in out and "--retry" in out
+    assert out.startswith(f"0 jobs submitted, 0 already queued or running, in {study.store.root}")
+    assert "3 not submitted" in out and "--retry" in out
 
 
 def test_a_refused_follower_does_not_deny_the_jobs(study: Study) -> None:
@@ -201,4 +201,4 @@ def test_prune_frees_samples_where_asked_that_no_missing_score_needs(study: Stud
     assert "--samples would free 8B more: kept" in study.tell("prune", sweep=sweep)
     assert "1 folders of kept samples" in study.tell("prune", "--samples", "--yes", sweep=sweep)
     assert not study.store.shards(run, 10, protocol).exists()
-    assert study.store.shards(run, 20, protocol).exists(), "an evaluation goes on from them"
+    assert study.store.shards(run, 20, protocol).exists(), "an evaluation continues from them"

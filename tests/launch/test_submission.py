@@ -386,7 +386,7 @@ def test_a_follower_reports_and_tries_again_what_was_refused(
         follow(SWEEP, store, cluster, code_of(store), said.append)
     assert not said, "a person who asks sees the refusal itself"
     assert follow(SWEEP, store, cluster, code_of(store), say, asked=False, stopped=stopped) == []
-    assert said[0].endswith("tried again every 0.01 s") and said[-1].startswith("6 jobs wait")
+    assert said[0].endswith("retrying every 0.01 s") and said[-1].startswith("6 jobs wait")
 
 
 def test_a_follower_says_the_same_thing_once() -> None:

@@ -19,7 +19,10 @@ REFUSED = {
     "DiT-w96-d2-h6/2": "a head dimension of 6: take a multiple of 4",
     "DiT-w96-d2-h0/2": "a head dimension of 0: take one of 1 to 512",
     "DiT-w96-d2-h16/0": "a patch of 0",
-    "U-ViT-w96-d2-h16/2": "no family of free sizes: take one of DiT, mini-DiT, digit-DiT",
+    "MDTv2-w96-d2-h16/2": "no family of free sizes: take one of DiT, mini-DiT, digit-DiT",
+    "U-ViT-w96-d3-h16/2": "a depth of 3: take a multiple of 2",
+    "U-ViT-w75-d2-h15/2": "a width of 75: take a multiple of 2",
+    "U-ViT-w512-d12-h64/2": "is U-ViT-S/2: write that",
     "DiT-w384-d12-h64/2": "is DiT-S/2: write that",
     "digit-DiT-w080-d1-h16/2": "is digit-DiT-S/2: write that",
     "DiT-w096-d2-h16/2": "is DiT-w96-d2-h16/2: write that",
@@ -66,6 +69,13 @@ def test_a_size_of_the_paper_has_its_own_name_alone(name: str) -> None:
 def test_the_closed_form_counts_a_free_size(conditioning: str) -> None:
     name, setting = "digit-DiT-w48-d3-h12/4", Setting((1, 8, 8), 10, 2, conditioning)
     assert MODELS[name].counts(setting) == measured(name, MODELS[name], setting)[0]
+
+
+@pytest.mark.parametrize("name", ["digit-U-ViT-w66-d4-h33/4", "digit-U-ViT-w104-d2-h26/2"])
+def test_a_free_u_vit_is_counted_and_has_the_last_convolution(name: str) -> None:
+    setting = Setting((1, 8, 8), 10)
+    assert MODELS[name].counts(setting) == measured(name, MODELS[name], setting)[0]
+    assert MODELS[name].conv  # type: ignore[attr-defined]
 
 
 def test_a_free_size_is_refused_on_data_that_its_patch_does_not_divide() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import apart, tiny_run
+from networks import awake
 from torch import Tensor
 
 from harness.base import rng
@@ -17,6 +18,7 @@ from harness.models.dit import DiT
 from harness.models.dit_rows import DITS, DiTModel
 from harness.models.layers import sincos_2d, unpatchify
 from harness.objectives import ddpm as diffusion
+from harness.objectives.betas import linear_schedule
 from harness.spec import Run
 from harness.study.compute import network
 
@@ -45,15 +47,6 @@ LINEARS = {
 def small(conditioning: str = "adaLN-Zero", seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return DiT(SMALL, Setting((4, 8, 8), 10, 2, conditioning)).eval()
-
-
-def awake(net: Any) -> Any:
-    """The network after training has moved every weight."""
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.requires_grad:
-                p.add_(0.05 * torch.randn_like(p))
-    return net
 
 
 def inputs(n: int = 3, classes: int = 10) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +213,7 @@ def test_the_loss_at_initialisation_is_that_of_the_paper(run: Run) -> None:
     net, channels, size = network(run).eval(), *((1, 16) if run.data == "digits" else (4, 32))
     n = 1000
     x0, noise = (rng.normal(0, n, (channels, size, size), "cpu", "test", k) for k in range(2))
-    table, t = diffusion.linear_schedule().table("cpu"), torch.arange(1000)
+    table, t = linear_schedule().table("cpu"), torch.arange(1000)
     with torch.no_grad():
         mse, vb = diffusion.losses(net, table, 0.5 * x0, t, torch.zeros(n, dtype=torch.long), noise)
     assert mse.mean() == pytest.approx(1, abs=0.01) and 1.005 < mse.mean() + vb.mean() < 1.025

@@ -13,9 +13,10 @@ from helpers import apart
 from torch import Tensor
 
 from harness.objectives import ddpm as diffusion
+from harness.objectives.betas import linear_schedule, respaced
 from harness.objectives.guidance import guided
 
-TABLE = diffusion.linear_schedule().table("cpu")
+TABLE = linear_schedule().table("cpu")
 SHAPE = (3, 4, 8, 8)
 
 
@@ -46,7 +47,7 @@ def test_ddpm_is_that_of_diffusers(steps: int, monkeypatch: pytest.MonkeyPatch) 
         clip_sample=False,
     )
     oracle.set_timesteps(steps)
-    ours = diffusion.respaced(diffusion.linear_schedule(), steps)
+    ours = respaced(linear_schedule(), steps)
     assert oracle.timesteps.tolist() == ours.timesteps[::-1].tolist()
     x, y = draw(*SHAPE), torch.arange(3)
     theirs = x
@@ -90,7 +91,7 @@ def test_without_a_learned_variance_it_is_that_of_diffusers_with_the_posteriors(
 def test_min_snr_bounds_what_an_error_of_the_data_counts() -> None:
     """The weight of |x0 - x0'|² is snr for plain noise prediction, min(snr, 5) with the bound."""
     t, x0, noise = torch.arange(0, 1000, 37), draw(28, 4, 8, 8), draw(28, 4, 8, 8, seed=1)
-    a = torch.from_numpy(diffusion.linear_schedule().alphas_cumprod)[t]
+    a = torch.from_numpy(linear_schedule().alphas_cumprod)[t]
     plain, bounded = (
         diffusion.DDPM(learned_variance=False, min_snr=bound).losses(torch.device("cpu"))(
             lambda x, t, y: 0 * x, x0, t, torch.zeros(28), noise
@@ -103,20 +104,20 @@ def test_min_snr_bounds_what_an_error_of_the_data_counts() -> None:
 
 
 def test_250_steps_keep_those_of_the_released_code() -> None:
-    kept = diffusion.respaced(diffusion.linear_schedule(), 250).timesteps.tolist()
+    kept = respaced(linear_schedule(), 250).timesteps.tolist()
     assert kept[:4] == [0, 4, 8, 12] and kept[-3:] == [991, 995, 999] and len(set(kept)) == 250
 
 
 @pytest.mark.parametrize("steps", [1, 2, 16, 250, 1000])
 def test_respacing_keeps_the_marginals(steps: int) -> None:
-    whole = diffusion.linear_schedule()
-    part = diffusion.respaced(whole, steps)
+    whole = linear_schedule()
+    part = respaced(whole, steps)
     assert len(part.betas) == len(set(part.timesteps.tolist())) == steps
     assert np.allclose(part.alphas_cumprod, whole.alphas_cumprod[part.timesteps], rtol=1e-12)
 
 
 def test_the_schedule_is_linear() -> None:
-    betas = diffusion.linear_schedule().betas
+    betas = linear_schedule().betas
     assert (
         betas[0] == 1e-4
         and betas[-1] == 0.02
@@ -128,7 +129,7 @@ def test_the_schedule_is_linear() -> None:
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm-solver++"])
 def test_every_sampler_finds_the_data_behind_a_perfect_denoiser(sampler: str) -> None:
     """Data that is one point c: the noise in x at t is (x - √ā c) / √(1 - ā), exactly."""
-    bars = torch.from_numpy(diffusion.linear_schedule().alphas_cumprod).float()
+    bars = torch.from_numpy(linear_schedule().alphas_cumprod).float()
     c = draw(1, 4, 8, 8, seed=9)
 
     def perfect(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ def test_ddim_is_the_formula() -> None:
     """Each step lands on the noise level that the next one asks the network about."""
     steps, x, y = 10, draw(*SHAPE), torch.arange(3)
     kept = range(99, 1000, 100)
-    bars = diffusion.linear_schedule().alphas_cumprod
+    bars = linear_schedule().alphas_cumprod
     expected = x
     for k in range(steps - 1, -1, -1):
         bar, before = bars[kept[k]], bars[kept[k - 1]] if k else 1.0
@@ -194,7 +195,7 @@ def test_the_gradient_of_the_bound_reaches_the_variance_channels_alone() -> None
 def test_the_bound_is_the_divergence_of_the_two_gaussians(t: int) -> None:
     x0, noise, out = draw(*SHAPE, seed=4), draw(*SHAPE, seed=5), draw(3, 8, 8, 8, seed=6)
     _, vb = losses(torch.full((3,), t), out, x0, noise)
-    betas, bars = diffusion.linear_schedule().betas, diffusion.linear_schedule().alphas_cumprod
+    betas, bars = linear_schedule().betas, linear_schedule().alphas_cumprod
     beta, bar, before = betas[t], bars[t], bars[t - 1]
     xt = (math.sqrt(bar) * x0 + math.sqrt(1 - bar) * noise).double()
     guess = (xt - math.sqrt(1 - bar) * out[:, :4]) / math.sqrt(bar)
@@ -239,11 +240,9 @@ def test_at_0_the_loss_reads_that_mass() -> None:
         draw(3, 8, 8, 8, seed=6),
     )
     _, vb = losses(torch.zeros(3, dtype=torch.long), out, x0, noise)
-    betas, bar = diffusion.linear_schedule().betas, 1 - 1e-4
+    betas, bar = linear_schedule().betas, 1 - 1e-4
     guess = (math.sqrt(bar) * x0 + math.sqrt(1 - bar) * (noise - out[:, :4])) / math.sqrt(bar)
-    clipped = (
-        betas[1] * 1e-4 / (1 - diffusion.linear_schedule().alphas_cumprod[1])
-    )  # that of t = 1 stands in
+    clipped = betas[1] * 1e-4 / (1 - linear_schedule().alphas_cumprod[1])  # that of t = 1 stands in
     log_variance = math.log(clipped) + (out[:, 4:] + 1) / 2 * (math.log(1e-4) - math.log(clipped))
     bits = diffusion.discretized_nll(x0, guess, log_variance).flatten(1).mean(1) / math.log(2)
     assert torch.allclose(vb, bits, rtol=1e-3)
@@ -251,7 +250,7 @@ def test_at_0_the_loss_reads_that_mass() -> None:
 
 def test_the_variance_at_its_ends_is_the_posteriors_and_beta() -> None:
     steps = 4
-    schedule = diffusion.respaced(diffusion.linear_schedule(), steps)
+    schedule = respaced(linear_schedule(), steps)
     for v, log_variance in ((-1.0, schedule.posterior_log_variance), (1.0, np.log(schedule.betas))):
 
         def fixed(x: Tensor, t: Tensor, y: Tensor, v: float = v) -> Tensor:

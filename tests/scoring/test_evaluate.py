@@ -172,7 +172,7 @@ def test_a_signal_within_a_shard_ends_it_after_the_batch_in_progress(store: Stor
     stop = Stop()
     with on_stop(lambda number, _: stop.signals.append(number)):
         scoring.score_shard(task(SHARDS), 0, inputs, cluster, rank, stop, work)
-    with pytest.raises(Interrupted, match="run the same command to go on"):
+    with pytest.raises(Interrupted, match="run the same command to continue"):
         scoring.evaluate(task(SHARDS), store, cluster, rank, stop, lambda *_: None)
     assert batches == [16, 16] and not list(path.parent.glob("*"))
 

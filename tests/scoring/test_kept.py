@@ -182,7 +182,7 @@ def test_without_anything_kept_the_plan_says_what_is_sampled_again_and_its_cost(
     shutil.rmtree(store.run(RUN) / "samples")
     before = values(store, PLAIN)
     (row,) = plan_json(swept(MORE), store, Cluster())["runs"]
-    assert row["reason"].endswith("nothing of its images is kept: sampled again")
+    assert row["reason"].endswith("its images were not kept: sampled again")
     assert row["sample_hours"] > 0
     do(the_task(swept(MORE), store), store)
     assert sum(forwards) == 2 * 64

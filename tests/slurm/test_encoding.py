@@ -60,8 +60,8 @@ def test_images_are_encoded_on_two_nodes_and_through_a_requeue(plain: Site) -> N
         assert done.returncode == 0, (done.stdout, done.stderr)
         return done.stdout
 
-    assert "1 jobs submitted, 0 from before" in harness("encode", *words, "--dirty")
-    assert "0 jobs submitted, 1 from before" in harness("encode", *words, "--dirty")
+    assert "1 jobs submitted, 0 already queued or running" in harness("encode", *words, "--dirty")
+    assert "0 jobs submitted, 1 already queued or running" in harness("encode", *words, "--dirty")
     (job,) = plain.jobs()
     until(lambda: made(out) > 2)
     plain.lab.run("scancel", "--signal=USR2", job)

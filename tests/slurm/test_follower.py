@@ -19,7 +19,7 @@ def test_a_detached_follower_survives_its_deaths(full: Site) -> None:
     assert "jobs submitted" in full.launch(files, "--follow", "--detach")
     *_, follower = full.jobs()
     assert (
-        f"job {follower} follows, from before" in full.launch(files, "--detach")
+        f"job {follower} follows, submitted earlier" in full.launch(files, "--detach")
         and len(full.jobs()) == 3
     )
 

@@ -44,7 +44,7 @@ def test_a_grid_is_trained_and_scored_as_on_this_machine(full: Site) -> None:
                 read_json(store.record(run, at, tiny_protocol())) for store in (full.store, local)
             ]
             assert records[0]["values"] == records[1]["values"]
-    assert full.launch(files).startswith("0 jobs submitted, 0 from before")
+    assert full.launch(files).startswith("0 jobs submitted, 0 already queued or running")
     # Not what the environment said; and no evaluation held a GPU.
     jobs = f"--jobs={','.join(full.jobs())}"
     rows = full.lab.run(
@@ -116,7 +116,7 @@ def test_jobs_of_a_launch_that_was_killed_are_ended(plain: Site) -> None:
     more = plain.write(training(ENDLESS, runs=(*FOUR_RUNS, tiny_run(seed=9))), throttle=1)
     assert plain.harness("launch", more, "--dirty", PATH=path)[0] == -9
     status, out, _ = plain.harness("cancel", more, "--yes")
-    assert status == 0 and out.count("a launch that died on the way") == 1
+    assert status == 0 and out.count("an interrupted launch") == 1
     plain.empty()
 
 

@@ -49,7 +49,7 @@ def test_a_changed_comment_loses_no_job_and_lost_code_runs_no_other(plain: Site)
     for job in plain.jobs():
         plain.lab.run("scontrol", "update", f"jobid={job}", "comment=changed", "name=other")
     assert plain.says(files, "training", "queued")
-    assert "0 jobs submitted, 2 from before" in plain.launch(files)
+    assert "0 jobs submitted, 2 already queued or running" in plain.launch(files)
     for code in (plain.store.submissions() / "code").iterdir():
         shutil.rmtree(code)
     plain.cancel(files, RUNS[0].id)

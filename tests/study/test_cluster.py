@@ -103,7 +103,7 @@ def test_a_table_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 def test_a_home_that_is_not_there_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"paths = .* a home that is not there in digits"):
+    with pytest.raises(ValueError, match=r"paths = .* a home folder that does not exist in digits"):
         read_cluster(written(tmp_path, 'paths = {digits = "~nosuchuser/x"}'))
 
 

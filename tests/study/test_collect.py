@@ -15,8 +15,10 @@ from helpers import scored, tiny_protocol, tiny_run, tiny_sweep
 from analysis.grid import grid
 from analysis.table import load
 from harness.base.files import append_lines, read_json, write_json
+from harness.spec import Run
 from harness.study.choice import chosen
-from harness.study.collect import collect, own_columns
+from harness.study.collect import collect
+from harness.study.columns import own_columns, tokens_of
 from harness.study.plan import missing, survey
 from harness.study.store import Store
 from harness.study.tasks import Evaluate
@@ -202,7 +204,19 @@ def test_a_run_that_is_not_scored_yet_is_no_loss(store: Store, out: Path) -> Non
 
 def test_a_family_that_its_names_do_not_tell_and_several_passes_are_columns() -> None:
     plain, masked = tiny_run(), tiny_run(model="digit-MDTv2-S/2", data="digits8")
-    assert own_columns([plain]) == [] and "passes" in own_columns([plain, masked])
+    assert own_columns([Run(model="DiT-S/8", data="imagenet256")]) == []
+    assert "passes" in own_columns([plain, masked]) and "passes" not in own_columns([plain])
+
+
+def test_tokens_are_a_column_where_the_patch_alone_would_tell_others(
+    store: Store, out: Path
+) -> None:
+    table, _, _ = collect(SWEEP, store, out)
+    assert {row["tokens"] for row in rows(table)} == {"4"}  # 16 × 16 pixels in patches of 8
+    tube = Run(model="digit-video-DiT-S/2x4", data="moving-digits")
+    frames, side = tube.setting.frames, tube.setting.size
+    assert frames and tokens_of(tube) == frames // 2 * (side // 4) ** 2
+    assert tokens_of(Run(model="digit-U-Net-S", data="digits8")) is None
 
 
 def test_sampling_seeds_are_planned_collected_and_averaged(store: Store, out: Path) -> None:

@@ -21,6 +21,7 @@ from harness.data import DATASETS
 from harness.extractors import EXTRACTORS
 from harness.models import CONDITIONINGS, layers
 from harness.objectives import ddpm as diffusion
+from harness.objectives.betas import linear_schedule
 from harness.objectives.guidance import guided
 from harness.scoring.sample import sample
 from harness.spec import Protocol, Run, Sweep
@@ -56,9 +57,7 @@ def saved(run: Run, images: int) -> int:
 
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=run.precision == "bf16")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), autocast:
-        losses = diffusion.losses(
-            net, diffusion.linear_schedule().table(CPU), *batch(run, 0, images)
-        )
+        losses = diffusion.losses(net, linear_schedule().table(CPU), *batch(run, 0, images))
     assert len(losses) == 2
     return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)
 

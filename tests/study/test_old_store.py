@@ -39,7 +39,7 @@ def test_the_ids_stand() -> None:
 
 def test_its_plan_and_its_status_are_those_of_that_code(store: Store) -> None:
     assert [(task.id, task.reason) for task in missing(SWEEP, store)] == [
-        ("mini-DiT-S-8_ff8cde58", "no checkpoint at 20; goes on from 10"),
+        ("mini-DiT-S-8_ff8cde58", "no checkpoint at 20; continues from 10"),
         ("mini-DiT-S-8_ff8cde58@10:tiny_269b7bfb", "not scored"),
         ("mini-DiT-S-8_ff8cde58@20:tiny_269b7bfb", "no checkpoint yet"),
     ]

@@ -18,6 +18,7 @@ from harness.cli.status_text import status_text
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.plan import missing, newest, orphans, survey
+from harness.study.registry import register
 from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 from harness.study.tasks import Encode, Evaluate, Task, Train, from_json, to_json
@@ -63,7 +64,7 @@ def test_of_an_empty_store_everything_is_missing(store: Store) -> None:
 def test_a_checkpoint_makes_its_score_ready_and_training_goes_on(store: Store) -> None:
     checkpoint(store, 10)
     assert as_lines(missing(SWEEP, store)) == [
-        "train (20, 30) from 10: no checkpoint at 20, 30; goes on from 10",
+        "train (20, 30) from 10: no checkpoint at 20, 30; continues from 10",
         "score 10 True: not scored",
         "score 20 False: no checkpoint yet",
         "score 30 False: no checkpoint yet",
@@ -75,7 +76,7 @@ def test_training_goes_on_from_a_state_between_the_steps(store: Store) -> None:
     weights(store.state(RUN, 17))
     assert (
         as_lines(missing(SWEEP, store))[0]
-        == "train (20, 30) from 17: no checkpoint at 20, 30; goes on from 17"
+        == "train (20, 30) from 17: no checkpoint at 20, 30; continues from 17"
     )
 
 
@@ -83,7 +84,7 @@ def test_of_a_damaged_state_the_one_before_is_taken(store: Store) -> None:
     checkpoint(store, 10)
     weights(store.state(RUN, 17), cut=3)
     assert newest(RUN, store) == 10 and as_lines(missing(SWEEP, store))[0].endswith(
-        "goes on from 10"
+        "continues from 10"
     )
 
 
@@ -102,7 +103,7 @@ def test_truncated_weights_are_reported_and_made_again_scored_or_not(store: Stor
     assert missing(SWEEP, store) == []
     weights(store.ema(RUN, 20), cut=5)
     assert as_lines(missing(SWEEP, store)) == [
-        "train (20,) from 20: checkpoint 20 is truncated; goes on from 20"
+        "train (20,) from 20: checkpoint 20 is truncated; continues from 20"
     ]
 
 
@@ -164,7 +165,7 @@ def test_a_longer_sweep_goes_on_and_a_protocol_added_later_retrains_nothing(stor
     longer = tiny_sweep(steps=(10, 20, 30, 40))
     assert (
         as_lines(missing(longer, store))[0]
-        == "train (40,) from 30: no checkpoint at 40; goes on from 30"
+        == "train (40,) from 30: no checkpoint at 40; continues from 30"
     )
     wider = tiny_sweep(steps=SWEEP.steps, protocols=(PROTOCOL, tiny_protocol(labels="balanced")))
     assert all(isinstance(task, Evaluate) and task.ready for task in missing(wider, store))
@@ -206,11 +207,11 @@ def test_the_plan_is_a_diff(store: Store) -> None:
     text = plan_text(plan)
     assert orphan.id not in text and "1 run of other sweeps in the store: --others" in text
     text = plan_text(plan, others=True)
-    assert "+ new, ~ begun, = done, - of no run of this sweep" in text
+    assert "+ new, ~ started, = done, - of no run of this sweep" in text
     for mark, run in zip("+~=-", (new, going, done, orphan), strict=True):
         (line,) = [line for line in text.splitlines() if run.id in line]
         assert line.startswith(mark)
-    assert "multiply-adds" in text and "params" in text and "goes on from 10" in text
+    assert "multiply-adds" in text and "params" in text and "continues from 10" in text
 
 
 def test_plan_json_adds_up(store: Store) -> None:
@@ -229,7 +230,7 @@ def test_status_compares_what_was_used_with_what_was_planned(store: Store) -> No
         "images_per_second": 9.0,
         "mfu": None,
     }
-    store.register(RUN)
+    register(RUN, store)
     append_lines(
         store.next_log(RUN), [{"start": 0, "world": 2}, {"step": 10, **first, "seconds": 1800.0}]
     )

@@ -9,6 +9,7 @@ from helpers import tiny_protocol, tiny_run, tree
 
 from harness.base.files import append_lines, read_json, write_json
 from harness.study import store as files
+from harness.study.registry import register
 from harness.study.store import Store
 
 HOSTILE = "a folder, with ' \" $HOME ünï and\ttab"
@@ -60,9 +61,9 @@ def test_the_latest_attempt_counts_and_a_new_one_has_a_file_of_its_own(store: St
 
 def test_a_run_is_registered_once_and_another_under_its_id_is_refused(store: Store) -> None:
     run = tiny_run()
-    store.register(run)
+    register(run, store)
     before = (store.run(run) / "run.json").stat().st_mtime_ns
-    store.register(run)
+    register(run, store)
     assert (store.run(run) / "run.json").stat().st_mtime_ns == before and store.run_ids() == {
         run.id
     }
@@ -70,7 +71,7 @@ def test_a_run_is_registered_once_and_another_under_its_id_is_refused(store: Sto
     with pytest.raises(
         ValueError, match=r"run\.json is another run than .*differ in lr.*move that folder away"
     ):
-        store.register(run)
+        register(run, store)
 
 
 def test_only_the_newest_two_states_are_kept_and_later_ones_push_none_out(store: Store) -> None:

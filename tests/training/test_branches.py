@@ -33,7 +33,7 @@ def trainings(sweep: Sweep, store: Store) -> list[Train]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Each horizon trained from its first step, in a store of its own run."""
     store = Store(tmp_path_factory.mktemp("alone"))
-    for schedule in (LONGER, LONG, SHORT):  # the longer first: nothing is there to go on from
+    for schedule in (LONGER, LONG, SHORT):  # the longer first: nothing is there to continue from
         train_all(horizons(schedule), store)
     return store
 
@@ -59,7 +59,7 @@ def test_a_plan_waits_for_the_trunk_and_counts_the_steps_it_saves(tmp_path: Path
     longer, short, long = trainings(sweep, store)
     assert (longer.ready, short.ready, long.ready) == (False, True, False)
     assert (longer.start, short.start, long.start) == (16, 0, 8)
-    assert long.reason == f"waits for step 8 of {short.run.id}: until there both are alike"
+    assert long.reason == f"waits for step 8 of {short.run.id}: both are the same until there"
     assert longer.size == pytest.approx(long.size * 14 / 12)
     assert from_json(to_json(long)) == long
     do(short, store)
@@ -109,7 +109,7 @@ def test_a_damaged_or_foreign_trunk_is_left_alone(alone: Store, tmp_path: Path) 
     path = store.state(trunk, 8)
     origin = read_json(store.data(trunk))
     write_json(store.data(trunk), {**origin, "digest": "other"})
-    with pytest.raises(UserError, match=rf"would go on from {trunk.id} at step 8"):
+    with pytest.raises(UserError, match=rf"would continue from {trunk.id} at step 8"):
         train_all(sweep, store)
     write_json(store.data(trunk), origin)
     data = bytearray(path.read_bytes())

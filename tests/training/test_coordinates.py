@@ -52,4 +52,10 @@ def test_what_cannot_be_checked_is_refused(capsys: pytest.CaptureFixture[str]) -
     for part in ("--steps 0", "--heads 4", "did you mean 'digit-DiT"):
         assert part in line
     assert "no of_heads" in refused(capsys, "coord-check", "digit-U-Net-S")
-    assert "lrr is unknown" in refused(capsys, "coord-check", "digit-DiT-S/8", "lrr=1")
+    for word, says in {
+        "lrr=1": "lrr is unknown",
+        "lr=0": "lr = 0",
+        "seed=1": "seed: the check chooses it",
+        "optimizer=sgd": "its rule is of Adam and AdamW, not of sgd",
+    }.items():
+        assert says in refused(capsys, "coord-check", "digit-DiT-S/8", word)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import only_training, tiny_run, train_all
+from helpers import apart, curve, only_training, ranks, tiny_run, train_all
 from torch import nn
 
 from harness.base.distributed import Rank
 from harness.base.errors import UserError
+from harness.base.tensors import load_tensors
 from harness.data import open_dataset
 from harness.models import MODELS
 from harness.spec import Run
@@ -89,11 +91,27 @@ def test_at_the_base_width_it_is_the_standard_one_to_the_bit(
     assert ends[0] == ends[1]
 
 
+def test_at_the_base_width_a_u_vit_is_the_standard_one_but_for_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(MODELS, "base", MODELS["digit-U-ViT-S/2"].base)
+    plain, mup = (
+        new_network(tiny_run(model="base", parametrization=p)).state_dict() for p in (None, "mup")
+    )
+    differ = [name for name, x in plain.items() if not torch.equal(x, mup[name])]
+    assert {*differ} == {
+        "patch_embed.proj.bias",
+        "decoder_pred.weight",
+        "final_layer.bias",
+    }
+    assert not any(mup[name].any() for name in differ)
+
+
 @pytest.mark.parametrize("model", ROWS)
 def test_initial_weights_follow_the_width_from_the_base_on(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At three times the base width: input weights as there, hidden 3^-1/2, output 1/3 of it.
+    """At three times the base width: input weights as there, hidden 3^-1/2 of it, output zero.
 
     Measured: the deviations of weights drawn at both widths, of those with numbers enough.
     """
@@ -105,13 +123,13 @@ def test_initial_weights_follow_the_width_from_the_base_on(
     seen = set()
     for name, weight in linear_weights(wide).items():
         fan_in, fan_out = grown[name]
-        factor = 1 / fan_in if fan_out == 1 else fan_in**-0.5
         seen.add((fan_in > 1, fan_out > 1))
-        if not at_base[name].any():
+        assert bool(at_base[name].any()) == bool(weight.any())
+        if fan_in > 1 and fan_out == 1:
             assert not weight.any()
-        elif at_base[name].numel() > 1000:
+        elif weight.any() and at_base[name].numel() > 1000:
             found = float(weight.detach().std() / at_base[name].detach().std())
-            assert found == pytest.approx(factor, rel=0.1), name
+            assert found == pytest.approx(fan_in**-0.5, rel=0.1), name
     assert {(True, True), (True, False), (False, True)} <= seen
 
 
@@ -149,6 +167,30 @@ def test_a_run_under_mup_goes_on_as_if_it_had_not_stopped(optimizer: str, tmp_pa
             train_all(only_training(steps, **fields), store, microbatch=4)
     run = tiny_run(**fields)
     assert parts.state(run, 6).read_bytes() == whole.state(run, 6).read_bytes()
+
+
+RANK = """
+import json, sys
+sys.path.insert(0, "tests")
+from helpers import *
+store, fields = Store(Path(sys.argv[1])), json.loads(sys.argv[2])
+train_all(only_training((2, 5), **fields), store, microbatch=3)
+"""
+
+
+def test_two_processes_in_microbatches_go_on_as_one_process_would(tmp_path: Path) -> None:
+    fields = {"model": WIDE, "parametrization": "mup", "batch_size": 12}
+    fields |= {"ema": "power-0.05+power-0.1", "ema_decay": 0.9999}
+    alone, two = Store(tmp_path / "alone"), Store(tmp_path / "two")
+    train_all(only_training((2, 5), **fields), alone)
+    train_all(only_training((2,), **fields), two)
+    ranks(2, RANK, two.root, json.dumps(fields))
+    run = tiny_run(**fields)
+    for mine, its in zip(curve(two, run), curve(alone, run), strict=True):
+        assert mine == pytest.approx(its, rel=1e-6)
+    for kind in run.averages:
+        own, other = (load_tensors(store.weights(run, 5, kind)) for store in (two, alone))
+        assert max(apart(own[name], x) for name, x in other.items()) < 1e-6
 
 
 def test_other_networks_and_optimizers_are_refused_with_the_reason() -> None:

@@ -32,7 +32,8 @@ from safetensors.torch import load_file
 
 from harness.base.distributed import Rank, Stop
 from harness.base.errors import Locked, UserError
-from harness.base.files import is_claimed, is_whole, read_json, read_lines
+from harness.base.files import is_whole, read_json, read_lines
+from harness.base.locks import is_claimed
 from harness.base.tensors import load_tensors, save_tensors
 from harness.cli import main as cli
 from harness.data.digits import Digits
@@ -147,7 +148,7 @@ def test_a_signal_saves_and_exits(
     status, _, err = signalled(number, lambda: trains(store, run, 0), capfd, *words)
     stopped = newest(run, store)
     assert status == 130 and stopped > 0, (status, err)
-    assert "Traceback" not in err and "run the same command to go on" in err.splitlines()[-1]
+    assert "Traceback" not in err and "run the same command to continue" in err.splitlines()[-1]
     assert ("Ctrl-C again" in err) == (number == signal.SIGINT or workers > 1)
     logged, oracle = curve(store, run), curve(undisturbed, run)
     assert len(logged) == stopped, "the log ends where the state is"
@@ -186,7 +187,9 @@ def test_truncated_weights_are_reported_by_the_plan_and_repaired(tmp_path: Path)
     whole = ema.read_bytes()
     ema.write_bytes(whole[:-1])
     (task,) = missing(sweep, store)
-    assert isinstance(task, Train) and task.reason == "checkpoint 20 is truncated; goes on from 20"
+    assert (
+        isinstance(task, Train) and task.reason == "checkpoint 20 is truncated; continues from 20"
+    )
     do(task, store)
     assert ema.read_bytes() == whole and missing(sweep, store) == []
 
@@ -341,7 +344,7 @@ def test_the_log_and_the_model_describe_themselves(tmp_path: Path) -> None:
 
 
 def test_a_task_in_other_hands_is_left_to_them(tmp_path: Path) -> None:
-    from harness.base.files import claim
+    from harness.base.locks import claim
 
     sweep, store = only_training((20,)), Store(tmp_path)
     (run,) = sweep.runs
