@@ -110,8 +110,9 @@ def rated(table: pd.DataFrame, metric: str, protocol: str | None = None) -> pd.D
     latest = rows.groupby(own, dropna=False)["step"].transform("max")
     rows = rows[rows["step"].eq(latest)]
     if rows.empty:
+        known = listed(table.loc[table["metric"].eq(metric), "lr"].dropna())
         raise TableError(
-            f"no model has {metric} at {RATES} learning rates (there is {listed(table['lr'])}):"
+            f"no model has {metric} at {RATES} learning rates (there is {known}):"
             " sweep lr over five rates, each twice the one before, for every size"
         )
     sign = -1 if metric in HIGHER_IS_BETTER else 1

@@ -7,9 +7,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models import MODELS, Setting
+from harness.models import MODELS, Setting, flops
+from harness.models.rows import Counts
+from harness.models.unet_rows import LatentUNetModel
 
 DIGITS = Setting((1, 8, 8), 10, 1)
+TINY_LDM = LatentUNetModel(
+    "LDM", "tiny", width=8, mult=(1, 2), blocks=1, attention=(4,), head_width=4, groups=4
+)
+IMAGES = {"data": "digits8", "objective": "ddpm-fixed"}  # noise alone, which all can predict
+CLIPS = {"data": "moving-digits"}
+# The fields of a small run of every family, and of each variant of DiT that is other code.
+SMALL_RUNS: dict[str, dict[str, Any]] = {
+    "U-ViT": {"model": "digit-U-ViT-S/4"} | IMAGES,
+    "DiffiT": {"model": "digit-DiffiT-S/2"} | IMAGES,
+    "MDTv1": {"model": "digit-MDTv1-S/2"} | IMAGES,
+    "MDTv2": {"model": "digit-MDTv2-S/2"} | IMAGES,
+    "U-Net": {"model": "digit-U-Net-S"} | IMAGES,
+    "LDM": {"model": "tiny-LDM"} | IMAGES,
+    "TMSA": {"model": "digit-DiT-B/4", "conditioning": "TMSA"} | IMAGES,
+    "modern": {"model": "digit-DiT-B/4", "variant": "modern"} | IMAGES,
+    "long-skips": {"model": "digit-DiT-L/4", "variant": "long-skips"} | IMAGES,
+    "mdt-positions": {"model": "digit-DiT-B/4", "variant": "mdt-positions"} | IMAGES,
+    "video": {"model": "digit-video-DiT-S/4x4"} | CLIPS,
+    "factorised": {"model": "digit-video-DiT-L/4x4", "variant": "factorised"} | CLIPS,
+}
+# Those of several processes: to import diffusers in each takes seconds.
+SHARED = {name: fields for name, fields in SMALL_RUNS.items() if name != "LDM"}
 
 
 def built(name: str, setting: Setting = DIGITS, seed: int = 0) -> Any:
@@ -43,3 +67,9 @@ def saved_bytes(net: Any, *given: Tensor, **more: Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         net(*given, **more)
     return sum(storage.nbytes() for key, storage in found.items() if key not in weights)
+
+
+def measured_counts(net: Any, setting: Setting) -> Counts:
+    """What fvcore counts of it."""
+    macs = flops.macs(net, setting.shape)["total"]
+    return Counts(macs, sum(p.numel() for p in net.parameters()))

@@ -16,8 +16,8 @@ from harness.base.errors import UserError
 FREE = {
     f"aten::{name}"
     for name in (
-        "add addcmul avg_pool2d clamp cos div embedding exp floor_divide gelu lt movedim mul"
-        " remainder silu sin sub unflatten"
+        "add addcmul avg_pool2d clamp cos div embedding exp floor_divide gelu index_select lt"
+        " movedim mul remainder silu sin sub unflatten"
     ).split()
 }
 
@@ -38,6 +38,7 @@ def rms_norm_macs(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter(norm=(3 if weighted else 2) * count)
 
 
+@torch.no_grad()  # attention is one operator then, whether or not a bias learns
 def macs(net: nn.Module, shape: tuple[int, ...]) -> Counter[str]:
     """Counts the forward multiply-adds of one sample of that shape, by module.
 

@@ -35,6 +35,13 @@ class LatentUNet(nn.Module):
             # diffusers reads this as the number of heads.
             attention_head_dim=[model.heads or c // model.head_width for c in channels],
         )
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Zeros what ends a residual branch and the network, as LDM does and diffusers does not."""
+        for name, weight in self.unet.named_parameters():
+            if name.startswith("conv_out.") or ".conv2." in name or ".proj_out." in name:
+                nn.init.zeros_(weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """x [N, C, H, W], t [N], y [N] → [N, outputs · C, H, W]."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import apart, curve, only_training, ranks, tiny_run, train_all
+from helpers import apart, tiny_run
 from networks import DIGITS, awake, built, inputs, saved_bytes
-from safetensors.torch import load_file
 
 from harness.data.digits import Digits
 from harness.models import MODELS, Setting
 from harness.models.mdt_rows import MDTModel
 from harness.spec import Run
 from harness.study import compute
-from harness.study.store import Store
 from harness.training.loop import make_batch
 
 CPU = torch.device("cpu")
@@ -82,27 +79,6 @@ def test_what_is_hidden_depends_on_slot_and_step_alone() -> None:
     counts = {drawn(step, 0, 1)[4].shape[1] for step in range(1, 30)}
     assert counts == {8, 9, 10, 11}, "version 2 hides 30 to 50 %"
     assert {drawn(s, 0, 1, model="digit-MDTv1-S/2")[4].shape[1] for s in range(1, 9)} == {11}
-
-
-RANK = f"""
-import sys
-sys.path.insert(0, "tests")
-from helpers import *
-from pathlib import Path
-train_all(only_training((10,), **{FIELDS!r}), Store(Path(sys.argv[1])), microbatch=4)
-"""
-
-
-def test_processes_and_microbatches_change_nothing_but_rounding(tmp_path: Path) -> None:
-    alone, shared = Store(tmp_path / "alone"), Store(tmp_path / "shared")
-    sweep = only_training((10,), **FIELDS)
-    (run,) = sweep.runs
-    train_all(sweep, alone)
-    ranks(2, RANK, shared.root)
-    for mine, its in zip(curve(shared, run), curve(alone, run), strict=True):
-        assert mine == pytest.approx(its, rel=1e-4, abs=1e-5)
-    weights, others = (load_file(store.ema(run, 10)) for store in (shared, alone))
-    assert max(apart(weights[name], others[name]) for name in others) < 1e-4
 
 
 def test_both_passes_are_on_the_compute_axis() -> None:
