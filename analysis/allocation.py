@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.diagnostics import diagnosis
 from analysis.forecast import points_like
-from analysis.joint import evaluate, fit
+from analysis.joint import GAMMA, Joint, evaluate, fit
 from analysis.joint_bootstrap import Draws, bootstrap, hull
 from analysis.models import with_family, with_tokens_of
 from analysis.optimum import require_trade
@@ -34,12 +34,15 @@ def best(
 
     Raises:
         TableError: the joint law does not know what size or images bring, the metric is one that
-            rises, or no candidate is left after serving.
+            rises, or no candidate is left, after serving or of the patch that was studied.
     """
     if metric in HIGHER_IS_BETTER:
         raise TableError(f"{metric} is better when higher, the joint law falls: take fid or a loss")
     rows = with_tokens_of(candidates.assign(size=""), table)
     drawn = drawn_law(table, metric, protocol, rows)
+    rows = of_known_tokens(rows, drawn.joint)
+    if rows.empty:
+        raise TableError("no candidate has the patch of the scored models: add their sizes")
     each = rows["batch_size"] * rows["hours_per_image"]
     rows = rows.assign(steps=np.floor((hours - rows["hours_to_serve"]) / each))
     rows = rows.assign(images=rows["steps"] * rows["batch_size"])
@@ -72,6 +75,18 @@ def drawn_law(
     drawn = bootstrap(fit(points_like(table, metric, protocol, str(families[0]))), DRAWS)
     require_trade(drawn)
     return drawn
+
+
+def of_known_tokens(rows: pd.DataFrame, joint: Joint) -> pd.DataFrame:
+    """Returns the rows that the law can tell apart by their tokens.
+
+    A law of one token count has no exponent of tokens: to it a model of another patch would be as
+    good, and cheaper.
+    """
+    if joint.free[GAMMA]:
+        return rows
+    known = np.isclose(np.log(rows["tokens"].to_numpy(float)), joint.points.centre[1])
+    return rows[known].reset_index(drop=True)
 
 
 def ranked(drawn: Draws, rows: pd.DataFrame) -> pd.DataFrame:

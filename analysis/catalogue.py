@@ -127,8 +127,9 @@ FIGURES = {
     "figure_13": one(
         Panel(
             figure_13,
-            "Training loss by patch and by size, the mean of all seeds; each point is a local line"
-            " through a tenth of its curve.",
+            "Training loss by patch and by size, the mean of all seeds with its 95 % interval (t,"
+            " the spread of a patch size at a step); each point is a local line through a tenth"
+            " of its curve.",
         ),
         source="log",
         height=19,
@@ -144,16 +145,12 @@ FIGURES = {
         split=swept,
         sized=False,
     ),
-    "figure_rates": Layout(
-        (
-            (
-                Panel(
-                    rates,
-                    "The score over the learning rate, with the parabola near each model's best"
-                    " (ring: its minimum); right, the best rates by size with 95 % intervals and"
-                    " their power law; a triangle: the best is at an edge of its grid.",
-                ),
-            ),
+    "figure_rates": one(
+        Panel(
+            rates,
+            "The score over the learning rate, with the parabola near each model's best (ring: its"
+            " minimum); last, the best rates by size with 95 % intervals and their power law; a"
+            " triangle: the best is at an edge of its grid.",
         ),
         height=24,
         split=rate_panels,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.grid import final
+from analysis.memo import remembered
 from analysis.table import TableError, listed
 
 Array = NDArray[np.float64]
@@ -46,6 +47,7 @@ STATISTICS: dict[str, Callable[..., Array]] = {
 }
 
 
+@remembered
 def correlation(
     table: pd.DataFrame,
     metric: str = "fid",

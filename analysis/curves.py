@@ -16,12 +16,14 @@ from analysis import style
 from analysis.axes import text
 from analysis.grid import has_own_steps
 from analysis.labels import label
+from analysis.memo import remembered
 from analysis.seeds import SERIES, draw_interval, over_seeds
 from analysis.table import RECIPE, RUN, TableError
 
 NAMED = {"batch_size": "batch", "sampling_steps": "steps", "guidance": "cfg"}
 
 
+@remembered
 def apart(table: pd.DataFrame, metric: str = "fid", unit: str = "model") -> pd.DataFrame:
     """Returns the table with every recipe of a model as a model of its own.
 

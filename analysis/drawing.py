@@ -96,9 +96,13 @@ def draw_figure(
     with style.theme():
         fig, reasons = drawn(name, data, stamp)
         files = figure_files(name + part.slug, fig)
+    return fig, reasons, files, phone_svg(name, data, stamp)
+
+
+def phone_svg(name: str, data: Any, stamp: str) -> str:
+    """Returns the SVG of a figure at the width of a phone."""
     with style.theme(PHONE):
-        phone = image(drawn(name, data, stamp)[0], "svg").decode()
-    return fig, reasons, files, phone
+        return image(drawn(name, data, stamp)[0], "svg").decode()
 
 
 def drawn(name: str, data: Any, stamp: str) -> tuple[Figure, list[str]]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import prediction
 from analysis.fits import PRODUCT
-from analysis.grid import final, grid
+from analysis.grid import grid
 from analysis.joint import Points, fit, points_of
 from analysis.joint_bootstrap import bootstrap, hull
 from analysis.joint_bootstrap import predict as predict_joint
@@ -122,8 +122,8 @@ def by_joint(
     Raises:
         TableError: a model that is not known, or too few runs.
     """
-    rows = final(table, metric, protocol)
-    target = prediction.target_of(rows, listed(grid(table, metric, protocol)["data"]), model, scale)
+    rows = grid(table, metric, protocol)
+    target = prediction.target_of(rows, listed(rows["data"]), model, scale)
     points = points_like(table, metric, protocol, str(target["family"].iloc[0]))
     batch = points.rows["batch_size"].iloc[0]
     tokens = float(target["tokens"].iloc[0])
@@ -141,8 +141,15 @@ def by_joint(
 
 
 def points_like(table: pd.DataFrame, metric: str, protocol: str | None, family: str) -> Points:
-    points = points_of(table, metric, protocol)
-    return next(part for part in points if part.rows["family"].iloc[0] == family)
+    """Returns the points of one family.
+
+    Raises:
+        TableError: none of its models is scored.
+    """
+    known = {str(p.rows["family"].iloc[0]): p for p in points_of(table, metric, protocol)}
+    if family not in known:
+        raise TableError(f"no {family} is scored, only {', '.join(known)}")
+    return known[family]
 
 
 def sealed(content: Forecast) -> Forecast:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.compute import training_compute
+from analysis.memo import remembered
 from analysis.models import with_family
 from analysis.table import (
     EXTRACTED,
@@ -28,6 +29,7 @@ ONE_AXIS = ["metric", "data", "protocol", *SCORED]
 AVERAGED = ["study", "family", "model", "step", "metric", "protocol"]
 
 
+@remembered
 def grid(
     table: pd.DataFrame, metric: str = "fid", protocol: str | None = None, unit: str = "model"
 ) -> pd.DataFrame:
@@ -146,6 +148,7 @@ def last_step(rows: pd.DataFrame, unit: str = "model") -> float:
     return float(reached[reached >= min(reached.max(), rows[unit].nunique() / 2)].index.max())
 
 
+@remembered
 def final(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None) -> pd.DataFrame:
     """Returns one row per model at the last step, the mean over seeds, ordered by Gflops.
 

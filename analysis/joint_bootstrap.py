@@ -8,7 +8,18 @@ import numpy as np
 from scipy import stats
 
 from analysis.correlation import Array
-from analysis.joint import PARAMETERS, Joint, Points, evaluate
+from analysis.joint import (
+    ALPHA,
+    BETA,
+    GAMMA,
+    PARAMETERS,
+    A,
+    B,
+    E,
+    Joint,
+    Points,
+    evaluate,
+)
 from analysis.joint_search import jacobian, refine, terms_of
 
 DRAWS, SEED = 10_000, 20_260
@@ -102,10 +113,13 @@ def intervals(draws: Draws) -> dict[str, tuple[float, float, bool]]:
     as well with any value beyond. A floor, or a term, at its lower limit is 0.
     """
     joint, found = draws.joint, dict[str, tuple[float, float, bool]]()
+    open_ended = confounded(joint)
     for i, name in enumerate(PARAMETERS):
         if not joint.free[i]:
             continue
         bounds = draws.bounds(draws.theta[:, i], joint.theta[i])
+        if i in open_ended:
+            bounds = (float(joint.limits[0][i]), float(joint.limits[1][i]))
         ends = joint.limits[0][i] + 1e-6, joint.limits[1][i] - 1e-6
         low, high = np.clip(bounds, joint.limits[0][i], joint.limits[1][i])
         identified = ends[0] < low and high < ends[1]
@@ -113,6 +127,21 @@ def intervals(draws: Draws) -> dict[str, tuple[float, float, bool]]:
             low, high = 0.0 if low <= ends[0] else np.exp(low), np.exp(high)
         found[name] = (float(low), float(high), bool(identified))
     return found
+
+
+def confounded(joint: Joint) -> set[int]:
+    """Returns the parameters that the number of sizes, or of images, cannot tell from each other.
+
+    Two sizes determine E + A N^-α at these two alone, whatever the noise: three parameters of
+    them are not identified. So it is with images.
+    """
+    sizes, images = (
+        np.unique(np.round(joint.points.x[axes], 6), axis=1).shape[1] for axes in ([0, 1], [2])
+    )
+    of_size = [i for i in (E, A, ALPHA, GAMMA) if joint.free[i]]
+    of_images = [i for i in (E, B, BETA) if joint.free[i]]
+    found = set(of_size) if sizes < len(of_size) else set[int]()
+    return found | (set(of_images) if images < len(of_images) else set())
 
 
 def predict(draws: Draws, n: float, t: float, d: float) -> dict[str, float]:

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from analysis import style
 from analysis.axes import label_score, log_axis, score_axis, set_title
 from analysis.labels import label
+from analysis.learning_rate_curve import Curve
 from analysis.learning_rate_law import BATCH, SIZES, RateLaw, fit
 from analysis.learning_rate_rows import by_setting, rate_metrics
-from analysis.learning_rates import LOWEST, Curve, curves, near_best, optima, rated
+from analysis.learning_rates import LOWEST, curves, near_best, optima, rated
 from analysis.rows import attempt
 from analysis.table import TableError
 
@@ -54,7 +56,8 @@ def rates(table: pd.DataFrame, ax: Axes, metric: str, setting: str | None = None
     inks = style.ramp(len(models))
     for (one, part, curve), ink in zip(found, inks, strict=True):
         draw_scores(ax, near_best(part, one["best"]), means(part), curve, ink)
-    marks = [means(part)[["lr", "value"]].to_numpy(float) for part in models]
+    shown = [near[near["model"].eq(o["model"]) & near[BATCH].eq(o[BATCH])] for o, _, _ in found]
+    marks = [means(part)[["lr", "value"]].to_numpy(float) for part in shown]
     label(ax, marks, names(pd.concat(models), models), inks)
     label_score(ax, every)
     set_title(ax, setting or "by learning rate")
@@ -68,6 +71,7 @@ def means(part: pd.DataFrame) -> pd.DataFrame:
 def place_axes(ax: Axes, every: pd.DataFrame, near: pd.DataFrame) -> None:
     low, high = every["lr"].min(), every["lr"].max()
     log_axis(ax.xaxis, low / 1.3, high * 1.3)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     score_axis(ax, near["value"])
     ax.set(xlabel=RATE)
 
@@ -108,7 +112,7 @@ def best_rates(found: pd.DataFrame, ax: Axes) -> Axes:
     inks = style.others(found["setting"], {}, style.FAMILIES)
     sizes = found["params"] if found["params"].gt(0).all() else found["gflops"]
     size = str(sizes.name)
-    log_axis(ax.xaxis, sizes.min() / 1.6, sizes.max() * 1.6)
+    log_axis(ax.xaxis, sizes.min() / 1.6, sizes.max() * 1.6, decades=True)
     ends = found[["lr", "low", "high"]]
     log_axis(ax.yaxis, ends.min().min() / 1.4, ends.max().max() * 1.4)
     marks = []
@@ -129,7 +133,7 @@ def draw_optima(ax: Axes, own: pd.DataFrame, size: str, ink: str) -> None:
     ax.errorbar(inside[size], inside["lr"], np.nan_to_num(ends), fmt="o", **look)
     for _, row in own[own["edge"].ne("")].iterrows():
         marker = "v" if row["edge"] == LOWEST else "^"
-        ax.plot([row[size]], [row["lr"]], marker, color=ink, mfc="white", label="edge")
+        ax.plot([row[size]], [row["lr"]], marker, color=ink, mfc="none", label="edge")
 
 
 def draw_law(ax: Axes, law: RateLaw | None, ink: str, own: pd.DataFrame, size: str) -> np.ndarray:

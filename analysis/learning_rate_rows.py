@@ -11,11 +11,12 @@ import pandas as pd
 from analysis.correlation import MINUS
 from analysis.learning_rate_law import BATCH, SIZES, RateLaw, edge_text, fit
 from analysis.learning_rates import optima
+from analysis.published_laws import of_size
 from analysis.rows import Row, attempt, row_of
 from analysis.table import LOSSES, METRICS, TableError
 
 PARABOLA = "Fieller, parabolas of log score"
-LAW = "t, scatter of the optima"
+LAW = "t, scatter of the optima or their errors"
 # The next model of a ladder.
 NEXT = 2
 
@@ -36,7 +37,8 @@ def rate_rows(table: pd.DataFrame, protocol: str | None = None) -> list[Row]:
         chosen = protocol if metric == "fid" else None
         found = attempt(metric, partial(optima, table, metric, chosen), reasons)
         for setting, own in by_setting(found):
-            rows += [row for _, one in own.iterrows() for row in optimum_row(one, metric, setting)]
+            batches = own[BATCH].nunique()
+            rows += [optimum_row(one, metric, setting, batches) for _, one in own.iterrows()]
             rows += law_rows(own, metric, setting)
     if not rows:
         raise TableError(reasons[0].partition(": ")[2].rstrip(".") if reasons else "no scores")
@@ -53,18 +55,17 @@ def named(metric: str, setting: str) -> str:
     return f"{name}, {setting}" if setting else name
 
 
-def optimum_row(one: pd.Series, metric: str, setting: str) -> list[Row]:
+def optimum_row(one: pd.Series, metric: str, setting: str, batches: int) -> Row:
     """States one best rate with its interval, or at which edge of its grid it is."""
-    batch = f", batch {one[BATCH]:g}" if one[BATCH] else ""
+    batch = f", batch {one[BATCH]:g}" if batches > 1 else ""
     name = f"{named(metric, setting)}: best learning rate of {one['model']}{batch}"
     if one["edge"]:
         note = f"{one['edge']}, no optimum: sweep beyond it"
-        row = row_of(name, one["best"], None, ".3g", "", int(one["runs"]), note)
-        return [row]
+        return row_of(name, one["best"], None, ".3g", "", int(one["runs"]), note)
     note = f"best of {one['rates']:g} tried: {one['best']:.3g}"
     note += "" if one["low"] > 0 else "; no interval: it is wider than the rates tried"
     bounds = (one["low"], one["high"])
-    return [row_of(name, one["lr"], bounds, ".3g", PARABOLA, int(one["runs"]), note)]
+    return row_of(name, one["lr"], bounds, ".3g", PARABOLA, int(one["runs"]), note)
 
 
 def law_rows(own: pd.DataFrame, metric: str, setting: str) -> list[Row]:
@@ -88,7 +89,10 @@ def law_rows(own: pd.DataFrame, metric: str, setting: str) -> list[Row]:
 def exponent_row(law: RateLaw, axis: str, name: str, own: pd.DataFrame) -> Row:
     value, low, high = law.exponent(axis)
     edges = own[own["edge"].ne("")]
-    note = f"lr* = {formula(law)}" + (f"; {edge_text(edges)}" if len(edges) else "")
+    quantity = {"params": "optimal learning rate"}.get(axis, "")
+    known = [f"{r['c']:g} ({r['law']}, {r['setting']})" for _, r in of_size(quantity).iterrows()]
+    parts = [f"lr* = {formula(law)}", *([f"published: {', '.join(known)}"] if known else [])]
+    note = "; ".join([*parts, *([edge_text(edges)] if len(edges) else [])])
     statistic = f"{name} in the best learning rate"
     return row_of(statistic, value, (low, high), ".2f", LAW, len(law.rows), note)
 

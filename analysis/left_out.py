@@ -7,10 +7,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis.grid import SETTLED, grid, over_samplings
+from analysis.memo import remembered
 from analysis.models import with_family
 from analysis.table import TableError, listed, uncertain
 
 
+@remembered
 def left_out(
     table: pd.DataFrame,
     metric: str = "fid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ BINS = 150
 # The part of a curve that one of its points averages, by local lines.
 SMOOTHED = 0.1
 CURVE = "study model size patch conditioning batch_size lr others".split()
+OF_RUN = (*CURVE, "seed")
 
 
 def figure_13(log: pd.DataFrame, ax: Axes, **only: Any) -> Axes:
-    """Draws the smoothed training loss over steps.
+    """Draws the smoothed training loss over steps, the mean over seeds with its 95 % interval.
 
     The y limits leave out the first tenth: a fall from 1 would flatten all the rest.
     """
@@ -32,23 +34,43 @@ def figure_13(log: pd.DataFrame, ax: Axes, **only: Any) -> Axes:
     score_axis(ax, late)
     ax.set(ylabel="Training loss")
     ax.set_title(panel_title(only), loc="left")
-    draw_curves(ax, rows, "step", every, marker="", linewidth=1.1)
+    draw_curves(ax, rows, "step", every, noise=every, marker="", linewidth=1.1)
     return ax
 
 
 def smoothed(log: pd.DataFrame) -> pd.DataFrame:
-    """Returns the binned curves, each point on a local line through a tenth of its curve.
+    """Returns the binned curves of every run, each point on a local line through a tenth of it.
 
-    Cleveland, J. Am. Stat. Assoc. 74, 1979; unlike a running mean it does not lag at the ends.
+    The seeds of a recipe have points at the same steps. Cleveland, J. Am. Stat. Assoc. 74, 1979;
+    unlike a running mean it does not lag at the ends.
     """
     rows = binned(log)
-    by = [name for name in CURVE if name in rows]
-    for _, curve in rows.groupby(by, dropna=False, observed=True, sort=False):
+    for _, curve in rows.groupby(named(rows, OF_RUN), dropna=False, observed=True, sort=False):
         # A local line needs more points than it has coefficients.
         share = max(SMOOTHED, min(4 / len(curve), 1))
         loss = lowess(curve["loss"], curve["step"], share, it=0, return_sorted=False)
         rows.loc[curve.index, "loss"] = np.where(np.isfinite(loss), loss, curve["loss"])
+    groups = rows.groupby(named(rows, CURVE), dropna=False, observed=True, sort=False)
+    rows = pd.concat([at_same_steps(recipe) for _, recipe in groups], ignore_index=True)
     return with_recipe(with_family(rows)).assign(complete=True, source="measured")
+
+
+def at_same_steps(recipe: pd.DataFrame) -> pd.DataFrame:
+    """Returns the runs of a recipe at the steps of the longest one, as far as each has come."""
+    if "seed" not in recipe or recipe["seed"].nunique() < 2:
+        return recipe
+    runs = [run for _, run in recipe.groupby("seed", sort=False)]
+    steps = max(runs, key=lambda run: run["step"].max())["step"].to_numpy()
+    found = []
+    for run in runs:
+        own = steps[(steps >= run["step"].min()) & (steps <= run["step"].max())]
+        first = run.iloc[[0] * len(own)]
+        found.append(first.assign(step=own, loss=np.interp(own, run["step"], run["loss"])))
+    return pd.concat(found)
+
+
+def named(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if name in rows]
 
 
 def with_recipe(rows: pd.DataFrame) -> pd.DataFrame:
@@ -59,13 +81,13 @@ def with_recipe(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def binned(log: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
-    """Averages step and loss of a model over bins of equally many logged rows, all seeds together.
+    """Averages step and loss of a run over bins of equally many logged rows.
 
     The longest curve has `bins` of them, a shorter one as many fewer, so that every bin holds at
     least half as many rows as the fullest. Sums are numpy's, because a groupby of 5 million rows
     takes seconds.
     """
-    by = [name for name in CURVE if name in log]
+    by = named(log, OF_RUN)
     curve = log.groupby(by, observed=True, dropna=False, sort=False).ngroup().to_numpy()
     step, loss = log["step"].to_numpy(), log["loss"].to_numpy(np.float64)
     order = np.lexsort((step, curve))

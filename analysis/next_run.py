@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.allocation import of_known_tokens
 from analysis.correlation import Array
 from analysis.fits import PRODUCT, complete, design, is_fitted, one_study, positive
 from analysis.forecast import points_like
@@ -68,10 +69,17 @@ def rank(
     what images bring, else by the law in N, tokens and their product, for which no run is longer.
 
     Raises:
-        TableError: neither law can be fitted.
+        TableError: neither law can be fitted, or it does not know the target's patch.
     """
     rows, aim = (with_tokens_of(one.assign(size=""), table) for one in (candidates, target))
     known = joint_knowledge(table, metric, protocol, str(aim["family"].iloc[0]))
+    if known:
+        rows, aim = (of_known_tokens(each, known[0]) for each in (rows, aim))
+    if aim.empty:
+        raise TableError(
+            f"{target['model'].iloc[0]} has another patch than every scored model, which no law of"
+            " one patch knows: give another --for, or score a second patch"
+        )
     gains = by_joint(*known, rows, aim) if known else by_product(table, metric, protocol, rows, aim)
     found = rows.assign(shrinks=gains, law="joint" if known else "product")
     found = found.assign(per_hour=found["shrinks"] / found["hours"])

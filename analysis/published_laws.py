@@ -33,3 +33,11 @@ def exponents() -> pd.DataFrame:
     return rows[rows["form"].isin(["a C^b", "exponent b"])][
         ["law", "quantity", "b", "metric", "setting", "low", "high", "source", "read"]
     ]
+
+
+def of_size(quantity: str) -> pd.DataFrame:
+    """Returns law, setting and the exponent of size of the published laws of a quantity, as `c`."""
+    rows = published_laws()
+    return rows[rows["quantity"].eq(quantity) & rows["form"].eq("a T^b N^c")][
+        ["law", "setting", "c"]
+    ]

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy import stats
 
+from analysis.memo import remembered
 from analysis.table import RUN
 
 LEAST = 2  # degrees of freedom of a spread: with one, t is 12.7
@@ -16,6 +17,7 @@ LEAST = 2  # degrees of freedom of a spread: with one, t is 12.7
 SERIES = ["study", *(name for name in RUN if name not in ("study", "source", "run", "seed"))]
 
 
+@remembered
 def over_seeds(
     rows: pd.DataFrame, x: str = "step", every: pd.DataFrame | None = None
 ) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawings import pictures, tiny, vae  # noqa: F401  # fixtures
-from helpers import forget_rows
+from helpers import draw_for_a_screen, forget_rows
 from torch import Tensor, nn
 
 from harness.data import digits
@@ -52,10 +52,17 @@ def no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures as the page has them: their PDF and PNG are half of a report's time."""
-    from analysis import files  # imports matplotlib
+    """Figures as a screen shows them."""
+    draw_for_a_screen(monkeypatch)
 
-    monkeypatch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
+
+@pytest.fixture
+def figure_8_alone(svg_alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report with one figure: for what its page says beside them."""
+    from analysis import catalogue
+
+    for name in set(catalogue.FIGURES) - {"figure_08"}:
+        monkeypatch.delitem(catalogue.FIGURES, name)
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 
 def do(task: Task, store: Store, **cluster: Any) -> list[str]:
-    """Does one task here, and returns what it said."""
+    """Does one task here, and returns the lines that it reported."""
     said: list[str] = []
     with stop_on_signal() as stop:
         perform(
@@ -233,6 +233,14 @@ def rank_main(script: str, words: Sequence[object], variables: dict[str, str], o
         raise
     finally:
         sys.stdout.close()
+
+
+def draw_for_a_screen(patch: pytest.MonkeyPatch) -> None:
+    """Leaves out PDF, PNG and the phone's SVG of figures: they are most of a report's time."""
+    from analysis import drawing, files  # imports matplotlib
+
+    patch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
+    patch.setattr(drawing, "phone_svg", lambda *_: "")
 
 
 def forget_rows() -> None:

@@ -12,7 +12,7 @@ import pytest
 from helpers import ROOT, run_verb
 from PIL import Image
 
-pytestmark = pytest.mark.usefixtures("no_rows", "svg_alone")
+pytestmark = pytest.mark.usefixtures("no_rows", "figure_8_alone")
 SMALLER = {
     "docs/own_images.md": {
         "photos64": "photos16",

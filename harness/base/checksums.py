@@ -1,4 +1,4 @@
-"""JSON text that shows its damage: a CRC-32 in an object, and one for each of appended lines."""
+"""JSON text with checksums: a CRC-32 in an object, and one for each appended line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and JSON that shows its damage. No torch."""
+"""Files that appear whole or not at all, and JSON files with checksums. No torch."""
 
 from __future__ import annotations
 

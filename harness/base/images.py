@@ -1,4 +1,4 @@
-"""The one reader of image files: five formats, bounded sizes, every fault in words."""
+"""The one reader of image files: five formats, bounded sizes, every fault as a message."""
 
 from __future__ import annotations
 

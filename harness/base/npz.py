@@ -1,4 +1,4 @@
-"""Arrays in npz files: headers without data, arrays without pickles, damage by name. No torch."""
+"""Arrays in npz files: headers without data, arrays without pickles, named damage. No torch."""
 
 from __future__ import annotations
 

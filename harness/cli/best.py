@@ -9,6 +9,7 @@ from typing import Any
 from harness.base.errors import UserError
 from harness.base.text import aligned, duration, in_units
 from harness.cli.candidates import (
+    free_sizes,
     of_the_law,
     require_hours,
     scale,
@@ -22,6 +23,9 @@ from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
 from harness.spec import Run, Sweep
 from harness.study import cost
 from harness.study.speed import Speed, hours
+
+SHOWN = 12
+OCTAVES = 4  # of sizes that are tried below and above the sweep's
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +76,8 @@ def best_json(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--serve: {whole.name} has no protocol that says how images are sampled")
     speed, scores = speed_of(args, whole), table(args.sweep, args.results)
     sweep = of_the_law(whole, scores, args.metric, args.protocol)
-    candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in siblings(sweep)])
+    every = siblings(sweep, free_sizes(sweep, OCTAVES))
+    candidates = pd.DataFrame([priced(run, sweep, speed, args.serve) for run in every])
     found = allocation.best(scores, candidates, args.gpu_hours, args.metric, args.protocol)
     return {
         "gpu_hours": args.gpu_hours,
@@ -118,19 +123,33 @@ def text(found: dict[str, Any]) -> str:
             f"{row['p_best']:.0%}",
             f"beyond the fit: {row['beyond']}" if row["beyond"] else "",
         )
-        for row in found["rows"]
+        for row in found["rows"][:SHOWN]
     ]
+    more = len(found["rows"]) - SHOWN
     serving = f", {in_units(found['serve'])} images sampled afterwards" if found["serve"] else ""
     return "\n".join(
         [
             f"{found['gpu_hours']:g} h on one {found['device']}{serving}; the mean score that the"
             " joint law expects of each model trained for what is left:",
             aligned(head, lines),
+            *([f"{more} more expect a higher {found['metric']}: --json has them."] * (more > 0)),
             best_text(found["posterior"]),
+            *edge(found["rows"]),
             f"The law's form: {found['diagnosis']}.",
             "The intervals are the law's; scoring, queue and start-up are not in the hours.",
         ]
     )
+
+
+def edge(rows: list[dict[str, Any]]) -> list[str]:
+    """What to know where the best is at an end of the sizes that were tried."""
+    sizes = [row["gflops"] for row in rows]
+    ends = {"largest": max(sizes), "smallest": min(sizes)}
+    return [
+        f"{rows[0]['model']} is the {name} that was tried: the best may be beyond it."
+        for name, size in ends.items()
+        if rows[0]["gflops"] == size
+    ]
 
 
 def best_text(posterior: dict[str, Any]) -> str:

@@ -16,9 +16,11 @@ from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
 from harness.models import MODELS
+from harness.models.free_sizes import FAMILIES
 from harness.spec import AnyProtocol, Run, Sweep
 from harness.spec.schedule import read_schedule
 from harness.study import compute, cost
+from harness.study.isoflop import Ladder
 from harness.study.speed import Speed, known_speed
 from harness.study.store import Store
 
@@ -70,25 +72,32 @@ def require_hours(hours: float) -> None:
 
 
 def of_the_law(
-    sweep: Sweep, scores: pd.DataFrame, metric: str, protocol: str | None = None
+    sweep: Sweep,
+    scores: pd.DataFrame,
+    metric: str,
+    protocol: str | None = None,
+    like: str | None = None,
 ) -> Sweep:
-    """The sweep with the runs of one recipe alone: that of the scores which a law is fitted to.
+    """The sweep with the runs of one recipe and family: those of the scores of a law.
 
-    Of scores without ids, such as published ones, it is the recipe of the first run.
+    `like` is a model of the family wanted (default: the first scored). Of scores without ids, such
+    as published ones, the recipe is that of the first run.
     """
     from analysis.grid import grid
 
     shown = set(grid(scores, metric, protocol)["run"])
-    first = next((run for run in sweep.runs if run.id in shown), sweep.runs[0])
+    family = MODELS[like].family if like in MODELS else None
+    known = [run for run in sweep.runs if family in (None, run.model_row.family)] or sweep.runs
+    first = next((run for run in known if run.id in shown), known[0])
     alike = tuple(run for run in sweep.runs if recipe(run) == recipe(first))
     return dataclasses.replace(sweep, runs=alike)
 
 
 def recipe(run: Run) -> Candidate:
-    """The fields that runs of one law share: not model and seed, nor where the lr decays."""
+    """What runs of one law share: not their model and seed, nor where the lr decays."""
     schedule = read_schedule(run.schedule)
     decays = schedule and (schedule.warmup, schedule.decay is not None)
-    fields = {**run.canonical(), "schedule": decays}
+    fields = {**run.canonical(), "schedule": decays, "family": run.model_row.family}
     return {name: value for name, value in fields.items() if name not in ("model", "seed")}
 
 
@@ -107,21 +116,42 @@ def steps_like(run: Run, sweep: Sweep) -> tuple[int, ...]:
     return sweep.steps_of(nearest(run, sweep))
 
 
-def siblings(sweep: Sweep) -> Iterator[Run]:
-    """The sweep's first run with its own models and all named ones of their families that fit.
+def siblings(sweep: Sweep, more: Iterable[str] = ()) -> Iterator[Run]:
+    """The sweep's first run with its own models, all named ones of its family, and `more`.
 
     The schedule is that of the nearest size, whose steps it is made for.
     """
     first = dataclasses.replace(sweep.runs[0], seed=0)
-    families = {run.model_row.family for run in sweep.runs}
-    for name in dict.fromkeys([*MODELS, *(run.model for run in sweep.runs)]):
+    own = [run.model for run in sweep.runs]
+    for name in dict.fromkeys([*MODELS, *own, *more]):
         row = MODELS[name]
-        if row.family in families and not (row.counted_alone or row.problem(first.setting)):
+        unusable = row.counted_alone or row.problem(first.setting)
+        if row.family == first.model_row.family and not unusable:
             try:
                 run = dataclasses.replace(first, model=name)
             except UserError:  # another model's conditioning, or a batch above its data
                 continue
             yield dataclasses.replace(run, schedule=nearest(run, sweep).schedule)
+
+
+def free_sizes(sweep: Sweep, beyond: int = 1) -> Iterator[str]:
+    """Models at factors of two in Gflops, `beyond` of them below and above the sweep's own.
+
+    Of each patch; they have the head dimension of the first run, and its depth where all have it.
+    """
+    row, setting = sweep.runs[0].model_row, sweep.runs[0].setting
+    family = FAMILIES.get(row.family)
+    if family is None or not isinstance(row, family.row):
+        return
+    alike = [run for run in sweep.runs if isinstance(run.model_row, family.row)]
+    depths = {getattr(run.model_row, "depth", 0) for run in alike}
+    depth = row.depth if len(depths) == 1 and len({run.model for run in alike}) > 1 else None
+    for patch in {run.model_row.patch: None for run in alike}:
+        sizes = [compute.gflops(run) for run in alike if run.model_row.patch == patch]
+        ladder = Ladder(row.family, setting, patch or 1, row.width // row.heads, depth)
+        octaves = round(math.log2(max(sizes) / min(sizes)))
+        for k in range(-beyond, octaves + beyond + 1):
+            yield ladder.nearest(min(sizes) * 2.0**k)
 
 
 def prolonged(run: Run) -> Run:
@@ -138,6 +168,7 @@ def scale(run: Run) -> Candidate:
     row = run.model_row
     return {
         "model": run.model,
+        "family": row.family,
         "patch": float("nan") if row.patch_side is None else row.patch_side,
         "gflops": compute.gflops(run),
         "params": compute.parameters(run),

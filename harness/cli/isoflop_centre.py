@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
 
 from harness.cli.report import table, table_errors
 from harness.study.isoflop import Centre, Ladder
@@ -35,19 +34,10 @@ def by_study(args: argparse.Namespace, ladder: Ladder) -> Centre:
     Raises:
         UserError: it has none of this family, or its scores do not tell what is best.
     """
+    from analysis.forecast import points_like
     from analysis.joint import fit
     from analysis.optimum import gflops_at, known_tokens
 
-    points = points_of_family(args, ladder.family)
+    scores = table(args.study, args.results)
+    points = points_like(scores, args.metric, args.protocol, ladder.family)
     return gflops_at(fit(points), known_tokens(points, ladder.patch), DRAWS)
-
-
-def points_of_family(args: argparse.Namespace, family: str) -> Any:
-    from analysis.joint import points_of
-    from analysis.table import TableError
-
-    every = points_of(table(args.study, args.results), args.metric, args.protocol)
-    known = {str(points.rows["family"].iloc[0]): points for points in every}
-    if family not in known:
-        raise TableError(f"{args.study} scores no {family}, only {', '.join(known)}")
-    return known[family]

@@ -14,6 +14,7 @@ from harness.cli.candidates import (
     Candidate,
     alone,
     deliver,
+    free_sizes,
     of_the_law,
     prolonged,
     require_hours,
@@ -29,6 +30,7 @@ from harness.cli.candidates import (
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
+from harness.models import MODELS
 from harness.spec import Run, Sweep
 from harness.study import cost
 from harness.study.branches import fork
@@ -86,7 +88,7 @@ def next_json(args: argparse.Namespace) -> dict[str, Any]:
     require_new(args.out)
     whole = sweep_of(args)
     speed, scores = speed_of(args, whole), table(args.sweep, args.results)
-    sweep = of_the_law(whole, scores, args.metric, args.protocol)
+    sweep = of_the_law(whole, scores, args.metric, args.protocol, args.target)
     target = target_of(sweep, args.target)
     priced = pd.DataFrame(candidates(sweep, scores, speed))
     found = ranking.rank(scores, priced, pd.DataFrame([target]), args.metric, args.protocol)
@@ -115,7 +117,8 @@ def target_of(sweep: Sweep, name: str | None) -> Candidate:
     Raises:
         UserError: it is no model of the family.
     """
-    runs = {run.model: run for run in siblings(sweep)}
+    asked = [name] if name in MODELS else []
+    runs = {run.model: run for run in siblings(sweep, asked)}
     if name is not None and name not in runs:
         raise UserError(f"--for {name}: no model of this study's family: {', '.join(runs)}")
     scales = {model: scale(run) for model, run in runs.items()}
@@ -129,7 +132,7 @@ def candidates(sweep: Sweep, scores: pd.DataFrame, speed: Speed) -> Iterator[Can
     by_model = scores["seed"].fillna(0).astype(int).groupby(scores["model"])
     first, last = by_model.min(), by_model.max()
     batch = sweep.runs[0].batch_size
-    for run in siblings(sweep):
+    for run in siblings(sweep, free_sizes(sweep)):
         known = run.model in first
         images = tuple(float(batch * step) for step in steps_like(run, sweep))
         whole = hours(images[-1], cost.training(run), speed)

@@ -35,7 +35,9 @@ def status_row(cell: Cell, sweep: Sweep, store: Store, known: Known) -> dict[str
     run, last = cell.run, sweep.steps_of(cell.run)[-1]
     attempts = store.read_attempts(run)[0] if cell.known else []
     lines, records = merged(attempts), scored_records(cell, sweep, store)
-    step, speed = (lines[-1]["step"], lines[-1]["images_per_second"]) if lines else (0, None)
+    step, speed = max(cell.checkpoints, default=0), None  # imported ones have no log
+    if lines:
+        step, speed = lines[-1]["step"], lines[-1]["images_per_second"]
     losses = [line["loss"] for line in lines[-LOSS_STEPS:]]
     held = {task.id: known.jobs[task.id] for task in cell.tasks if task.id in known.jobs}
     state, failed = state_of(cell, store, known, held)

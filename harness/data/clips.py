@@ -1,4 +1,4 @@
-"""Moving digits: clips by formula, of every embedded digit on every lawful way."""
+"""Moving digits: clips by formula, of every embedded digit on every path that the law allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images → shards of latents or pixels: whole ones are never repeated, none is half-written."""
+"""Images → shards of latents or pixels: whole ones are never made twice, none is half-written."""
 
 from __future__ import annotations
 

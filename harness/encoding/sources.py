@@ -1,4 +1,4 @@
-"""Where images lie: a folder, zip, tar or Hugging Face dataset, read by index, none trusted."""
+"""Where images lie: a folder, zip, tar or Hugging Face dataset, read by index, never trusted."""
 
 from __future__ import annotations
 

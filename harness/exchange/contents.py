@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,15 @@ class Contents:
     heads: int | None = None
     notes: list[str] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
+
+    def without(self, prefix: str) -> Contents:
+        """The same without what stands before the names of the network."""
+        if not prefix:
+            return self
+        tensors = {name.removeprefix(prefix): x for name, x in self.tensors.items()}
+        raw = self.raw and {name.removeprefix(prefix): x for name, x in self.raw.items()}
+        notes = [*self.notes, f"taken off the names: {prefix}"]
+        return replace(self, tensors=tensors, raw=raw, notes=notes)
 
 
 def read_origin(found: Contents, metadata: Mapping[str, str]) -> None:
@@ -145,9 +154,11 @@ def cleaned(path: Path, tensors: Mapping[str, Any], notes: list[str]) -> dict[st
     if strange := [str(name) for name, x in tensors.items() if not is_plain(x)]:
         some = ", ".join(strange[:3])
         raise UserError(
-            f"{path}: {some} are no tensors: save a state dict, or it under one of"
-            f" {', '.join(PARTS)}"
+            f"{path}: {some} are no dense tensors of real numbers: save a state dict, or it under"
+            f" one of {', '.join(PARTS)}"
         )
+    if not tensors:
+        raise UserError(f"{path} holds no tensors: save a state dict")
     names = unwrapped(path, [str(name) for name in tensors], notes)
     found = dict(zip(names, tensors.values(), strict=True))
     kinds = sorted(
@@ -166,7 +177,7 @@ def is_plain(x: Any) -> bool:
     return (
         isinstance(x, Tensor)
         and x.layout is torch.strided
-        and not x.is_meta
+        and not (x.is_meta or x.is_quantized or x.is_complex())
         and x.untyped_storage().nbytes() >= x.numel() * x.element_size()
     )
 

@@ -41,7 +41,8 @@ def nothing(run: Run, tensors: Tensors) -> list[str]:
 class Format:
     """One row.
 
-    marks: parts of names that a checkpoint of it has, every one of them; families: objectives whose
+    marks: beginnings of names that a checkpoint of it has, every one of them, behind one prefix or
+    none; families: objectives whose
     checkpoints have these names, with what they are called; convert: its tensors and the outputs of
     the objective → tensors by the names of our network, and what was corrected (`source` is for
     messages); measure: what the import measures of the converted tensors; caution: what an import
@@ -68,13 +69,13 @@ def released(source: str, tensors: Tensors, outputs: int) -> tuple[Tensors, list
         }
         tensors = tensors | halves
         notes.append(
-            "the second half of final_layer.linear's rows is dropped: SiT computes and discards it,"
-            " to DiT it is the variance, which this objective has not"
+            "half the rows of final_layer.linear are dropped: those that SiT computes and discards,"
+            " and DiT's variance, which this objective has not"
         )
     if (given := tensors.get("pos_embed")) is not None and given.ndim == 3:
         side = round(given.shape[1] ** 0.5)
         usual = sincos_2d(given.shape[2], side)
-        if usual.shape != given.shape or not usual.allclose(given, atol=1e-5):
+        if usual.shape != given.shape or not usual.allclose(given.float(), atol=1e-5):
             notes.append("pos_embed is not the sine-cosine table: kept as it is in the file")
     return tensors, notes
 
@@ -120,11 +121,11 @@ def shifted(run: Run, tensors: Tensors) -> list[str]:
 FORMATS = (
     Format("MDTv2", ("en_inblocks.0.",), {"ddpm": "MDTv2"}, without_indices),
     Format("MDT", ("sideblocks.0.",), {"ddpm": "MDT"}, without_indices),
-    Format("DiffiT", (".attn.qkv_temb.weight",), {"ddpm": "DiffiT"}, without_indices),
+    Format("DiffiT", ("blocks.0.attn.qkv_temb.weight",), {"ddpm": "DiffiT"}, without_indices),
     Format("Latte", ("temp_embed", "x_embedder.proj.weight")),
     # Released L: the continuous VP process at 999 t; H: Stable Diffusion's betas, steps from 1.
     Format("U-ViT", ("mid_block.attn.qkv.weight", "decoder_pred.weight"), caution=OTHER),
-    Format("LDM", ("model.diffusion_model.",)),
+    Format("LDM", ("diffusion_model.",)),
     Format("ADM", ("input_blocks.0.0.weight", "out.2.weight"), {"ddpm": "ADM"}, caution=COSINE),
     Format(
         "DiT of diffusers",
@@ -145,23 +146,36 @@ FORMATS = (
 OWN = Format("the model", ())  # of a network here, such as one of the user's rows
 
 
-def recognised(source: str, names: Collection[str], model: str | None = None) -> Format:
-    """The format of tensors with these names; where there is none, the given model's own names.
+def recognised(source: str, names: Collection[str], model: str | None = None) -> tuple[Format, str]:
+    """The format of tensors with these names, and what stands before all of them, such as "net.".
+
+    Where there is none, it is the given model's own names.
 
     Raises:
-        UserError: none, with the nearest, and no model is given.
+        UserError: none, with the nearest, and no model is given; or the network is there twice.
     """
     for row in FORMATS:
-        if all(any(mark in name for name in names) for mark in row.marks):
-            return row
+        if before := set.intersection(*(prefixes(mark, names) for mark in row.marks)):
+            if len(before) > 1:
+                raise UserError(
+                    f"{source} has {row.name}'s names under {', '.join(sorted(before))}: save one"
+                    " of these networks alone"
+                )
+            return row, before.pop()
     if model is not None:
-        return OWN
+        return OWN, ""
     some = ", ".join(sorted(names)[:3]) or "none"
     near = max(FORMATS, key=lambda row: likeness(row, names))
     raise UserError(
         f"{source}: {len(names)} tensors, such as {some}, are of no family known here; the nearest"
         f" is {near.name}, which has {', '.join(near.marks)}; model= says whose own names they are"
     )
+
+
+def prefixes(mark: str, names: Collection[str]) -> set[str]:
+    """What stands before a mark: "net." or nothing."""
+    found = {name.rpartition(mark)[0] for name in names if mark in name}
+    return {prefix for prefix in found if not prefix or prefix.endswith(".")}
 
 
 def likeness(row: Format, names: Collection[str]) -> float:

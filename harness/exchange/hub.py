@@ -1,4 +1,4 @@
-"""To the Hugging Face hub, where `harness export` is asked to: with the token of the user alone."""
+"""Uploads an exported folder to the Hugging Face hub, with the user's own token."""
 
 from __future__ import annotations
 

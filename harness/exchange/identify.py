@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,8 +33,13 @@ from harness.spec import Run
 from harness.study.choice import value_of
 from harness.study.compute import network
 
+# Families of free sizes: where the kernel of the patches and the blocks are, and blocks for each.
+FREE = (
+    ("DiT", "x_embedder.proj.weight", "blocks.", 1),
+    ("U-ViT", "patch_embed.proj.weight", "in_blocks.", 2),
+)
 USUAL_HEAD = 64  # channels of a head of DiT, but for XL's 72
-NEAR = 40  # runs of alike size that are compared tensor by tensor
+NEAR = 100  # runs of alike size that are compared tensor by tensor
 
 
 def given_fields(words: Sequence[str]) -> dict[str, Any]:
@@ -118,31 +124,37 @@ def identified(
 
 
 def free_size(found: Layout, heads: int | None) -> str | None:
-    """The DiT of these sizes that is in no table; where no heads are known, with 64 a head."""
-    kernel, depth = found.get("x_embedder.proj.weight", ()), depth_of(found, "blocks.")
-    if len(kernel) != 4 or not depth:
-        return None
-    width = kernel[0]
-    head = width // heads if heads else math.gcd(width, USUAL_HEAD)
-    name = free_name("DiT", width, depth, head, kernel[-1])
-    return name if name in MODELS else None
+    """The DiT or U-ViT of these sizes that is in no table; without known heads, of 64 a head."""
+    for family, patches, blocks, each in FREE:
+        kernel, depth = found.get(patches, ()), each * depth_of(found, blocks)
+        if len(kernel) == 4 and depth:
+            head = kernel[0] // heads if heads else math.gcd(kernel[0], USUAL_HEAD)
+            name = free_name(family, kernel[0], depth, head, kernel[-1])
+            return name if name in MODELS else None
+    return None
 
 
 def nearest(runs: Sequence[Run], found: Layout) -> Run:
     """Of the runs of the most alike sizes, the one with which most tensors agree."""
     count = parameters_of(found)
     alike = sorted(runs, key=lambda run: abs(math.log(size(run) / max(count, 1))))[:NEAR]
-    return max(alike, key=lambda run: len(found.items() & layout_of(run).items()))
+
+    def agreement(run: Run) -> int:
+        wanted = layout_of(run)
+        same = len(found.items() & wanted.items())
+        return 2 * same - len(wanted)
+
+    return max(alike, key=agreement)
 
 
 def unknown(source: str, row: Format, fields: Mapping[str, Any], found: Layout) -> str:
     """Why no run was found, beside the nearest one."""
-    near = nearest(candidates(fields), found)
+    near = nearest(candidates({"variant": None, **fields}), found)
     wanted, count = layout_of(near), parameters_of(found)
     if not found.keys() & wanted.keys() and row is not OWN:
         return f"{source} has the names of {row.name}, as no network here: it is not imported"
     for other in ("ddpm", "ddpm-fixed"):
-        if other != fields["objective"] and fitting({**fields, "objective": other}, found):
+        if layout_of(replace(near, objective=other)) == found:
             return (
                 f"{source}: its last layer has the outputs of objective={other}, not of"
                 f" {fields['objective']}: give that one"
@@ -156,11 +168,12 @@ def unknown(source: str, row: Format, fields: Mapping[str, Any], found: Layout) 
 
 def remedies(found: Layout, wanted: Layout) -> str:
     """What to do about tensors that are absent, too many or of another shape."""
-    if any(found.get(name, sizes) != sizes for name, sizes in wanted.items()):
-        return "add the model's row by --rows, or give the model that it is of"
-    if found.keys() - wanted.keys():
+    lacking, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    if extra and not lacking:
         return "save the network's own tensors alone, with what was added merged into them"
-    return "fetch the whole file"
+    if lacking and not extra and found.items() <= wanted.items():
+        return "fetch the whole file"
+    return "add the model's row by --rows, or give the model that it is of"
 
 
 def check_numbers(source: str, run: Run, tensors: Mapping[str, Tensor]) -> None:

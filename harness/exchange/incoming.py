@@ -63,7 +63,8 @@ def arrival(path: Path, words: Sequence[str], step: int | None) -> Arrival:
     """
     given, contents, source = given_fields(words), read(path), str(path)
     fields = stated_fields(source, contents, given)
-    row = recognised(source, contents.tensors, given.get("model"))
+    row, prefix = recognised(source, contents.tensors, given.get("model"))
+    contents = contents.without(prefix)
     objective = objective_of(source, row, fields)
     outputs = OBJECTIVES[objective].outputs if objective in OBJECTIVES else 2
     fields = {**fields, "objective": objective}

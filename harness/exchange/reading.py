@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.base.errors import UserError
-from harness.base.files import read_json
+from harness.base.files import is_whole, read_json
 from harness.base.tensors import load_tensors, read_metadata
 from harness.exchange.contents import Contents, cleaned, number, parted, read_origin
 from harness.exchange.diffusers_names import POSITIONS
@@ -37,6 +40,8 @@ TRIPS = (
     OverflowError,
     struct.error,
 )
+# How torch's reader says what else a pickle calls for.
+FOREIGN = re.compile(r"GLOBAL (\S+) (?:was not an allowed|whose module)|class (\S+?)[,.]? ")
 UVIT = "nnet_ema.pth"  # of the folder 500000.ckpt that U-ViT's training writes
 # train.py's 0400000.pt; ema_0.9999_400000.pt and model400000.pt of MDT and ADM.
 NUMBERED = re.compile(r"(?:model|ema_0?\.\d+_)?(\d+)")
@@ -53,8 +58,8 @@ def read(path: Path) -> Contents:
         found = uvit_folder(path) if (path / UVIT).exists() else diffusers_folder(path)
     elif not path.exists():
         raise UserError(f"there is nothing at {path}: name a checkpoint or a folder of diffusers")
-    elif path.suffix == ".safetensors":
-        found = Contents([path], load_tensors(path))
+    elif path.suffix == ".safetensors" or is_whole(path):
+        found = Contents([path], tensors_of(path))
         read_origin(found, read_metadata(path))
     else:
         found = parted(path, unpickled(path))
@@ -63,6 +68,16 @@ def read(path: Path) -> Contents:
     found.tensors = cleaned(path, found.tensors, found.notes)
     found.raw = None if found.raw is None else cleaned(path, found.raw, [])
     return found
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """
+    Raises:
+        UserError: the file of safetensors is damaged.
+        OSError: it may not be read, which safetensors would not say with its name.
+    """
+    path.open("rb").close()
+    return load_tensors(path)
 
 
 def unpickled(path: Path) -> Any:
@@ -75,10 +90,11 @@ def unpickled(path: Path) -> Any:
     if zipped or path.open("rb").read(2) == b"PK":  # torch passes over the checksums, and trips
         check_archive(path)  # over an archive that was cut
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
             return torch.load(path, "cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        if named := re.search(r"GLOBAL (\S+) was not an allowed|class (\S+?)[,.]? ", str(error)):
+        if named := FOREIGN.search(str(error)):
             kind = named[1] or named[2]
             raise UserError(
                 f"{path} holds {kind} beside tensors and an argparse.Namespace: it is not"
@@ -102,6 +118,10 @@ def check_archive(path: Path) -> None:
             bad = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error):
         raise unreadable(path) from None  # a broken header may claim compression or a password
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a part before the beginning of the file
+            raise
+        raise unreadable(path) from None
     if bad is not None:
         raise UserError(f"{path} is damaged ({bad} has another CRC-32): fetch it again")
 
@@ -130,13 +150,13 @@ def diffusers_folder(path: Path) -> Contents:
     if not (folder / "config.json").exists():
         raise UserError(f"{folder} has no config.json: name a file, or a folder of diffusers")
     config = read_json(folder / "config.json")
-    files = list(weight_files(folder))
+    files = weight_files(folder)
     if not files:
         raise UserError(f"{folder} has none of {', '.join(WEIGHTS)}: fetch the whole folder")
     made = Contents([*files, folder / "config.json"], {})
     for file in files:
         if file.suffix == ".safetensors":
-            made.tensors |= load_tensors(file)
+            made.tensors |= tensors_of(file)
             read_origin(made, read_metadata(file))
         else:
             made.tensors |= parted(file, unpickled(file)).tensors
@@ -161,18 +181,29 @@ def configured(made: Contents, path: Path, config: Mapping[str, Any]) -> Content
     return made
 
 
-def weight_files(folder: Path) -> Iterator[Path]:
-    """The files of a model's weights: one, or the parts that an index lists."""
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights: one, the parts that an index lists, or one in half precision.
+
+    Raises:
+        UserError: the index lists none, or one that is not there.
+    """
     for name in WEIGHTS:
-        index = folder / f"{name}.index.json"
         if (folder / name).exists():
-            yield folder / name
-            return
-        if index.exists():
-            listed = read_json(index).get("weight_map")
-            if not isinstance(listed, dict):
-                raise UserError(f"{index} has no weight_map: fetch the whole folder")
-            yield from (
-                folder / part for part in sorted({Path(str(x)).name for x in listed.values()})
-            )
-            return
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").exists():
+            return listed_files(index)
+    return sorted(folder.glob("diffusion_pytorch_model.*.safetensors"))[:1]  # such as .fp16.
+
+
+def listed_files(index: Path) -> list[Path]:
+    """
+    Raises:
+        UserError: the index lists no file, or one that is not beside it.
+    """
+    listed = read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise UserError(f"{index} has no weight_map: fetch the whole folder")
+    files = [index.with_name(name) for name in sorted({Path(str(x)).name for x in listed.values()})]
+    if lacking := [file.name for file in files if not file.exists()]:
+        raise UserError(f"{index} lists {lacking[0]}, which is not there: fetch the whole folder")
+    return files

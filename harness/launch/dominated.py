@@ -14,7 +14,9 @@ from harness.study.store import Store
 from harness.study.tasks import Train
 
 
-def end_dominated(sweep: Sweep, store: Store, cluster: Cluster, say: Callable[[str], None]) -> None:
+def end_dominated(
+    sweep: Sweep, store: Store, cluster: Cluster, write_line: Callable[[str], None]
+) -> None:
     """Withdraws the trainings of dominated runs, as `cancel` does, once each.
 
     A run that a person asks for again goes on to its end. Its checkpoints are scored all the same.
@@ -28,7 +30,7 @@ def end_dominated(sweep: Sweep, store: Store, cluster: Cluster, say: Callable[[s
     for run in sorted(trained & seen.keys() - once):
         if seen[run].dominated_by:
             withdraw_training(run, reason(seen[run]), store)
-            say(f"stopped {run}: {reason(seen[run])}")
+            write_line(f"stopped {run}: {reason(seen[run])}")
 
 
 def reason(seen: Outlook) -> str:

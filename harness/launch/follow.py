@@ -28,8 +28,8 @@ HOURLY_S = 3600  # a follower with nothing new to report says so that often
 class Reporter:
     """Passes on what is new: a line that repeats is counted, and reported again after an hour."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.last, self.count, self.since = say, "", 0, time.monotonic()
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self.write_line, self.last, self.count, self.since = write_line, "", 0, time.monotonic()
 
     def __call__(self, line: str) -> None:
         self.count += 1
@@ -38,7 +38,7 @@ class Reporter:
             repeats = f" (the {self.count}th time)" if line == self.last else ""
             self.last, self.since = line, time.monotonic()
             self.count = self.count if repeats else 1
-            self.say(line + repeats)
+            self.write_line(line + repeats)
 
 
 def follow(
@@ -46,7 +46,7 @@ def follow(
     store: Store,
     cluster: Cluster,
     code: Path,
-    say: Callable[[str], None],
+    write_line: Callable[[str], None],
     retry: bool = False,
     asked: bool = True,
     stopped: Sequence[int] = (),
@@ -58,7 +58,7 @@ def follow(
     Raises:
         UserError: the first time a person asks; later, and unasked, it is reported and tried again.
     """
-    problems, failed = Reporter(say), set[str]()
+    problems, failed = Reporter(write_line), set[str]()
     if not executor(cluster).REMOTE:  # the next task is the best one when a worker is free
         most = min(cluster.workers, cluster.max_jobs or cluster.workers)
         cluster = replace(cluster, max_jobs=most)
@@ -68,15 +68,15 @@ def follow(
                 done = submit(
                     sweep.name, partial(missing, sweep, store), store, cluster, code, retry, asked
                 )
-                end_silent(store, cluster, say)
-                end_dominated(sweep, store, cluster, say)
+                end_silent(store, cluster, write_line)
+                end_dominated(sweep, store, cluster, write_line)
                 tasks = missing(sweep, store)
         except UserError as error:
             if asked:
                 raise
             problems(f"{error}: retrying every {cluster.poll_seconds:g} s")
         else:
-            report(done, failed, sweep, cluster, say)
+            report(done, failed, sweep, cluster, write_line)
             retry = asked = False
             names = {task.id for task in tasks}
             waiting = {task.id for task in tasks if not task.ready}
@@ -92,25 +92,29 @@ def follow(
 
 
 def report(
-    done: Reconciled, failed: set[str], sweep: Sweep, cluster: Cluster, say: Callable[[str], None]
+    done: Reconciled,
+    failed: set[str],
+    sweep: Sweep,
+    cluster: Cluster,
+    write_line: Callable[[str], None],
 ) -> None:
     """Says what was submitted and what is given up, each of these once; runs `on_failure`."""
     for task in done.submitted:
-        say(f"submitted {task.id}: {task.reason}")
+        write_line(f"submitted {task.id}: {task.reason}")
     for name in sorted(done.exhausted - failed):
-        say(f"given up {name}")
+        write_line(f"given up {name}")
         run_hook(cluster.on_failure, sweep, cluster, name)
     failed |= done.exhausted
 
 
-def end_silent(store: Store, cluster: Cluster, say: Callable[[str], None]) -> None:
+def end_silent(store: Store, cluster: Cluster, write_line: Callable[[str], None]) -> None:
     """Ends running jobs that wrote nothing for `hang_minutes`; the next round submits again."""
     if cluster.hang_minutes is None:
         return
     last = given(store)
     for task, ticket in query_jobs(store).by_task.items():
         if hangs(last[task], ticket, 60 * cluster.hang_minutes):
-            say(f"ended {task}: job {ticket.job} has written nothing for too long")
+            write_line(f"ended {task}: job {ticket.job} has written nothing for too long")
             EXECUTORS[ticket.executor].cancel([ticket])
 
 

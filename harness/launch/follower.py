@@ -58,16 +58,16 @@ class Follower(Job):
             Store(Path(cluster.store)),
             cluster,
             PACKAGE.parent,
-            say,
+            write_line,
             asked=False,
             stopped=stopped,
         )
         if stopped:
             raise SystemExit("requeued" if executor(cluster).requeue() else 0)
-        say(f"given up: {', '.join(left)}" if left else "nothing is missing")
+        write_line(f"given up: {', '.join(left)}" if left else "nothing is missing")
 
 
-def say(line: str) -> None:
+def write_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 

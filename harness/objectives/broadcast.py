@@ -1,4 +1,4 @@
-"""Numbers of samples, shaped so that they multiply the samples, be those images or clips."""
+"""Numbers per sample, shaped so that they broadcast over images or clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of a training: its head, a line a step, and what a branch takes over of its trunk."""
+"""The log of a training: its head, one line per step, and what a branch takes over of its trunk."""
 
 from __future__ import annotations
 

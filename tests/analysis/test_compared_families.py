@@ -9,9 +9,16 @@ from matplotlib.figure import Figure
 from studies import PAPER, digits
 
 from analysis import style
-from analysis.families import family_exponents, models_of, offsets, parallel_test, seen_from
+from analysis.families import (
+    family_exponents,
+    models_of,
+    offsets,
+    parallel_test,
+    placed,
+    seen_from,
+)
 from analysis.families_panels import family_needs
-from analysis.families_rows import family_rows, summary
+from analysis.families_rows import family_rows, scales, summary
 from analysis.layout import draw
 from analysis.models import with_family
 from analysis.table import PUBLISHED, TableError, load
@@ -98,6 +105,61 @@ def test_the_sentence_says_who_leads_at_equal_what_and_whether_it_scales_better(
 def test_one_family_is_compared_with_none() -> None:
     with pytest.raises(TableError, match=r"one family of models \(mini-DiT\)"):
         summary(digits())
+
+
+def test_guided_scores_are_on_no_axis_with_others() -> None:
+    guided = two_families().assign(study="guided", guidance=1.5, value=1.0)
+    mixed = guided.assign(study="mixed", guidance=guided["guidance"].where(guided.index < 9, 1.0))
+    table = pd.concat([two_families(), guided, mixed])
+    assert set(placed(table)["study"]) == {"digits"} and set(placed(guided)["study"]) == {"guided"}
+    left = "; guided or on no axis, and left out: guided, mixed."
+    assert summary(table) == summary(two_families()).removesuffix(".") + left
+
+
+def test_what_one_axis_lacks_costs_the_others_nothing() -> None:
+    table = two_families()
+    known = table["model"].str.contains("DiT")
+    sentence = summary(table.assign(params=table["params"].where(known)))
+    assert "at equal training compute" in sentence and "equal parameters" not in sentence
+    unsampled = summary(table.assign(sampling_steps=np.nan))
+    assert unsampled.startswith("At equal Gflops mini-DiT is ahead")
+    with style.theme():
+        family_needs(table.assign(params=table["params"].where(known)), Figure().add_subplot())
+
+
+def test_a_family_of_one_model_is_placed_and_its_exponent_is_not_compared() -> None:
+    table = two_families()
+    table = table[table["model"].str.contains("DiT") | table["model"].eq("mini-MDT-B/4")]
+    sentence = summary(table)
+    assert "mini-MDT needs" in sentence and "exponents not compared: lines of families" in sentence
+    statistics = pd.DataFrame(family_rows(table))["statistic"]
+    assert statistics.str.startswith("mini-MDT, ").all() and len(statistics) == 3
+
+
+def test_scores_that_are_all_one_give_no_multiple() -> None:
+    with pytest.raises(TableError, match="all models score 3"):
+        offsets(planted().assign(value=3.0), "Gflops")
+
+
+def test_a_family_scales_best_where_it_is_told_from_every_other() -> None:
+    models, steep = planted(steeper=0.3, sd=0.02), planted(steeper=0.6, sd=0.02, draw=1)
+    third = steep[steep["family"].eq("U")].assign(family="V")
+    assert "differ: V scales best" in scales(pd.concat([models, third]), "fid")
+    twin = third.assign(value=models.loc[models["family"].eq("U"), "value"] * 1.01)
+    assert "differ: U scales better than T" in scales(pd.concat([models, twin]), "fid")
+    worse = models.assign(value=1 / models["value"])
+    assert "differ: T scales best" in scales(worse, "fid")
+    assert "differ: U scales best" in scales(worse, "inception_score")
+
+
+def test_families_that_saw_other_numbers_of_images_are_said_to() -> None:
+    table = two_families()
+    longer = table["model"].str.contains("MDT")
+    batch = table["batch_size"].where(~longer, 128)
+    assert "images in training: mini-DiT 38,400, mini-MDT 76,800" in summary(
+        table.assign(batch_size=batch)
+    )
+    assert "images in training" not in summary(table)
 
 
 def test_published_families_meet_on_the_patch_sizes_that_all_have() -> None:

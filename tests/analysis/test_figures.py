@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from rate_worlds import RateWorld
 from scipy import stats
 from studies import PAPER, digits, protocols, rates, steps_of, u_nets, unknown_size
 
@@ -346,6 +347,51 @@ def test_figure_13_starts_at_0_and_its_noise_shrinks() -> None:
     ax = loss.figure_13(log, axes(), patch=2)
     assert len(ax.lines) == 4 and ax.get_xlim()[0] == 0
     assert max(np.std(line.get_ydata()) for line in ax.lines) < 0.2 * 0.1 / 4
+
+
+def test_figure_13_has_a_band_over_seeds_that_holds_the_loss_of_most() -> None:
+    """Each recipe has an offset per seed: a mean of 3 has the interval of t, 8 df a patch."""
+    rng, logs = np.random.default_rng(0), []
+    for seed in range(3):
+        log = steps_of(60).assign(seed=float(seed))
+        offset = dict(zip(log["model"].unique(), 0.1 * rng.standard_normal(12), strict=True))
+        logs.append(log.assign(loss=0.2 * np.exp(log["model"].map(offset).astype(float))))
+    log = pd.concat(logs, ignore_index=True)
+    rows = loss.smoothed(log).rename(columns={"loss": "value"})
+    found = over_seeds(rows)
+    half = np.log(found["high"] / found["value"])
+    assert (found["seeds"] == 3).all()
+    assert 0.6 < np.mean(np.abs(np.log(found["value"] / 0.2)) < half) <= 1
+    offsets = np.log(rows.groupby(["model", "seed"])["value"].first()).unstack()
+    patch = offsets.index.str.endswith("/2")
+    spread = np.sqrt(offsets[patch].var(axis=1).mean())
+    wanted = stats.t.ppf(0.975, 8) * spread / np.sqrt(3)
+    assert half[found["patch"].eq(2)].to_numpy() == pytest.approx(wanted, rel=1e-6)
+    bands = loss.figure_13(log, axes(), patch=2).collections
+    assert len(bands) == 4
+
+
+def test_a_seed_that_stopped_early_is_in_the_mean_as_far_as_it_came() -> None:
+    first = steps_of(400).assign(seed=0.0)[lambda log: log["model"].eq("mini-DiT-S/2")]
+    both = pd.concat([first, first[first["step"] <= 200].assign(seed=1.0)], ignore_index=True)
+    found = over_seeds(loss.smoothed(both).rename(columns={"loss": "value"}))
+    assert found.loc[found["step"] < 190, "seeds"].eq(2).all()
+    assert found.loc[found["step"] > 210, "seeds"].eq(1).all()
+
+
+def test_best_rates_are_drawn_with_their_law_and_those_at_an_edge_as_triangles() -> None:
+    world = RateWorld(rates=tuple(2.0**-k for k in range(10, 3, -1)), exponent=-0.6)
+    table = world.draw(np.random.default_rng(0))
+    fig = Figure()
+    layout.draw("figure_rates", table, fig)
+    scores, best = fig.axes
+    curves = [line for line in scores.lines if line.get_label() == "parabola"]
+    edges = [line for line in best.lines if line.get_label() == "edge"]
+    assert len(curves) == 3 and [line.get_marker() for line in edges] == ["v"]
+    (law,) = (line for line in best.lines if line.get_label() == "law")
+    x, y = (np.log(np.asarray(axis, float)) for axis in law.get_data())
+    assert np.polyfit(x, y, 1)[0] == pytest.approx(-0.6, abs=0.05)
+    assert not [text.get_text() for legend in fig.legends for text in legend.get_texts()]
 
 
 def test_sweeps_are_drawn_over_what_they_vary_with_their_best_ringed() -> None:

@@ -7,7 +7,17 @@ import os
 import numpy as np
 import pandas as pd
 import pytest
-from joint_worlds import WORLDS, chinchilla, digits_grid, frame, liang, points
+from joint_worlds import (
+    LAW,
+    WORLDS,
+    JointWorld,
+    chinchilla,
+    digits_grid,
+    frame,
+    grid_rows,
+    liang,
+    points,
+)
 from scipy import optimize
 
 from analysis import joint, joint_bootstrap, joint_coverage, joint_search, optimum
@@ -158,6 +168,19 @@ def test_one_size_and_few_runs_are_refused_with_what_would_help() -> None:
         joint.fit(points(one))
     with pytest.raises(TableError, match="has 6 parameters here and needs 8 runs, there are 5"):
         joint.fit(points(rows[rows["run"].isin(rows["run"].unique()[[0, 1, 2, 4, 5]])]))
+
+
+def test_two_sizes_do_not_tell_the_floor_from_what_size_brings() -> None:
+    rows = grid_rows(seeds=4)
+    rows = rows[rows["T"].eq(256)]
+    two = rows[rows["N"].isin([rows["N"].min(), rows["N"].max()])]
+    world = JointWorld(two, LAW, lambda rng, runs: 0.02 * rng.standard_normal(runs), 0.01)
+    drawn = joint_bootstrap.bootstrap(joint.fit(points(world.draw(np.random.default_rng(0)))), 100)
+    found = joint_bootstrap.intervals(drawn)
+    assert {name for name, (*_, identified) in found.items() if not identified} >= set("EAα")
+    assert found["α"][:2] == joint.EXPONENTS
+    with pytest.raises(TableError, match=r"α.*not identified.*train more sizes"):
+        optimum.require_trade(drawn)
 
 
 def test_a_floor_of_nothing_is_not_identified() -> None:

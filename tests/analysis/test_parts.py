@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,10 @@ from analysis.findings import findings
 from analysis.html import titled
 from analysis.parts import Part, parts
 from analysis.sections import grouped
+from analysis.sentences import statistics
+from analysis.table import load
+
+MEASURED = Path(__file__).parents[2] / "results" / "measured"
 
 
 def twice(**fields: Any) -> pd.DataFrame:
@@ -61,11 +66,35 @@ def test_figures_of_what_varies_come_first_where_models_do_not() -> None:
 
 
 def test_findings_state_the_best_model_and_the_spread_of_its_seeds() -> None:
-    (text,) = findings([Part("", digits(seeds=(0, 1, 2)))])
+    (text,) = found(Part("", digits(seeds=(0, 1, 2))))
     assert "falls with compute: Pearson \N{MINUS SIGN}0.9" in text
     assert "Best of 12 at step 600: mini-DiT-XL/2, " in text and "(3 seeds)" in text
-    (one,) = findings([Part("lr 0.1", digits()[:3])])
+    (one,) = found(Part("lr 0.1", digits()[:3]))
     assert one == ""
+
+
+def found(part: Part) -> list[str]:
+    """The findings of a table of one part, without its statistics."""
+    return findings([part], part.table, pd.DataFrame({name: [] for name in NUMBERS}, dtype=str))
+
+
+NUMBERS = ("part", "statistic", "family", "estimate", "interval", "note")
+
+
+def test_findings_of_runs_with_steps_of_their_own_state_the_best_and_how_sizes_grow() -> None:
+    table = load(MEASURED / "digits_laws.csv")
+    joint = ["Joint law of size, tokens and images"]
+    numbers = statistics(table[table["metric"].ne("val_loss")], sections=joint).assign(part="")
+    (text,) = findings([Part("", table)], table, numbers)
+    assert "of 7 models, each at the end of its longest run: digit-DiT-w48-d2-h8/2" in text
+    assert "grows as compute^0.5" in text and "the gain from size differs by images" in text
+
+
+def test_findings_of_a_sweep_of_rates_state_the_law_of_each_parametrization() -> None:
+    table = load(MEASURED / "digits_mup.csv")
+    *_, text = findings([Part("", table)], table, statistics(table, sections=[]).assign(part=""))
+    assert text.startswith("Best learning rate by Validation loss: standard: falls as parameters^")
+    assert "parametrization mup: is not shown to change" in text
 
 
 def test_one_reason_is_stated_once() -> None:

@@ -27,6 +27,15 @@ def test_every_value_has_source_evidence_and_protocol_and_is_usable(study: str) 
     assert batches["images"].eq(batches["step"] * batches["batch_size"]).all()
 
 
+def test_the_papers_table_marks_what_it_quotes() -> None:
+    raw = pd.read_csv(PUBLISHED)
+    quoted = raw["source"].str.startswith("quoted") | (
+        raw["source"].str.contains("Table [23]") & ~raw["model"].str.startswith("DiT", na=False)
+    )
+    assert raw["evidence"].eq("second-hand").equals(quoted) and quoted.sum() > 80
+    assert raw.loc[raw["gflops"].notna(), "counted"].notna().all()
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_what_is_second_hand_or_recalled_is_on_no_axis(study: str) -> None:
     table = load(PUBLISHED.with_name(f"{study}.csv"))

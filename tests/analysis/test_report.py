@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import ROOT, environment
+from helpers import ROOT, draw_for_a_screen, environment
 from matplotlib.axes import Axes
 from studies import PAPER, digits, save_samples, saved, steps_of
 
-from analysis import catalogue, drawing, files, panels, report
+from analysis import catalogue, drawing, panels, report
 from analysis.captions import left_out
 from analysis.paper_tables import paper_table
 from analysis.parts import Part
@@ -21,6 +21,7 @@ from analysis.sections import Context
 from analysis.table import TableError, load
 
 FORMATS = ("pdf", "png", "svg", "csv")
+SCREEN = ("svg", "csv")
 TWICE = """
 import sys
 from pathlib import Path
@@ -43,7 +44,9 @@ def small() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("paper")
-    report.write("peebles2023", PAPER, None, None, out)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_for_a_screen(patch)
+        report.write("peebles2023", PAPER, None, None, out)
     return out
 
 
@@ -61,7 +64,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
         provenance={"python": "3.11"},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "METADATA", {"svg": files.METADATA["svg"]})
+        draw_for_a_screen(patch)
         report.write("digits", digits(seeds=(0, 1)), steps_of(), samples, out, context)
     return out
 
@@ -73,7 +76,7 @@ def text(page: Path) -> str:
 
 def test_published_numbers_give_every_figure_they_allow_and_all_tables(paper: Path) -> None:
     for number in ("02", "05", "08", "09", "12"):
-        assert all((paper / f"figure_{number}.{kind}").stat().st_size > 100 for kind in FORMATS)
+        assert all((paper / f"figure_{number}.{kind}").stat().st_size > 100 for kind in SCREEN)
     assert all(
         (paper / f"table_{number}.{kind}").exists()
         for number in range(1, 7)
@@ -163,7 +166,7 @@ def test_the_same_csv_gives_the_same_files_in_any_process(
     ],
     ids=["empty", "single point"],
 )
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 def test_a_poor_table_still_gives_a_page_that_says_why(
     table: pd.DataFrame, says: str, tmp_path: Path
 ) -> None:
@@ -176,13 +179,14 @@ def test_scores_under_a_stray_protocol_are_counted() -> None:
     assert reasons == ["Not in the main figures: 1 scores under other."]
 
 
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 def test_one_of_two_protocols_can_be_chosen(tmp_path: Path) -> None:
     both = pd.concat([small(), small().assign(protocol="other")])
     page = text(report.write("digits", both, None, None, tmp_path, protocol="other"))
     assert "protocol other" in page and "Not in the main figures" not in page
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_a_bug_in_a_figure_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -216,6 +220,7 @@ def test_samples_that_are_not_the_tables_are_left_out_with_the_reason(
         drawing.draw_figure("figure_07", sources, "a stamp", Part("", digits()))
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_damaged_samples_cost_figure_7_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import ROOT
 from joint_worlds import WORLDS, JointWorld
 from studies import PAPER, SHARED, digits
 
@@ -13,7 +14,7 @@ from analysis.fits import PRODUCT, design
 from analysis.grid import final
 from analysis.joint import evaluate, fit, points_of
 from analysis.models import with_family
-from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError
+from analysis.table import NUMBER_COLUMNS, TEXT_COLUMNS, TableError, load
 
 
 def test_intervals_of_last_scores_hold_19_of_20_planted_ones() -> None:
@@ -89,6 +90,22 @@ def test_the_posterior_over_patch_size_and_steps_is_that_of_the_models() -> None
         assert low <= first[name] <= high
     sure = found.assign(p_best=found["model"].eq(first["model"]).astype(float))
     assert allocation.posterior(sure)["gflops"] == [first["gflops"]] * 2
+
+
+def test_a_law_of_one_patch_says_nothing_of_another() -> None:
+    """To it a model of another patch is as good, and cheaper: it would be the best of all."""
+    study = load(ROOT / "results" / "measured" / "digits_laws_mup.csv")
+    own = study.drop_duplicates("model")[["model", "patch", "gflops", "params"]]
+    other = own.assign(patch=4.0, model=own["model"].str.replace("/2", "/4"))
+    rows = pd.concat([own, other], ignore_index=True)
+    priced = rows.assign(hours_per_image=rows["gflops"], hours_to_serve=0.0, batch_size=64)
+    found = allocation.best(study, priced, hours=10.0, metric="val_loss")
+    assert {*found["patch"]} == {2.0} and len(found) == len(own)
+    more = rows.assign(kind="size", images=[(1e5,)] * len(rows), hours=1.0)
+    target = more.head(1).assign(images=1e5)
+    assert {*next_run.rank(study, more, target, "val_loss")["patch"]} == {2.0}
+    with pytest.raises(TableError, match="has another patch than every scored model"):
+        next_run.rank(study, more, more.tail(1).assign(images=1e5), "val_loss")
 
 
 def test_serving_many_images_favours_a_smaller_model_and_too_many_leave_nothing() -> None:

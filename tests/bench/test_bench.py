@@ -66,7 +66,9 @@ def test_an_interrupted_bench_keeps_what_it_measured(tmp_path: Path) -> None:
     assert len(measured(store.speed(device_name(CPU)))["rows"]) == 1
 
 
-def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep, at = written(SWEEP, tmp_path), ("--store", tmp_path / "store")
     assert "'DiT-S/3' is none of the sweep's" in refused(
         capsys, "bench", sweep, "--models", "DiT-S/3", *at

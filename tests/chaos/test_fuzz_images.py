@@ -76,7 +76,7 @@ def test_npz_files(what: str, readable: Path, tmp_path: Path) -> None:
         path.write_bytes(value)
         return score(**{**whole, what: path})
 
-    fuzzed(f"npz as {what}", 60, 800, arrays(known) | spoiled(npz(known)), read)
+    fuzzed(f"npz as {what}", 30, 800, arrays(known) | spoiled(npz(known)), read)
 
 
 def pictured(kind: str, size: tuple[int, int] = (16, 16), mode: str = "L") -> bytes:
@@ -121,7 +121,7 @@ def test_folders_of_images(readable: Path, started_programs: Path, tmp_path: Pat
         (folder / "x.png").write_bytes(value)
         return score(folder, readable / "reference.npz")
 
-    fuzzed("images of a folder", 80, 800, pictures("L"), read)
+    fuzzed("images of a folder", 40, 800, pictures("L"), read)
     assert not started_programs.exists(), "an image starts a program"
 
 
@@ -154,7 +154,7 @@ def test_encoded_images(
         (folder / "x.png").write_bytes(value)
         return encoding(folder.parent)
 
-    fuzzed("encoded images", 30, 600, pictures("RGB"), read)
+    fuzzed("encoded images", 20, 600, pictures("RGB"), read)
     assert not started_programs.exists(), "an image starts a program"
 
 
@@ -203,4 +203,4 @@ def test_encoded_archives(encoding: Callable[[Path], Result], tmp_path: Path) ->
         path.write_bytes(value[1])
         return encoding(path)
 
-    fuzzed("encoded archives", 30, 600, archives(), read)
+    fuzzed("encoded archives", 20, 600, archives(), read)

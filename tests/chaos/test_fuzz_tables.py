@@ -63,7 +63,7 @@ def test_tables_that_are_predicted_from(readable: Path, tmp_path: Path) -> None:
         (tmp_path / "tiny.csv").write_bytes(value)
         return verb("predict", readable / "tiny.py", "--model", "DiT-XL/2", "--results", tmp_path)
 
-    fuzzed("table of predict", 60, 350, tables(text), read)
+    fuzzed("table of predict", 30, 350, tables(text), read)
 
 
 @pytest.mark.chaos  # a page takes seconds

@@ -10,6 +10,7 @@ from studies import rates
 
 from harness.cli.candidates import (
     alone,
+    free_sizes,
     of_the_law,
     prolonged,
     siblings,
@@ -17,7 +18,9 @@ from harness.cli.candidates import (
     steps_like,
     sweep_source,
 )
+from harness.models import MODELS
 from harness.spec import Sweep
+from harness.study.compute import gflops
 from harness.study.sweep_file import load_sweep
 
 SMALL = tiny_run(model="mini-DiT-w16-d2-h16/8")
@@ -40,6 +43,21 @@ def read_again(sweep: Sweep, folder: Path) -> Sweep:
 def test_the_studys_own_free_sizes_are_candidates_beside_the_named_ones() -> None:
     models = {run.model for run in siblings(SWEEP)}
     assert {SMALL.model, LARGE.model, "mini-DiT-S/8"} <= models
+
+
+def test_free_sizes_stand_between_the_studys_own_and_beside_them() -> None:
+    """Of one depth where the study has one; a family without free sizes has none."""
+    models = [*free_sizes(SWEEP)]
+    sizes = [gflops(tiny_run(model=name)) for name in models]
+    assert sizes == sorted(sizes) and len(set(sizes)) > 3
+    assert all(MODELS[name].depth == 2 for name in models)  # type: ignore[attr-defined]
+    assert sizes[0] == gflops(SMALL), "no width is below one head"
+    assert sizes[-1] > gflops(LARGE)
+    named = tiny_sweep(
+        runs=[tiny_run(model=f"mini-DiT-{size}/{p}") for size in "SBL" for p in (8, 4)]
+    )
+    assert {MODELS[name].patch for name in free_sizes(named)} == {8, 4}
+    assert [*free_sizes(tiny_sweep(runs=(tiny_run(model="digit-U-Net-S", data="digits8"),)))] == []
 
 
 def test_a_run_has_the_steps_of_the_nearest_size() -> None:

@@ -129,7 +129,7 @@ ONE = "[Run(model='DiT-S/2')]"
     ],
 )
 @pytest.mark.parametrize("verb", ["plan", "run"])
-def test_a_sweep_file_that_is_wrong_is_told_in_a_line(
+def test_a_sweep_file_that_is_wrong_is_reported_in_one_line(
     verb: str, text: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.py").write_text(text)
@@ -149,7 +149,7 @@ def test_a_sweep_file_that_is_wrong_is_told_in_a_line(
         (None, "is neither local, debug nor a readable file: No such file"),
     ],
 )
-def test_a_cluster_file_that_is_wrong_is_told_in_a_line(
+def test_a_cluster_file_that_is_wrong_is_reported_in_one_line(
     text: str | None, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "cluster.toml"
@@ -221,7 +221,7 @@ def whole(root: Path) -> bool:
 
 
 @pytest.mark.parametrize("size", [4, 16, 120, 600, 1180])
-def test_a_full_disk_is_told_in_a_line_and_nothing_is_half_written(
+def test_a_full_disk_is_reported_in_one_line_and_nothing_is_half_written(
     size: int,
     words: tuple[object, ...],
     mount: Callable[[str], Path],

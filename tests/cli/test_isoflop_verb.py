@@ -143,7 +143,14 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(
         ("dit_grid", *budgets, "--patch", 5): "--patch 5 does not divide the side of 32",
         ("dit_grid", "--budgets", 1e9): "1e+09: ",
         ("dit_grid", *budgets, "--patch", 16, "--study", study): "its patches are 8, 4, 2",
-        ("dit_grid", *budgets, "--family", "mini-DiT", "--study", study): "scores no mini-DiT",
+        (
+            "dit_grid",
+            *budgets,
+            "--family",
+            "mini-DiT",
+            "--study",
+            study,
+        ): "no mini-DiT is scored, only DiT",
     }
     for words, says in refusals.items():
         assert says in refused(capsys, "isoflop", *words), words

@@ -47,7 +47,7 @@ def test_laws_states_what_is_not_identified_and_what_is_missing(
     assert "needs several sizes, there is one" in refused(capsys, *one)
 
 
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 def test_a_forecast_is_written_once_and_scored_once_by_the_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -147,7 +147,8 @@ def test_the_next_run_is_a_sweep_that_plans(
     found = loaded(capsys, *words)
     sweep, first = load_sweep(str(out)), load_sweep("dit_grid")
     assert [run.model for run in sweep.runs] == [found["chosen"]]
-    assert sweep.runs[0].seed == 1 and sweep.protocols == first.protocols
+    assert sweep.runs[0].seed == {"seed": 1, "size": 0}[str(found["kind"])]
+    assert sweep.protocols == first.protocols
     assert "the cheapest takes" in refused(
         capsys, "next", "dit_grid", "--gpu-hours", 0.001, "--for", XL, *paper
     )

@@ -22,7 +22,7 @@ def study(folder: Path, models: int) -> tuple[Path, Path]:
     return path, folder
 
 
-@pytest.mark.usefixtures("svg_alone")
+@pytest.mark.usefixtures("figure_8_alone")
 @pytest.mark.parametrize("models", [0, 2])
 def test_a_study_of_few_models_has_a_page_and_no_error(
     models: int, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -240,7 +240,7 @@ def test_a_shard_of_another_vae_is_noticed(task: Encode, undisturbed: Path, tmp_
         ({}, None, r"VAE 'ft-mse' is not at .*set paths.ft-mse in the cluster file"),
     ],
 )
-def test_what_does_not_fit_is_told_first(
+def test_what_does_not_fit_is_refused_first(
     fields: dict[str, int],
     network: dict[str, Any] | None,
     fault: str,
@@ -323,7 +323,7 @@ def test_a_disk_that_fills_half_way_keeps_whole_shards(
     assert len(encode(task, vae)) == 14 - kept and read_index(Path(task.out)).count == 14
 
 
-def test_a_disk_that_is_too_small_is_told_first(
+def test_a_disk_that_is_too_small_is_refused_first(
     task: Encode, vae: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 14 * 2 * 2 * 64 * 2 - 1})

@@ -147,14 +147,14 @@ def test_odd_modes_become_rgb_as_pillow_has_it(data: bytes, wanted: Array) -> No
     assert np.array_equal(only(data), wanted)
 
 
-def test_what_exif_says_of_a_rotation_is_not_heeded() -> None:
+def test_what_exif_says_of_a_rotation_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     image = Image.fromarray(np.stack([RAMP] * 3, -1))
     assert np.array_equal(only(encoded(image, exif=exif.tobytes())), only(encoded(image)))
 
 
-def test_files_that_are_no_images_are_told_in_their_places() -> None:
+def test_files_that_are_no_images_are_named_in_their_places() -> None:
     good = encoded(picture(20, 20), "JPEG")
     files = (good, b"", b"no image", good[:-200], good, encoded(picture(9, 9))[:60])
     found = list(decoded(of(*files), [4, 3, 2, 1, 0, 5], 8, threads=3))
@@ -233,7 +233,7 @@ def test_the_digest_of_a_source_is_of_names_and_labels() -> None:
     assert len({source.digest() for source in kinds}) == 3
 
 
-def test_where_there_are_no_images_it_is_said(
+def test_where_there_are_no_images_it_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text, dataset = tmp_path / "notes.txt", tmp_path / "dataset"

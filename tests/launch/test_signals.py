@@ -83,7 +83,7 @@ def test_a_signal_at_the_end_of_a_task_requeues_a_job_of_several(
     with pytest.raises(SystemExit, match="requeued"):
         job(both, scores)
     assert requeued == [True] and [task.is_done(scores) for task in both] == [True, False]
-    assert f"{both[1].id} was not begun" in capsys.readouterr().err
+    assert f"{both[1].id} was not started" in capsys.readouterr().err
 
 
 def test_a_signal_at_the_end_of_the_last_task_requeues_nothing(
@@ -135,7 +135,7 @@ def test_the_first_ctrl_c_says_what_the_second_does(capfd: pytest.CaptureFixture
     def twice(stop: Stop) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signals == [signal.SIGINT]
-        assert "Ctrl-C again drops it" in capfd.readouterr().err
+        assert "Ctrl-C again discards it" in capfd.readouterr().err
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as ended, stop_on_signal() as stop:

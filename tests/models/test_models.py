@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import apart, tiny_run
+from networks import awake
 from torch import Tensor
 
 from harness.base import rng
@@ -46,15 +47,6 @@ LINEARS = {
 def small(conditioning: str = "adaLN-Zero", seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return DiT(SMALL, Setting((4, 8, 8), 10, 2, conditioning)).eval()
-
-
-def awake(net: Any) -> Any:
-    """The network after training has moved every weight."""
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.requires_grad:
-                p.add_(0.05 * torch.randn_like(p))
-    return net
 
 
 def inputs(n: int = 3, classes: int = 10) -> tuple[Tensor, Tensor, Tensor]:
