@@ -11,7 +11,6 @@ import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,9 @@ from torch import Tensor, nn
 
 from harness.models import MODELS, Setting
 from harness.models.unet_rows import LatentUNetModel, UNetModel
-from harness.objectives.ddpm import DDPM
 
 Module = Callable[[str], Any]  # imports one of a checkout's modules
 Call = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (network, x, t, y) → its output
-Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (network, x0, t, y) → [N]
-Losses = Callable[[Module], Loss]
 
 # U-Nets narrow enough to train beside the authors' in a few GB; all else is the paper's.
 MODELS["ADM-64-narrow"] = UNetModel(
@@ -49,13 +45,12 @@ def plain(net: nn.Module, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
 class Author:
     """A public repository and how to build its networks.
 
-    build: (module, our name, setting) → the network; losses: (module) → the loss of its training;
-    weights: from its state dict to ours; call: gives the network what ours is given.
+    build: (module, our name, setting) → the network; weights: from its state dict to ours; call:
+    gives the network what ours is given.
     """
 
     repository: str
     build: Callable[[Module, str, Setting], nn.Module]
-    losses: Losses
     weights: Callable[[dict[str, Tensor], str], dict[str, Tensor]] = same_names
     call: Call = plain
 
@@ -173,82 +168,15 @@ def frames_first(net: Any, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return net(x.transpose(1, 2), t, y).transpose(1, 2)
 
 
-def hybrid(create: str, passes: int = 1, **given: Any) -> Losses:
-    """The loss of DiT's, MDT's and ADM's code: noise and variance.
-
-    create: where their diffusion is made; passes: MDT's loss is that of the full pass and that of
-    the masked one, each with noise of its own.
-    """
-
-    def prepare(module: Module) -> Loss:
-        package, _, function = create.rpartition(".")
-        diffusion = getattr(module(package), function)(**given)
-
-        def loss(net: nn.Module, x0: Tensor, t: Tensor, y: Tensor) -> Tensor:
-            words = [{"y": y}, {"y": y, "enable_mask": True}][:passes]
-            each = [diffusion.training_losses(net, x0, t, word)["loss"] for word in words]
-            return torch.stack(each).sum(0)
-
-        return loss
-
-    return prepare
-
-
-def velocity(module: Module) -> Loss:
-    transport = module("transport").create_transport()
-    return lambda net, x0, t, y: transport.training_losses(net, x0, {"y": y})["loss"]
-
-
-def simple(module: Module) -> Loss:
-    """U-ViT's: noise alone; times are drawn within."""
-    sde = module("sde")
-
-    def loss(net: nn.Module, x0: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        with contextlib.redirect_stdout(io.StringIO()):
-            model = sde.ScoreModel(net, pred="noise_pred", sde=sde.VPSDE())
-        return sde.LSimple(model, x0, pred="noise_pred", y=y)
-
-    return loss
-
-
-def of_harness(learned: bool, call: Call) -> Losses:
-    """The harness's DDPM loss, where the trainer needs more than is installed here."""
-
-    def prepare(module: Module) -> Loss:
-        terms = DDPM(learned_variance=learned).losses(torch.device("cpu"))
-
-        def loss(net: nn.Module, x0: Tensor, t: Tensor, y: Tensor) -> Tensor:
-            return torch.stack(terms(partial(call, net), x0, t, y, torch.randn_like(x0))).sum(0)
-
-        return loss
-
-    return prepare
-
-
-MDT = hybrid("masked_diffusion.create_diffusion", 2, timestep_respacing="")
 AUTHORS = {
-    "dit": Author(
-        "facebookresearch/DiT", dit, hybrid("diffusion.create_diffusion", timestep_respacing="")
-    ),
-    "sit": Author("willisma/SiT", sit, velocity),
-    "u-vit": Author("baofff/U-ViT", u_vit, simple),
-    "mdt-v1": Author("sail-sg/MDT, branch mdtv1", mdt, MDT),
-    "mdt": Author("sail-sg/MDT, main", mdt, MDT),
-    "adm": Author(
-        "openai/guided-diffusion",
-        adm,
-        hybrid("guided_diffusion.script_util.create_gaussian_diffusion", learn_sigma=True),
-        call=labelled,
-    ),
-    "ldm": Author(
-        "CompVis/latent-diffusion", ldm, of_harness(False, with_class), of_ldm, with_class
-    ),
-    "latte": Author(
-        "Vchitect/Latte, its folder models",
-        latte,
-        of_harness(True, frames_first),
-        call=frames_first,
-    ),
+    "dit": Author("facebookresearch/DiT", dit),
+    "sit": Author("willisma/SiT", sit),
+    "u-vit": Author("baofff/U-ViT", u_vit),
+    "mdt-v1": Author("sail-sg/MDT, branch mdtv1", mdt),
+    "mdt": Author("sail-sg/MDT, main", mdt),
+    "adm": Author("openai/guided-diffusion", adm, call=labelled),
+    "ldm": Author("CompVis/latent-diffusion", ldm, of_ldm, with_class),
+    "latte": Author("Vchitect/Latte, its folder models", latte, call=frames_first),
 }
 
 

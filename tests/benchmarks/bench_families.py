@@ -9,24 +9,32 @@ for sampling, without gradients. See authors.py for what to install.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from authors import AUTHORS, add_checkouts, built, checkout
+from authors import AUTHORS, Call, Module, add_checkouts, built, checkout
 from bench_training import loop_body
 from sides import Makers, Step, head, imported, options, table
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.base.distributed import Rank, keep_freed_memory
 from harness.bench.workloads import RandomLatents
 from harness.data import DATASETS, Data
 from harness.objectives import TIMESTEPS
+from harness.objectives.ddpm import DDPM
 from harness.spec import Run
 from harness.study.cluster import Cluster
 from harness.study.compute import gflops, network, training_gflops
 from harness.training.loop import make_batch
 from harness.training.step import new_state, stepper
+
+Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]  # (network, x0, t, y) → [N]
+Losses = Callable[[Module], Loss]
 
 DATASETS["latent clips"] = Data(4, 32, 101, frames=4)  # Latte's, at a quarter of its frames
 RUNS = {
@@ -38,6 +46,71 @@ RUNS = {
     "adm": [Run(model="ADM-64-narrow", data="imagenet64-pixels")],
     "ldm": [Run(model="LDM-8-narrow", objective="ddpm-fixed")],
     "latte": [Run(model="video-DiT-S/1x2", data="latent clips", variant="factorised")],
+}
+
+
+def hybrid(create: str, passes: int = 1, **given: Any) -> Losses:
+    """The loss of DiT's, MDT's and ADM's code: noise and variance.
+
+    create: where their diffusion is made; passes: MDT's loss is that of the full pass and that of
+    the masked one, each with noise of its own.
+    """
+
+    def prepare(module: Module) -> Loss:
+        package, _, function = create.rpartition(".")
+        diffusion = getattr(module(package), function)(**given)
+
+        def loss(net: nn.Module, x0: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            words = [{"y": y}, {"y": y, "enable_mask": True}][:passes]
+            each = [diffusion.training_losses(net, x0, t, word)["loss"] for word in words]
+            return torch.stack(each).sum(0)
+
+        return loss
+
+    return prepare
+
+
+def velocity(module: Module) -> Loss:
+    transport = module("transport").create_transport()
+    return lambda net, x0, t, y: transport.training_losses(net, x0, {"y": y})["loss"]
+
+
+def simple(module: Module) -> Loss:
+    """U-ViT's: noise alone; times are drawn within."""
+    sde = module("sde")
+
+    def loss(net: nn.Module, x0: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = sde.ScoreModel(net, pred="noise_pred", sde=sde.VPSDE())
+        return sde.LSimple(model, x0, pred="noise_pred", y=y)
+
+    return loss
+
+
+def of_harness(learned: bool, call: Call) -> Losses:
+    """The harness's DDPM loss, where the trainer needs more than is installed here."""
+
+    def prepare(module: Module) -> Loss:
+        terms = DDPM(learned_variance=learned).losses(torch.device("cpu"))
+
+        def loss(net: nn.Module, x0: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            return torch.stack(terms(partial(call, net), x0, t, y, torch.randn_like(x0))).sum(0)
+
+        return loss
+
+    return prepare
+
+
+MDT = hybrid("masked_diffusion.create_diffusion", 2, timestep_respacing="")
+LOSSES: dict[str, Losses] = {
+    "dit": hybrid("diffusion.create_diffusion", timestep_respacing=""),
+    "sit": velocity,
+    "u-vit": simple,
+    "mdt-v1": MDT,
+    "mdt": MDT,
+    "adm": hybrid("guided_diffusion.script_util.create_gaussian_diffusion", learn_sigma=True),
+    "ldm": of_harness(False, AUTHORS["ldm"].call),
+    "latte": of_harness(True, AUTHORS["latte"].call),
 }
 
 
@@ -59,7 +132,7 @@ def our_step(run: Run, device: torch.device, compiled: bool) -> Step:
 def their_step(name: str, folder: Path, run: Run, device: torch.device) -> Step:
     net = built(name, folder, run.model, run.setting).to(device).train()
     with imported(folder) as module:
-        losses = AUTHORS[name].losses(module)
+        losses = LOSSES[name](module)
     batch = given(run, device)
     return loop_body(net, lambda net: losses(net, *batch), device)
 

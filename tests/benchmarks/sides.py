@@ -152,7 +152,7 @@ def table(
         ratios = [theirs / s for theirs, s in zip(first, spent, strict=True)]
         share = statistics.median(work / s / p for s, p in zip(spent, peak, strict=True))
         print(
-            f"{model:<22}{name:<26}{images / statistics.median(spent):>9.2f}"
+            f"{model:<26}{name:<26}{images / statistics.median(spent):>9.2f}"
             f"{statistics.median(ratios):>8.2f}  ({min(ratios):.2f} … {max(ratios):.2f})"
             f"{100 * share:>9.0f} %",
             flush=True,
@@ -169,5 +169,5 @@ def head(args: argparse.Namespace) -> torch.device:
     )
     print(f"torch {torch.__version__}, {name}, batch {args.batch}, {args.rounds} windows a side")
     rates = f"{'images/s':>9}{'ratio':>8}  (least … most){'of fp32 matmul':>16}"
-    print(f"{'model':<22}{'side':<26}{rates}")
+    print(f"{'model':<26}{'side':<26}{rates}")
     return device
