@@ -14,10 +14,9 @@ from harness.cli.candidates import (
     of_the_law,
     prolonged,
     siblings,
-    source,
     steps_like,
-    sweep_source,
 )
+from harness.cli.written_sweep import source, sweep_source
 from harness.models import MODELS
 from harness.spec import Sweep
 from harness.study.compute import gflops
