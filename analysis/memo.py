@@ -11,7 +11,7 @@ from typing import ParamSpec
 
 import pandas as pd
 
-MOST = 64  # results kept of each function: a report of 12 models has about as many
+MOST = 32  # results kept of each function: a report of 12 models asks for fewer
 
 P = ParamSpec("P")
 

@@ -1,4 +1,4 @@
-"""Uploads to the Hugging Face hub, if `harness export --push` asks: with the user's own token."""
+"""Uploads an exported folder to the Hugging Face hub, with the user's own token."""
 
 from __future__ import annotations
 

@@ -111,18 +111,18 @@ def try_samples(seed: int, folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_damaged_table_is_reported_and_never_a_traceback(seed: int, tmp_path: Path) -> None:
     try_table(seed, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_damaged_log_is_reported_and_never_a_traceback(seed: int, tmp_path: Path) -> None:
     try_log(seed, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_damaged_samples_are_reported_and_never_a_traceback(seed: int, tmp_path: Path) -> None:
     try_samples(seed, tmp_path)
 
