@@ -9,6 +9,7 @@ from functools import partial
 
 import planted_coverage as lab
 import pytest
+from rate_worlds import WORLDS as RATE_WORLDS
 from scipy import stats
 
 from analysis import fits
@@ -60,7 +61,7 @@ RATES = ["best rate", "exponent of params", "law at twice the size"]
 def test_intervals_of_the_best_learning_rate_and_of_its_law_hold_what_was_planted(
     world: str,
 ) -> None:
-    found = lab.coverage(lab.RATE_WORLDS[world].hits, 40)
+    found = lab.coverage(RATE_WORLDS[world].hits, 40)
     assert found["optima with an interval"] > 0.95
     for name in RATES:
         agrees(name, found[name], 40)
