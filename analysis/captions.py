@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.correlation import correlation, correlation_text
 from analysis.curves import apart
-from analysis.grid import axis_label, grid, has_own_steps
+from analysis.grid import axis_label, grid, has_own_steps, main_metric
 from analysis.left_out import left_out as left_out_rows
 from analysis.table import TableError, digest, listed
 
@@ -82,7 +82,7 @@ def correlations(table: pd.DataFrame) -> str:
 def situation(table: pd.DataFrame) -> str:
     """States what the figures show: score, protocol, step, n, and the incomplete models."""
     try:
-        rows = grid(table)
+        rows = grid(table, main_metric(table))
     except TableError as reason:
         return f"{reason}."
     last = rows[rows["last"]]

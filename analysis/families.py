@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +17,7 @@ from analysis.compute import sampling_compute
 from analysis.correlation import Array
 from analysis.fits import squares
 from analysis.grid import grid, means, one_axis
+from analysis.rows import attempt
 from analysis.table import HIGHER_IS_BETTER, TableError, listed
 
 # What two families can be equal in.
@@ -52,16 +54,34 @@ def placed(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
     """Returns the grid of scores; a family of several studies is named after its study too.
 
     Raises:
-        TableError: rows that cannot share an axis, such as guided scores beside others, or studies
-            whose scores are not one quantity.
+        TableError: rows that cannot share an axis, or studies whose scores are not one quantity.
     """
-    rows = one_axis(grid(table, metric), QUANTITY)
-    if rows["guidance"].gt(1).nunique() > 1:
-        one_axis(rows, ["guidance"])
+    rows = one_axis(pd.concat(grids(table, metric)), QUANTITY)
     studies = rows.groupby("family")["study"].transform("nunique")
     return rows.assign(
         family=rows["family"].where(studies.eq(1), rows["family"] + ", " + rows["study"])
     )
+
+
+def grids(table: pd.DataFrame, metric: str = "fid") -> list[pd.DataFrame]:
+    """Returns the grid of each study that has one; guided scores are never beside others.
+
+    Raises:
+        TableError: no study has scores on one axis.
+    """
+    reasons = list[str]()
+    studies = [part for _, part in table.groupby("study", sort=False)]
+    made = [attempt("", partial(grid, part, metric), reasons) for part in studies]
+    found = [rows for rows in made if rows is not None]
+    if not found:
+        raise TableError(reasons[0].removeprefix(": ").removesuffix("."))
+    return [rows for rows in found if not rows["guidance"].gt(1).any()] or found
+
+
+def elsewhere(table: pd.DataFrame, metric: str = "fid") -> list[str]:
+    """Returns the studies that are not on the axis of the others."""
+    shown = {rows["study"].iloc[0] for rows in grids(table, metric)}
+    return [name for name in dict.fromkeys(table["study"]) if name not in shown]
 
 
 def models_of(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
@@ -79,8 +99,11 @@ def models_of(table: pd.DataFrame, metric: str = "fid") -> pd.DataFrame:
     models = means(last).merge(also, on=["study", "model"])
     models = shared_patches(models[models["value"].gt(0)])
     if models["family"].nunique() < 2:
+        others = elsewhere(table, metric)
+        left = f" beside {', '.join(others)}, guided or on no axis" if others else ""
         raise TableError(
-            f"one family of models ({listed(models['family'])}): train another at equal Gflops"
+            f"one family of models ({listed(models['family'])}){left}: train another at equal"
+            " Gflops"
         )
     return models
 

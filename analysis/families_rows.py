@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.correlation import MINUS
 from analysis.families import (
     AXES,
+    elsewhere,
     family_exponents,
     fit_lines,
     models_of,
@@ -117,7 +118,9 @@ def summary(table: pd.DataFrame, metric: str = "fid") -> str:
         text = multiple_text(pair) if same else ahead(pair, kind).partition(f"{kind} ")[2]
         texts.append(f"at equal {kind} {text} (p = {pair['p']:.1g})")
     compared = attempt("exponents not compared", partial(scales, models, metric), reasons)
-    return f"{'; '.join([*texts, *seen(models), compared or reasons[-1].rstrip('.')])}."
+    others = elsewhere(table, metric)
+    left = [f"guided or on no axis, and left out: {', '.join(others)}"] if others else []
+    return f"{'; '.join([*texts, *seen(models), compared or reasons[-1].rstrip('.'), *left])}."
 
 
 def seen(models: pd.DataFrame) -> list[str]:

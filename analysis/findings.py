@@ -84,9 +84,9 @@ def best_sizes(numbers: pd.DataFrame) -> list[str]:
     found = []
     for _, row in numbers[numbers["statistic"].str.endswith(BEST_SIZE)].iterrows():
         score = row["statistic"].removesuffix(BEST_SIZE)
-        residual = numbers[numbers["statistic"].eq(f"{score}: residual")]
-        residual = residual[residual["family"].eq(row["family"])]["note"]
-        refuted = [note.split(" (")[0] for note in residual if note.startswith("refuted")]
+        residual = numbers["statistic"].eq(f"{score}: residual")
+        notes = numbers.loc[residual & numbers["family"].eq(row["family"]), "note"].astype(str)
+        refuted = [str(note).split(" (")[0] for note in notes if str(note).startswith("refuted")]
         doubt = "".join(f"; {reason}" for reason in refuted)
         found.append(
             f"The best size of {row['family']} grows as compute^{row['estimate']}"

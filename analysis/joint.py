@@ -153,13 +153,13 @@ def require_enough(points: Points, free: Flags) -> None:
     if not free[ALPHA] and not free[GAMMA]:
         raise TableError(
             f"the joint law needs several sizes, there is one ({listed(points.rows['model'])}):"
-            " train other sizes"
+            " train other sizes (`harness isoflop` writes their sweep)"
         )
     needed = int(free.sum()) + 2
     if points.runs < needed:
         raise TableError(
             f"the joint law has {needed - 2} parameters here and needs {needed} runs, there are"
-            f" {points.runs}: train more sizes or seeds"
+            f" {points.runs}: train more sizes, or seed=0,1,2 of these"
         )
 
 

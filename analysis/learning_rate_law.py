@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from statsmodels.regression.linear_model import OLS, RegressionResults
 
-from analysis.learning_rates import quantile
+from analysis.correlation import Array
+from analysis.learning_rate_curve import quantile
 from analysis.table import TableError, listed
 
 # What size is counted in: trained parameters, the first that is known, is also that of the figure.
@@ -18,46 +19,69 @@ BATCH = "batch_size"
 
 @dataclass(frozen=True)
 class RateLaw:
-    """log lr* = c + Σ b log(axis / centre), by least squares of the optima inside their grids."""
+    """log lr* = c + Σ b log(axis / centre), by least squares of the optima inside their grids.
+
+    `spreads` are variances of an optimum with their degrees of freedom: the scatter about the law,
+    and the error that each has by the noise of its scores. `common` is how the coefficients move
+    with the skew of all curves.
+    """
 
     axes: list[str]
-    centre: np.ndarray  # logs
+    centre: Array  # logs
     fit: RegressionResults
+    spreads: list[tuple[float, float]]
+    common: Array
     rows: pd.DataFrame
 
+    def half(self, row: Array, more: float = 0.0) -> float:
+        """Returns half of the 95 % interval of a sum of coefficients, the wider by both spreads.
+
+        A few optima may lie on a line by chance, and their errors do not know what a power law
+        misses. `more` is the variance of a new optimum, in units of that of one.
+        """
+        leverage, shared = row @ self.fit.normalized_cov_params @ row + more, row @ self.common
+        halves = [
+            quantile(df) * np.sqrt(variance * leverage + shared**2)
+            for variance, df in self.spreads
+            if df > 0
+        ]
+        return float(max(halves))
+
     def exponent(self, axis: str) -> tuple[float, float, float]:
-        """Returns an exponent and its 95 % interval, by t."""
+        """Returns an exponent and its 95 % interval."""
         place = self.axes.index(axis) + 1
-        low, high = self.fit.conf_int()[place]
-        return float(self.fit.params[place]), float(low), float(high)
+        value, half = float(self.fit.params[place]), self.half(np.eye(len(self.axes) + 1)[place])
+        return value, value - half, value + half
 
     def at(self, *values: float) -> tuple[float, float, float]:
         """Returns the best rate of a new model, in the order of `axes`, and its 95 % interval."""
         row = np.concatenate([[1.0], np.log(values) - self.centre])
-        value = float(row @ self.fit.params)
-        spread = np.sqrt(row @ self.fit.cov_params() @ row + self.fit.scale)
-        half = quantile(self.fit.df_resid) * float(spread)
-        low, value, high = np.exp([value - half, value, value + half])
+        value, half = float(row @ self.fit.params), self.half(row, 1.0)
+        value, low, high = np.exp([value, value - half, value + half])
         return float(value), float(low), float(high)
 
 
-def fit(found: pd.DataFrame, size: str = "params") -> RateLaw:
+def fit(optima: pd.DataFrame, size: str = "params") -> RateLaw:
     """Fits the optima of one setting.
 
-    The scatter of the optima about the law sets the interval, with t at its degrees of freedom: it
-    has the noise of each, and what a power law misses.
+    The interval is by the scatter of the optima about the law, which has the noise of each and what
+    a power law misses, or by that noise alone where it is wider.
 
     Raises:
         TableError: too few optima inside their grids, or sizes and batches that vary together.
     """
-    rows = found[found["edge"].eq("") & (found[size].gt(0))]
+    rows = optima[optima["edge"].eq("") & (optima[size].gt(0))]
     axes = [name for name in (size, BATCH) if rows[name].nunique() > 1 and rows[name].gt(0).all()]
-    require_enough(found, rows, axes, size)
+    require_enough(optima, rows, axes, size)
     logs = np.log(rows[axes].to_numpy(float))
     columns = np.column_stack([np.ones(len(rows)), logs - logs.mean(0)])
     if np.linalg.matrix_rank(columns, tol=1e-6) < columns.shape[1]:
         raise TableError("size and batch vary together: sweep both batches at one size")
-    return RateLaw(axes, logs.mean(0), OLS(np.log(rows["lr"].to_numpy(float)), columns).fit(), rows)
+    found = OLS(np.log(rows["lr"].to_numpy(float)), columns).fit()
+    own = float((rows["error"] ** 2).mean()), float(rows["df"].iloc[0])
+    common = np.linalg.pinv(columns) @ rows["by_skew"].to_numpy(float)
+    spreads = [(float(found.scale), float(found.df_resid)), own]
+    return RateLaw(axes, logs.mean(0), found, spreads, common, rows)
 
 
 def require_enough(found: pd.DataFrame, rows: pd.DataFrame, axes: list[str], size: str) -> None:

@@ -13,9 +13,10 @@ from matplotlib.ticker import LogLocator
 from analysis import style
 from analysis.axes import label_score, log_axis, score_axis, set_title
 from analysis.labels import label
+from analysis.learning_rate_curve import Curve
 from analysis.learning_rate_law import BATCH, SIZES, RateLaw, fit
 from analysis.learning_rate_rows import by_setting, rate_metrics
-from analysis.learning_rates import LOWEST, Curve, curves, near_best, optima, rated
+from analysis.learning_rates import LOWEST, curves, near_best, optima, rated
 from analysis.rows import attempt
 from analysis.table import TableError
 
@@ -132,7 +133,7 @@ def draw_optima(ax: Axes, own: pd.DataFrame, size: str, ink: str) -> None:
     ax.errorbar(inside[size], inside["lr"], np.nan_to_num(ends), fmt="o", **look)
     for _, row in own[own["edge"].ne("")].iterrows():
         marker = "v" if row["edge"] == LOWEST else "^"
-        ax.plot([row[size]], [row["lr"]], marker, color=ink, mfc="white", label="edge")
+        ax.plot([row[size]], [row["lr"]], marker, color=ink, mfc="none", label="edge")
 
 
 def draw_law(ax: Axes, law: RateLaw | None, ink: str, own: pd.DataFrame, size: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from analysis.rows import Row, attempt, row_of
 from analysis.table import LOSSES, METRICS, TableError
 
 PARABOLA = "Fieller, parabolas of log score"
-LAW = "t, scatter of the optima"
+LAW = "t, scatter of the optima or their errors"
 # The next model of a ladder.
 NEXT = 2
 

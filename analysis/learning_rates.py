@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from analysis.correlation import Array
 from analysis.curves import value_text
 from analysis.grid import ONE_AXIS, over_samplings
+from analysis.learning_rate_curve import Curve, fit, points
 from analysis.models import with_family
 from analysis.table import HIGHER_IS_BETTER, TableError, listed, uncertain
 
@@ -19,7 +17,6 @@ from analysis.table import HIGHER_IS_BETTER, TableError, listed, uncertain
 # rates that diverge are there.
 REACH = np.log(4) + 1e-6
 RATES = 3  # of a parabola
-PLACES = 2_000  # of a grid of rates: 0.1 % of a rate over a factor of 10
 # Scores that differ in one of these have best rates of their own.
 SETTING = ["study", "family", "conditioning", "others", *ONE_AXIS]
 # Of a name such as 'w64-d2-h16': widths are one axis where all the rest is alike.
@@ -27,59 +24,13 @@ WIDTH = r"^w(?P<width>\d+)-(?P<rest>.*)$"
 LOWEST, HIGHEST, FLAT = "the lowest of its grid", "the highest of its grid", "no minimum"
 
 
-@dataclass(frozen=True)
-class Curve:
-    """Log scores in log rate about `centre`: coefficients of 1, x, x², x³, of which the last is
-    that of all models; the noise is that of all.
-    """
-
-    centre: float
-    coefficients: Array
-    inverse: Array  # of the normal equations, [4, 4]
-    variance: float  # NaN where no score is left over to tell it
-    df: int
-
-    def score(self, x: Array) -> Array:
-        """Returns the log score at log rates."""
-        return np.asarray(np.vander(x - self.centre, 4, increasing=True) @ self.coefficients)
-
-    @property
-    def vertex(self) -> float:
-        """The log rate of the minimum; NaN where the curve has none."""
-        _, slope, curve, skew = self.coefficients
-        root = curve**2 - 3 * skew * slope
-        # The smaller root of skew 3 x² + 2 curve x + slope, in the form that holds at skew 0.
-        return float(self.centre - slope / (curve + np.sqrt(root))) if root > 0 else float("nan")
-
-    def bounds(self, first: float, last: float) -> tuple[float, float]:
-        """Returns the 95 % interval of the minimum between two log rates, NaN if it reaches one.
-
-        It holds the rates at which the slope may be 0 (Fieller, J. R. Stat. Soc. B 16, 1954): of a
-        weak curvature a first-order interval is too short.
-        """
-        rates = np.linspace(first, last, PLACES)
-        x = rates - self.centre
-        rows = np.column_stack([0 * x, np.ones(PLACES), 2 * x, 3 * x**2])
-        error = np.sqrt(self.variance * np.einsum("ij,jk,ik->i", rows, self.inverse, rows))
-        refuted = np.abs(rows @ self.coefficients) > quantile(self.df) * error
-        below, above = (
-            rates[refuted & side] for side in (rates < self.vertex, rates > self.vertex)
-        )
-        if not self.df or not len(below) or not len(above):
-            return float("nan"), float("nan")
-        return float(below.max()), float(above.min())
-
-
-def quantile(df: float) -> float:
-    return float(stats.t.ppf(0.975, df)) if df > 0 else float("nan")
-
-
 def optima(table: pd.DataFrame, metric: str, protocol: str | None = None) -> pd.DataFrame:
     """Returns the best rate of every model and batch size that was trained at three rates or more.
 
     Columns: setting (what else varies), model, params, gflops, width (NaN where no axis),
     batch_size, step, rates, runs; best (the rate of the best score), lr with low and high (95 %,
-    NaN where not known), and edge: why the best is no optimum inside of its grid, else empty.
+    NaN where not known), error (of its log) with df, by_skew (how far that moves with the skew of
+    all models), and edge: why the best is no optimum inside of its grid, else empty.
 
     Raises:
         TableError: no model has three rates.
@@ -101,8 +52,9 @@ def rated(table: pd.DataFrame, metric: str, protocol: str | None = None) -> pd.D
     """
     usable = table["metric"].eq(metric) & table["value"].gt(0) & table["lr"].gt(0)
     usable &= table["gflops"].gt(0) & ~uncertain(table)
-    rows = with_family(table[usable & (table["protocol"].eq(protocol) | (protocol is None))])
-    rows = over_samplings(rows).fillna({"batch_size": 0})
+    if protocol is not None:
+        usable &= table["protocol"].eq(protocol)
+    rows = over_samplings(with_family(table[usable])).fillna({"batch_size": 0})
     own = [*SETTING, "model", "batch_size"]
     counts = rows.groupby([*own, "step"], dropna=False)["lr"].transform("nunique")
     most = counts.groupby([rows[name] for name in own], dropna=False).transform("max")
@@ -171,49 +123,7 @@ def near_best(part: pd.DataFrame, best: float) -> pd.DataFrame:
     """Returns the scores within a factor of 4 of the best rate, its neighbours among them."""
     away = np.log(part["lr"] / best)
     below, above = away[away < 0].max(), away[away > 0].min()
-    return part[away.between(min(below, -REACH), max(above, REACH))]
-
-
-def points(near: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per rate: x about the best, mean y, runs, and the squares of these about it."""
-    found = near.groupby("x")["y"].agg(["mean", "size", "var"]).reset_index()
-    squares = found["var"].fillna(0) * (found["size"] - 1)
-    return found.assign(centre=found["x"][found["mean"].idxmin()], squares=squares)
-
-
-def fit(models: list[pd.DataFrame]) -> list[Curve]:
-    """Fits a parabola to each model, with one skew of all where the scores can tell it.
-
-    Above its best rate a loss grows faster than below: parabolas alone put the minimum a quarter
-    to a half of an octave too low (docs/laws.md). The noise is that of the means of each rate about
-    the curves, so that many seeds do not hide a shape that is another; of as many rates as
-    coefficients it is that of the seeds.
-    """
-    every, wide = pd.concat(models, keys=range(len(models))), 3 * len(models)
-    x, weight = (every["x"] - every["centre"]).to_numpy(float), np.sqrt(every["size"].to_numpy())
-    columns, model = np.zeros((len(x), wide + 1)), every.index.get_level_values(0)
-    for power in range(3):
-        columns[np.arange(len(x)), 3 * model + power] = x**power
-    columns[:, -1] = x**3
-    if np.linalg.matrix_rank(columns) == wide or len(x) <= wide + 1:
-        columns[:, -1] = 0
-    columns, y = columns * weight[:, None], every["mean"].to_numpy(float) * weight
-    inverse = np.linalg.pinv(columns.T @ columns, rcond=1e-12)
-    coefficients = inverse @ columns.T @ y
-    variance, df = noise_of(every, y - columns @ coefficients, np.linalg.matrix_rank(columns))
-    places = [[*range(3 * i, 3 * i + 3), wide] for i in range(len(models))]
-    return [
-        Curve(own["centre"].iloc[0], coefficients[at], inverse[np.ix_(at, at)], variance, df)
-        for own, at in zip(models, places, strict=True)
-    ]
-
-
-def noise_of(every: pd.DataFrame, residuals: Array, rank: int) -> tuple[float, int]:
-    """Returns the variance of one run and its degrees of freedom: NaN and 0 where none are."""
-    df, squares = len(every) - rank, float((residuals**2).sum())
-    if not df:
-        df, squares = int((every["size"] - 1).sum()), float(every["squares"].sum())
-    return (squares / df if df else float("nan")), df
+    return part[away.between(np.fmin(below, -REACH), np.fmax(above, REACH))]
 
 
 def with_minimum(
@@ -223,6 +133,9 @@ def with_minimum(
     first, last = float(part["x"].min()), float(part["x"].max())
     if curve is None or not first <= curve.vertex <= last:
         edge = one["edge"] or FLAT
-        return {**one, "lr": one["best"], "low": np.nan, "high": np.nan, "edge": edge}, part, None
+        unknown = {"low": np.nan, "high": np.nan}
+        return {**one, "lr": one["best"], **unknown, "edge": edge}, part, None
     low, high = np.exp(curve.bounds(first, last))
-    return {**one, "lr": float(np.exp(curve.vertex)), "low": low, "high": high}, part, curve
+    errors = {"error": curve.error, "df": curve.df, "by_skew": curve.by_skew}
+    known = {"lr": float(np.exp(curve.vertex)), "low": low, "high": high}
+    return {**one, **known, **errors}, part, curve

@@ -143,7 +143,7 @@ def pooled(found: pd.DataFrame, origin: str) -> Noise:
     by_patch = groups[["runs", "df", "squares"]].sum().reset_index()
     by_patch["log_gflops"] = groups["log_gflops"].mean().to_numpy()
     by_patch["sd"] = np.sqrt(by_patch["squares"] / by_patch["df"])
-    noisiest = by_patch.loc[by_patch["sd"].idxmax()]
+    noisiest = by_patch.sort_values("sd").iloc[-1]
     prior = (UNSEEN * float(noisiest["sd"]), float(noisiest["df"]))
     text = f"{found['runs'].sum()} runs of {len(found)} models {origin}"
     total = float(found["df"].sum())

@@ -154,9 +154,12 @@ def require_trade(draws: Draws) -> None:
         )
     unknown = [name for name in ("α", "β") if not known[name][2]]
     if unknown:
+        verb, remedy = ("are" if len(unknown) > 1 else "is"), "score more steps of each run"
+        if "β" not in unknown:
+            remedy = "train more sizes (`harness isoflop` writes their sweep)"
         raise TableError(
-            f"{' and '.join(unknown)} are not identified, so that no size is best for a budget: "
-            + ("train more sizes" if "β" not in unknown else "score more steps of each run")
+            f"{' and '.join(unknown)} {verb} not identified, so that no size is best for a budget:"
+            f" {remedy}"
         )
 
 

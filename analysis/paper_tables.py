@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.table import RECIPE, RUN, TableError, metric_name
+from analysis.table import LOSSES, RECIPE, RUN, TableError, metric_name
 
 HEADINGS = {
     "model": "Model",
@@ -231,7 +231,8 @@ def cell_text(row: pd.Series, field: str) -> str:
 
 
 def number_text(value: float, name: str) -> str:
-    """Returns a value with the paper's decimals: none for counts, 4 for KID, else 2."""
+    """Returns a value with the paper's decimals: none for counts, 4 for KID and losses, else 2."""
     if name in COUNTS or name.startswith("imagenet"):
         return f"{value:.0f}"
-    return f"{value:.4f}" if name.startswith("kid") else f"{value:.2f}"
+    # A loss falls by a third over four decades of compute: its third digit tells models apart.
+    return f"{value:.4f}" if name.startswith(("kid", "val_", *LOSSES)) else f"{value:.2f}"

@@ -91,9 +91,9 @@ def sampling_spread(table: pd.DataFrame, metric: str) -> tuple[float, int, float
 def power(difference: float, sd: float, seeds: int, cells: int = 1, alpha: float = 0.05) -> float:
     """Returns the chance that two means over seeds are told apart by a two-sided t test.
 
-    `difference` is of log scores. The noise is estimated from these seeds, pooled over the cells as
-    `compare` does: 2 (n − 1) degrees of freedom a cell. Each cell is tested at alpha / cells, which
-    is what Holm asks of the first.
+    `difference` is of log scores. The noise is estimated from these seeds, pooled over the cells,
+    as `compare` does over those of a patch size: 2 (n − 1) degrees of freedom a cell. Each cell is
+    tested at alpha / cells, which is what Holm asks of the first.
     """
     df, alpha = 2 * (seeds - 1) * cells, alpha / cells
     if df < 1:
@@ -122,8 +122,8 @@ def seeds_needed(difference: float, sd: float, wanted: float = 0.8, cells: int =
         low, high = high, 2 * high
         if low > MOST_SEEDS:
             raise TableError(
-                f"{difference:.2%} needs more than {MOST_SEEDS:,} seeds at a noise of {sd:.2%}:"
-                " ask for a larger difference"
+                f"{100 * difference:.3g} % needs more than {MOST_SEEDS:,} seeds at a noise of"
+                f" {sd:.2%}: ask for a larger difference"
             )
     while high - low > 1:
         middle = (low + high) // 2

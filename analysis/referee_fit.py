@@ -64,7 +64,12 @@ def well_specified(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item
         law = joint_of(table, metric)
         text = f"The joint law of {family_of(law.points)}: {diagnosis(law)}."
         refuted = text.split(": ", 1)[1].startswith("refuted")
-        return not refuted, text + " Quote values inside of the fitted range." * refuted
+        study = listed(rows["study"])
+        lacks = (
+            " Quote values inside of the fitted range; more sizes and budgets (`harness isoflop"
+            f" {study}`) show which form holds."
+        )
+        return not refuted, text + lacks * refuted
     family, own = largest_family(final(table, metric))
     test = fits.misspecification(own, GFLOPS)
     if not test["p"] >= 0:
@@ -81,7 +86,7 @@ def well_specified(table: pd.DataFrame, rows: pd.DataFrame, metric: str) -> Item
         return True, f"Not refuted: {text}"
     return False, (
         f"Refuted: {text} Quote the law in N and tokens, or exponents by patch; more sizes of each"
-        " patch show which holds."
+        " patch in the sweep's models show which holds."
     )
 
 

@@ -65,10 +65,8 @@ EXTRACTED = {("fid", "dinov2-vitl14"): "FD-DINOv2", ("cmmd", "clip-vitl14-336"):
 # Scores that are a loss, the best first: held out, then as trained.
 LOSSES = {"val_loss": "Validation loss", "loss": "Training loss"}
 HIGHER_IS_BETTER = set(
-    (
-        "inception_score precision recall precision_fp16 recall_fp16 label_accuracy density"
-        " coverage"
-    ).split()
+    "inception_score precision recall precision_fp16 recall_fp16 label_accuracy density"
+    " coverage".split()
 )
 UNREADABLE = (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError)
 
@@ -106,7 +104,7 @@ def load(path: str | Path) -> pd.DataFrame:
 def others_of(table: pd.DataFrame) -> pd.Series:
     """States the fields of a run beyond the usual columns: 'ema_decay 0.99, objective flow'."""
     parts = pd.Series("", table.index)
-    if "schedule" in table:
+    if {"schedule", "step"} <= {*table}:  # a curve of a log has all steps, and its schedule
         table = table.assign(schedule=schedule_texts(table))
     for name in (*OTHER_NUMBERS, *OTHER_TEXT):
         if name in table:

@@ -100,12 +100,14 @@ class JointWorld:
         size, data = a * np.exp(-alpha * n - gamma * t), b * np.exp(-beta * d)
         return dict(zip(PARAMETERS, (e, size, data, alpha, gamma, beta), strict=True))
 
-    def hits(self, rng: Generator, resamples: int) -> dict[str, bool]:
+    def hits(self, rng: Generator, resamples: int) -> dict[str, float]:
         """Whether each interval of one draw holds the truth, and that of a new, larger run."""
         at = points(self.draw(rng))
         draws, truth = joint_bootstrap.bootstrap(joint.fit(at), resamples), self.truth(at)
         bounds = joint_bootstrap.intervals(draws)
-        hits = {name: low <= truth[name] <= high for name, (low, high, _) in bounds.items()}
+        hits: dict[str, float] = {
+            name: low <= truth[name] <= high for name, (low, high, _) in bounds.items()
+        }
         new = [2 * self.rows["N"].max(), self.rows["T"].max(), 2 * self.rows["D"].max()]
         law = float(self.scores(*(np.array([x]) for x in new))[0])
         score = law * float(self.noise(rng, np.zeros(1, int))[0])

@@ -36,6 +36,21 @@ SMALL_RUNS: dict[str, dict[str, Any]] = {
 SHARED = {name: fields for name, fields in SMALL_RUNS.items() if name != "LDM"}
 
 
+def pixels(side: int) -> Setting:
+    return Setting((3, side, side), 1000, 2)
+
+
+# ADM's parameters and Gflops, as counted of its code.
+PIXELS = {
+    "ADM-64": (pixels(64), 295_904_454, 109.86),
+    "ADM-128": (pixels(128), 421_529_606, 307.46),
+    "ADM-256": (pixels(256), 553_838_086, 1121.9),
+    "ADM-512": (pixels(512), 558_997_638, 1987.5),
+    "ADM-U-256": (pixels(256), 311_795_910, 633.2),
+    "ADM-U-512": (pixels(512), 308_835_270, 2510.9),
+}
+
+
 def built(name: str, setting: Setting = DIGITS, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return MODELS[name].build(setting).eval()

@@ -49,7 +49,7 @@ class RateWorld:
 
     def draw(self, rng: Generator) -> pd.DataFrame:
         axes = [self.params, self.batches, self.rates, np.arange(self.seeds, dtype=float)]
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 4)
+        grid: np.ndarray = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 4)
         rows = pd.DataFrame(grid, columns=["params", "batch_size", "lr", "seed"])
         best = [self.best(n, b) for n, b in zip(rows["params"], rows["batch_size"], strict=True)]
         logs = self.rise(np.log2(rows["lr"] / best).to_numpy())

@@ -72,7 +72,7 @@ def workloads_of(
         yield sampling_workload(run, protocol, cluster.of(run.model, True), device)
         yield features_workload(run, protocol, device)
         if protocol.decoder != "identity":
-            yield decoding_workload(run, device)
+            yield decoding_workload(run, protocol, device)
 
 
 class RandomLatents:
@@ -153,19 +153,19 @@ def cut(batch: int, part: int) -> Iterator[tuple[int, int]]:
     return ((low, min(batch, low + part)) for low in range(0, batch, part))
 
 
-def decoding_workload(run: Run, device: torch.device) -> Workload:
+def decoding_workload(run: Run, protocol: Protocol, device: torch.device) -> Workload:
     """The real decoder, with random weights in the published configuration."""
-    data = DATASETS[run.data]
+    data, work = DATASETS[run.data], cost.decoding(run, protocol)
 
     def make(batch: int, part: int) -> Call:
         decode = decoder_of(autoencoder(), device)
         latents = torch.randn(batch, data.channels, data.size, data.size, device=device)
-        exact = matmul_precision("fp32")  # as a protocol of the default precision decodes
+        rounded = matmul_precision(work.precision)
         return torch.inference_mode()(
-            exact(lambda: [to_uint8(decode(x)) for x in latents.split(part)])
+            rounded(lambda: [to_uint8(decode(x)) for x in latents.split(part)])
         )
 
-    return Workload(cost.autoencoder("decoding", run.data), IMAGES, AUTOENCODER_BATCH, make)
+    return Workload(work, IMAGES, AUTOENCODER_BATCH, make)
 
 
 def encoding_workload(run: Run, device: torch.device) -> Workload:

@@ -68,10 +68,23 @@ def sections(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]
     rows = [row for name, make in made.items() for row in attempt(name, make, missing) or []]
     if not rows:
         raise TableError(" ".join(missing).rstrip("."))
+    missing += other_protocols(scores, args.protocol)
     clean = [
         {name: None if value != value else value for name, value in row.items()} for row in rows
     ]
     return clean, missing
+
+
+def other_protocols(scores: pd.DataFrame, protocol: str | None) -> list[str]:
+    """States how many scores of FID are in no law, being of another protocol."""
+    from analysis.left_out import left_out
+
+    found = left_out(scores, protocol=protocol)
+    others = found[found["reason"].str.startswith("protocol is not")]
+    return [
+        f"In no law: {own['scores'].sum()} scores under {name}, another protocol."
+        for name, own in others.groupby("instead")
+    ]
 
 
 def covered(scores: pd.DataFrame, protocol: str | None, draws: int) -> list[dict[str, Any]]:

@@ -46,10 +46,8 @@ class Contents:
         """The same without what stands before the names of the network."""
         if not prefix:
             return self
-        tensors, raw = (
-            x and {name.removeprefix(prefix): tensor for name, tensor in x.items()}
-            for x in (self.tensors, self.raw)
-        )
+        tensors = {name.removeprefix(prefix): x for name, x in self.tensors.items()}
+        raw = self.raw and {name.removeprefix(prefix): x for name, x in self.raw.items()}
         notes = [*self.notes, f"taken off the names: {prefix}"]
         return replace(self, tensors=tensors, raw=raw, notes=notes)
 

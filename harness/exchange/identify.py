@@ -33,6 +33,11 @@ from harness.spec import Run
 from harness.study.choice import value_of
 from harness.study.compute import network
 
+# Families of free sizes: where the kernel of the patches and the blocks are, and blocks for each.
+FREE = (
+    ("DiT", "x_embedder.proj.weight", "blocks.", 1),
+    ("U-ViT", "patch_embed.proj.weight", "in_blocks.", 2),
+)
 USUAL_HEAD = 64  # channels of a head of DiT, but for XL's 72
 NEAR = 100  # runs of alike size that are compared tensor by tensor
 
@@ -119,14 +124,14 @@ def identified(
 
 
 def free_size(found: Layout, heads: int | None) -> str | None:
-    """The DiT of these sizes that is in no table; where no heads are known, with 64 a head."""
-    kernel, depth = found.get("x_embedder.proj.weight", ()), depth_of(found, "blocks.")
-    if len(kernel) != 4 or not depth:
-        return None
-    width = kernel[0]
-    head = width // heads if heads else math.gcd(width, USUAL_HEAD)
-    name = free_name("DiT", width, depth, head, kernel[-1])
-    return name if name in MODELS else None
+    """The DiT or U-ViT of these sizes that is in no table; without known heads, of 64 a head."""
+    for family, patches, blocks, each in FREE:
+        kernel, depth = found.get(patches, ()), each * depth_of(found, blocks)
+        if len(kernel) == 4 and depth:
+            head = kernel[0] // heads if heads else math.gcd(kernel[0], USUAL_HEAD)
+            name = free_name(family, kernel[0], depth, head, kernel[-1])
+            return name if name in MODELS else None
+    return None
 
 
 def nearest(runs: Sequence[Run], found: Layout) -> Run:

@@ -91,9 +91,18 @@ def write_safetensors(path: Path, given: Checkpoint) -> None:
 
 
 def write_pt(path: Path, given: Checkpoint) -> None:
-    """A flat state dict by torch.save, as the released checkpoints are."""
+    """A flat state dict by torch.save, as the released checkpoints are.
+
+    Raises:
+        OSError: the file could not be written, which torch turns into an error of its own.
+    """
     with atomic_write(path) as beside, beside.open("wb") as file:
-        torch.save(given.tensors, file)
+        try:
+            torch.save(given.tensors, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 # Formats that are one file, with what is added to a name.

@@ -30,6 +30,8 @@ EXTRACTORS: dict[str, Extractor] = {
             "imagenet256": f"{ADM}/256/VIRTUAL_imagenet256_labeled.npz",
             "imagenet512": f"{ADM}/512/VIRTUAL_imagenet512.npz",
         },
+        held=95_542_000,
+        live=15_403_000,
     ),
     "digits-cnn-1": Extractor(
         layers={"pool": 64, "spatial": 4 * 8 * 8, "logits": 10},
@@ -81,6 +83,8 @@ EXTRACTORS: dict[str, Extractor] = {
             "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
         ),
         preprocess="Pillow's bicubic resize to 224, as dgm-eval",
+        held=1_217_475_000,
+        live=13_022_000,
     ),
     "clip-vitl14-336": Extractor(
         layers={"pool": 768},
@@ -89,5 +93,7 @@ EXTRACTORS: dict[str, Extractor] = {
         build=Late("harness.extractors.clip", "build"),
         weights=Weights("ViT-L-14-336px.pt", CLIP, f"{OPENAI}/{CLIP}/ViT-L-14-336px.pt"),
         preprocess="Pillow's bicubic resize to 336, as CMMD",
+        held=1_217_176_000,
+        live=39_563_000,
     ),
 }

@@ -71,6 +71,7 @@ class Extractor:
     weights: None where there are none: its source file is what its features depend on.
     preprocess: what happens to an image before the network, for readers.
     references: where its statistics of known datasets are published, by the reference's name.
+    held, live: bytes of its weights, and the most that an image takes in a forward; 0: few.
     """
 
     layers: Mapping[str, int]
@@ -82,6 +83,8 @@ class Extractor:
     preprocess: str = ""
     references: Mapping[str, str] = field(default_factory=dict)
     frames: int | None = None
+    held: int = 0
+    live: int = 0
 
     @property
     def bytes(self) -> int:

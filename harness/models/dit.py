@@ -17,6 +17,7 @@ from harness.models.layers import (
     Mlp,
     PatchEmbed,
     TimestepEmbedder,
+    gated,
     modulate,
     sincos_2d,
     unpatchify,
@@ -71,10 +72,8 @@ class Block(nn.Module):
         if self.chunks == 6:
             shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(c).chunk(6, dim=1)
             mixed = self.attn(modulate(self.norm1(x), shift1, scale1), kept=kept)
-            x = torch.addcmul(x, gate1[:, None], mixed)
-            return torch.addcmul(
-                x, gate2[:, None], self.mlp(modulate(self.norm2(x), shift2, scale2))
-            )
+            x = gated(x, gate1, mixed)
+            return gated(x, gate2, self.mlp(modulate(self.norm2(x), shift2, scale2)))
         if self.chunks == 4:
             shift1, scale1, shift2, scale2 = self.adaLN_modulation(c).chunk(4, dim=1)
             x = x + self.attn(modulate(self.norm1(x), shift1, scale1))

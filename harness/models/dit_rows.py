@@ -124,7 +124,7 @@ KEPT = {
     "in-context": (2, 14),
     "TMSA": (2, 14),
 }
-LIVE = (2, 11)  # the same without a backward pass: the widest moment of a block
+LIVE = (3, 9)  # the same without a backward pass: the widest moment of a block
 
 
 def conditioning_of(setting: Setting) -> str:

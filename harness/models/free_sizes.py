@@ -57,9 +57,10 @@ FAMILIES = {
     **{name: Family(DiTModel, sizes, head=4) for name, sizes in dit_rows.FAMILIES.items()},
     **{name: Family(UViTModel, sizes, 2, 2) for name, sizes in uvit_rows.FAMILIES.items()},
 }
+ROWS: dict[str, DiTModel | UViTModel] = {**DITS, **U_VITS}
 NAMED = {
     (row.family, row.width, row.depth, row.heads, row.patch): name
-    for name, row in [*DITS.items(), *U_VITS.items()]
+    for name, row in ROWS.items()
     if isinstance(row, DiTModel) or row.conv  # a free size has the last convolution
 }
 
@@ -76,8 +77,14 @@ def free_row(name: str) -> DiTModel | UViTModel | None:
     if free_size_problem(name) or not (found := NAME.fullmatch(name)):
         return None
     width, depth, head, patch = map(int, found.groups()[1:])
-    sizes = {"patch": patch, "depth": depth, "width": width, "heads": width // head}
-    return FAMILIES[found[1]].row(found[1], f"w{width}-d{depth}-h{head}", **sizes)
+    return FAMILIES[found[1]].row(
+        found[1],
+        f"w{width}-d{depth}-h{head}",
+        patch=patch,
+        depth=depth,
+        width=width,
+        heads=width // head,
+    )
 
 
 @functools.lru_cache(4096)

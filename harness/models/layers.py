@@ -39,7 +39,22 @@ def sinusoids(t: Tensor, features: int) -> Tensor:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Scales and shifts tokens [N, T, width] by vectors [N, width]."""
-    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+    return fused(shift[:, None], x, 1 + scale[:, None])
+
+
+def gated(x: Tensor, gate: Tensor, mixed: Tensor) -> Tensor:
+    """Adds to tokens x [N, T, width] the tokens `mixed`, times a vector gate [N, width]."""
+    return fused(x, gate[:, None], mixed)
+
+
+def fused(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x + a · b in one kernel, whatever their types.
+
+    Without autocast, which on a GPU would copy all to fp32 first and keep the copies for the
+    backward pass: 7 % of the memory of a step of S/2 in bf16, and 72 of its kernels.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.addcmul(x, a, b)
 
 
 class TimestepEmbedder(nn.Module):

@@ -11,6 +11,7 @@ from harness.data import DATASETS, held_out_path, open_held_out
 from harness.data.checks import checked_folder
 from harness.data.index import index_path, read_index
 from harness.spec import ENCODERS, Protocol, Run, Sweep, Validation
+from harness.spec.ema import width_of, widths_of
 from harness.study import memory
 from harness.study.cluster import Cluster, even_parts
 from harness.study.compute import parameters
@@ -35,6 +36,7 @@ def problems(sweep: Sweep, tasks: Iterable[Task], cluster: Cluster) -> list[str]
         *latent_problems(trained, sweep.sampling, cluster.path),
         *memory.problems(sweep, cluster),
         *batch_problems(trainings, cluster),
+        *average_problems(sweep, scores, store),
         *scoring_problems(protocols, cluster, store, pixels),
         *held_out_problems(scores, cluster),
         *logger_problems(cluster.loggers),
@@ -92,6 +94,28 @@ def import_problems(trainings: Iterable[Train], store: Store) -> list[str]:
         f" state, so what it lacks at {', '.join(map(str, task.steps))} cannot be trained: ask for"
         " what was imported alone, or train it in another store or under another seed"
         for task, steps in imported
+    ]
+
+
+def average_problems(sweep: Sweep, scores: Iterable[Evaluate], store: Store) -> list[str]:
+    """Averages that the snapshots of a run will not give, before it is trained for them."""
+    wanted = {(task.run, task.step, task.protocol.weights): None for task in scores}
+    far: dict[tuple[str, str], list[str]] = {}
+    for run, step, weights in wanted:
+        if run.ema is None or run.file_of(weights) is not None:
+            continue
+        from harness.spec.profiles import FARTHEST, shares  # numpy, which few sweeps need here
+
+        steps = {*sweep.steps_of(run), *store.steps(run)}
+        kept = [s for s in sorted(steps) if s <= step]
+        error = shares(widths_of(run.ema), kept, width_of(weights), step).error
+        if error > FARTHEST:
+            far.setdefault((run.ema, weights), []).append(f"{error:.0%} at step {step:,}")
+    return [
+        f"{weights} cannot be rebuilt from snapshots of {ema}, it would be off by"
+        f" {', '.join(dict.fromkeys(errors))}: score more steps before, or take a width nearer to"
+        " those"
+        for (ema, weights), errors in far.items()
     ]
 
 

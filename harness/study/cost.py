@@ -51,11 +51,17 @@ def validation(run: Run, protocol: Validation) -> Work:
     return Work("validation", subject(run), protocol.precision, gflops(run))
 
 
-def autoencoder(what: str, data: str) -> Work:
-    """diffusers' AutoencoderKL in fp32, one image; attention grows as the square of its pixels."""
+def autoencoder(what: str, data: str, precision: str = "fp32") -> Work:
+    """diffusers' AutoencoderKL, one image; attention grows as the square of its pixels."""
     area = (DATASETS[data].pixels / 256) ** 2
     gmacs = (AUTOENCODER_GMACS[what] - ATTENTION_GMACS) * area + ATTENTION_GMACS * area**2
-    return Work(what, f"AutoencoderKL {DATASETS[data].pixels}px", "fp32", gmacs)
+    return Work(what, f"AutoencoderKL {DATASETS[data].pixels}px", precision, gmacs)
+
+
+def decoding(run: Run, protocol: Protocol) -> Work:
+    """Decoding one image: in TF32 where the protocol allows any rounding of products."""
+    exact = protocol.precision == "fp32"
+    return autoencoder("decoding", run.data, "fp32" if exact else "tf32")
 
 
 def features(protocol: Protocol) -> Work:
@@ -74,7 +80,7 @@ def works(run: Run, protocols: Iterable[AnyProtocol]) -> Iterator[Work]:
         yield sampling(run, protocol)
         yield features(protocol)
         if protocol.decoder != "identity":
-            yield autoencoder("decoding", run.data)
+            yield decoding(run, protocol)
 
 
 def kind(run: Run) -> tuple[object, ...]:
@@ -121,9 +127,7 @@ def evaluation(
     images = count * protocol.images
     sampled = hours(forwards, sampling(run, protocol), speed) if source == NETWORK else 0.0
     decode = (
-        0.0
-        if protocol.decoder == "identity"
-        else hours(images, autoencoder("decoding", run.data), speed)
+        0.0 if protocol.decoder == "identity" else hours(images, decoding(run, protocol), speed)
     )
     seen = hours(images, features(protocol), speed)
     return Cost(0.0, sampled, decode, seen)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from harness.extractors import EXTRACTORS
 from harness.spec import AnyProtocol, Protocol, Run, Sweep, Validation
 from harness.study.cluster import Cluster
 from harness.study.compute import parameters
@@ -15,6 +17,8 @@ from harness.study.counts import kept_bytes, live_bytes
 
 DECODED_AT_ONCE = 16  # images
 DECODED_VALUES = 768  # fp32 values of each pixel at the decoder's widest moment
+DECODER_BYTES = BYTES * 83_653_863  # of the whole AutoencoderKL, which is loaded with its encoder
+SAMPLED_VALUES = 3  # fp32 values of each number of a sample beside the network: x, noise, a copy
 # The CUDA context, cuBLAS's and cuDNN's workspaces and what the allocator cannot use: allowed for,
 # not derived.
 CONTEXT, SLACK = 1.5e9, 1.05
@@ -55,17 +59,27 @@ def training(run: Run, cluster: Cluster) -> float:
     return copies * weights + gradients + buckets
 
 
+def forwards(run: Run, protocol: AnyProtocol, cluster: Cluster) -> float:
+    """Peak bytes of a network that samples or validates, its weights among them."""
+    images = min(cluster.sampling_batch, protocol.n)
+    images *= protocol.copies if isinstance(protocol, Protocol) else 1
+    sample = BYTES * SAMPLED_VALUES * math.prod(run.data_row.shape)
+    block = live_bytes(run.model, run.setting, protocol.precision)
+    copies = 1.5 if protocol.precision == "bf16" else 1.0  # autocast keeps rounded weights
+    return copies * BYTES * parameters(run) + images * (block + sample)
+
+
 def sampling(run: Run, protocol: AnyProtocol, cluster: Cluster) -> float:
-    """Peak bytes of an evaluation on one rank: sampling, then decoding; or validation."""
-    data, copies = run.data_row, protocol.copies if isinstance(protocol, Protocol) else 1
-    images = min(cluster.sampling_batch, protocol.n) * copies
-    block = images * live_bytes(run.model, run.setting, protocol.precision)
-    decode = (
-        0
-        if isinstance(protocol, Validation) or protocol.decoder == "identity"
-        else DECODED_AT_ONCE * DECODED_VALUES * 4 * data.pixels**2
-    )
-    return BYTES * parameters(run) + max(block, decode)
+    """Peak bytes of an evaluation on one rank: sampling, decoding, features; or validation."""
+    drawn = forwards(run, protocol, cluster)
+    if isinstance(protocol, Validation):
+        return drawn
+    extractor, images = EXTRACTORS[protocol.features], min(cluster.sampling_batch, protocol.n)
+    decoded = min(images, DECODED_AT_ONCE) * DECODED_VALUES * BYTES * run.data_row.pixels**2
+    decodes = protocol.decoder != "identity"
+    after = max(decodes * decoded, images * extractor.live) + images * math.prod(run.data_row.seen)
+    others = decodes * DECODER_BYTES + extractor.held
+    return others + max(drawn, BYTES * parameters(run) + after)
 
 
 def estimate(run: Run, protocols: Iterable[AnyProtocol], cluster: Cluster) -> Memory:

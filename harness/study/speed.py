@@ -190,7 +190,7 @@ def known_speed(store: Store, cluster: Cluster, on: str = "") -> Speed:
         known = "; ".join(f["device"] for f in files) or "none"
         raise UserError(
             f"--on {on!r}: no such device was measured for this cluster ({known}):"
-            " run harness bench there"
+            " run harness bench there, or leave --on out for hours by a published figure"
         )
     if not fits:
         return published_speed()

@@ -90,9 +90,10 @@ def stepper(
     is the batch's.
     """
     net, optimizer = state.net, state.optimizer
-    module = torch.compile(net) if cluster.compile else net
+    alone = rank.world == 1
+    module = torch.compile(net) if cluster.compile and not alone else net
     forward: Any = (
-        DistributedDataParallel(module, gradient_as_bucket_view=True) if rank.world > 1 else module
+        module if alone else DistributedDataParallel(module, gradient_as_bucket_view=True)
     )
     weights: list[Tensor] = [p for p in net.parameters() if p.requires_grad]
     averaged: list[tuple[list[Tensor], Average]] = [
@@ -104,22 +105,30 @@ def stepper(
     count = len(microbatches(run, cluster, rank))
     schedule = read_schedule(run.schedule) or Schedule()
 
+    def mean_losses(*batch: Tensor) -> Tensor:
+        """The mean of each term of the loss over a microbatch."""
+        x0, t, y, noise, *kept = batch
+        denoiser = partial(forward, kept=kept[0]) if kept else forward
+        return torch.stack(losses_of(denoiser, x0, t, y, noise)).mean(dim=1)
+
+    # Network and loss are one graph: a step of mini-DiT-S/8 takes 0.79 of the CPU time, to the same
+    # values. Under DDP, which reduces gradients from hooks of its module, the network alone is one.
+    losses: Any = torch.compile(mean_losses) if cluster.compile and alone else mean_losses
+
     @matmul_precision(run.precision)
     @repeatable(rank.device, cluster.repeatable)
     def step(number: int, batches: Batches) -> Tensor:
         values = torch.zeros(terms + 1, device=rank.device)
         for k in range(count):
-            x0, t, y, noise, *kept = next(batches)
-            denoiser = partial(forward, kept=kept[0]) if kept else forward
+            batch = next(batches)
             # Gradients are exchanged once, with the last microbatch.
-            exchange = rank.world == 1 or k == count - 1
+            exchange = alone or k == count - 1
             synced = contextlib.nullcontext() if exchange else forward.no_sync()
-            with synced, autocast(run.precision, rank.device):
-                losses = losses_of(denoiser, x0, t, y, noise)
-            refuse_terms(run, len(losses))
             # Times world: ranks are averaged. A second pass doubles x0, so that its loss is added.
-            share = len(x0) * rank.world / run.batch_size
-            mean = torch.stack(losses).mean(dim=1) * share
+            share = len(batch[0]) * rank.world / run.batch_size
+            with synced, autocast(run.precision, rank.device):
+                mean = losses(*batch) * share
+            refuse_terms(run, len(mean))
             mean.sum().backward()
             values[:terms] += mean.detach()
         values[terms] = torch.nn.utils.get_total_norm(

@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from studies import PAPER, digits
 
 from analysis import style
-from analysis.families import family_exponents, models_of, offsets, parallel_test, seen_from
+from analysis.families import (
+    family_exponents,
+    models_of,
+    offsets,
+    parallel_test,
+    placed,
+    seen_from,
+)
 from analysis.families_panels import family_needs
 from analysis.families_rows import family_rows, scales, summary
 from analysis.layout import draw
@@ -101,10 +108,12 @@ def test_one_family_is_compared_with_none() -> None:
 
 
 def test_guided_scores_are_on_no_axis_with_others() -> None:
-    other = two_families().assign(study="other")
-    guided = other.assign(guidance=other["guidance"].where(other["model"].str.contains("DiT"), 1.5))
-    with pytest.raises(TableError, match=r"one axis cannot hold different guidance \(1, 1.5\)"):
-        models_of(guided)
+    guided = two_families().assign(study="guided", guidance=1.5, value=1.0)
+    mixed = guided.assign(study="mixed", guidance=guided["guidance"].where(guided.index < 9, 1.0))
+    table = pd.concat([two_families(), guided, mixed])
+    assert set(placed(table)["study"]) == {"digits"} and set(placed(guided)["study"]) == {"guided"}
+    left = "; guided or on no axis, and left out: guided, mixed."
+    assert summary(table) == summary(two_families()).removesuffix(".") + left
 
 
 def test_what_one_axis_lacks_costs_the_others_nothing() -> None:

@@ -13,6 +13,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from rate_worlds import RateWorld
 from scipy import stats
 from studies import PAPER, digits, protocols, rates, steps_of, u_nets, unknown_size
 
@@ -376,6 +377,21 @@ def test_a_seed_that_stopped_early_is_in_the_mean_as_far_as_it_came() -> None:
     found = over_seeds(loss.smoothed(both).rename(columns={"loss": "value"}))
     assert found.loc[found["step"] < 190, "seeds"].eq(2).all()
     assert found.loc[found["step"] > 210, "seeds"].eq(1).all()
+
+
+def test_best_rates_are_drawn_with_their_law_and_those_at_an_edge_as_triangles() -> None:
+    world = RateWorld(rates=tuple(2.0**-k for k in range(10, 3, -1)), exponent=-0.6)
+    table = world.draw(np.random.default_rng(0))
+    fig = Figure()
+    layout.draw("figure_rates", table, fig)
+    scores, best = fig.axes
+    curves = [line for line in scores.lines if line.get_label() == "parabola"]
+    edges = [line for line in best.lines if line.get_label() == "edge"]
+    assert len(curves) == 3 and [line.get_marker() for line in edges] == ["v"]
+    (law,) = (line for line in best.lines if line.get_label() == "law")
+    x, y = (np.log(np.asarray(axis, float)) for axis in law.get_data())
+    assert np.polyfit(x, y, 1)[0] == pytest.approx(-0.6, abs=0.05)
+    assert not [text.get_text() for legend in fig.legends for text in legend.get_texts()]
 
 
 def test_sweeps_are_drawn_over_what_they_vary_with_their_best_ringed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +21,13 @@ ENDS = (200, 400, 600)
 @pytest.fixture
 def study(tmp_path: Path) -> pd.DataFrame:
     """Trunks of three horizons, each horizon scored before and after its decay."""
-    parts = []
+    parts = list[pd.DataFrame]()
     for end in ENDS:
         after = digits(seeds=(0, 1)).query("metric == 'fid' and step == @end")
-        names = {"schedule": f"wsd-20-{end - 40}-{end}", "run": after["run"] + f"-{end}"}
+        names: dict[str, Any] = {
+            "schedule": f"wsd-20-{end - 40}-{end}",
+            "run": after["run"] + f"-{end}",
+        }
         before = after.assign(step=end - 40, images=64 * (end - 40), value=2 * after["value"])
         parts += [after.assign(**names), before.assign(**names)]
     path = tmp_path / "horizons.csv"

@@ -40,6 +40,6 @@ def test_candidates_have_the_tokens_that_the_table_would_count() -> None:
 def test_what_a_next_run_is_worth_does_not_depend_on_how_tokens_are_counted() -> None:
     scale = {"patch": 2.0, "gflops": [0.002, 0.004], "params": [2e5, 4e5], "kind": "new"}
     new = pd.DataFrame({"model": ["mini-DiT-M/2", "mini-DiT-H/2"], **scale, "hours": 1.0})
-    new = new.assign(images=[(38_400,)] * 2)
+    new = new.assign(images=pd.Series([(38_400,)] * 2, dtype=object))
     worth = [rank(table, new, new.tail(1))["shrinks"] for table in (digits(), counted())]
     assert worth[0].to_numpy() == pytest.approx(worth[1].to_numpy(), rel=1e-3)

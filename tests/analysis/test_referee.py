@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from analysis import diagnostics, forms, joint
 from analysis.grid import final
 from analysis.published_laws import of_compute, published_laws
 from analysis.referee import checklist
+from analysis.table import PUBLISHED, load
 
 
 def verdict(table: pd.DataFrame, item: str) -> tuple[str, str]:
@@ -34,7 +37,40 @@ def test_the_published_grid_fails_its_form_and_its_hold_out() -> None:
 def test_what_a_score_was_made_with_must_be_given() -> None:
     full = digits().assign(labels="balanced", sampler="ddpm")
     assert verdict(full, "score and its protocol")[0] == "pass"
-    assert "Not given: labels." in verdict(digits(), "score and its protocol")[1]
+    found = verdict(digits(), "score and its protocol")[1]
+    assert "Not given: labels: collect again (`harness collect digits`)." in found
+
+
+def own_steps() -> pd.DataFrame:
+    """A study of equal compute: sizes that end at steps of their own."""
+    return load(PUBLISHED.parents[1] / "measured" / "digits_laws.csv")
+
+
+@pytest.mark.parametrize(
+    "table", [digits, own_steps, lambda: PAPER, lambda: digits().query("size == 'S'")]
+)
+def test_a_failed_item_names_what_supplies_it(table: Callable[[], pd.DataFrame]) -> None:
+    found = checklist(table())
+    failed = found.loc[found["verdict"].eq("fail"), "sentence"]
+    assert len(failed)
+    assert failed.str.contains(r"`harness |sweep|look them up").all(), failed.to_list()
+
+
+def test_runs_with_steps_of_their_own_are_judged_by_the_joint_law() -> None:
+    table = own_steps()
+    assert "score = " in verdict(table, "equation and free parameters")[1]
+    assert verdict(table, "equation and free parameters")[0] == "pass"
+    refuted = verdict(table, "the form is tested")
+    assert refuted[0] == "fail" and "the gain from size differs by images" in refuted[1]
+    assert "runs of the smaller two thirds by compute" in verdict(table, "hold-out by range")[1]
+    assert "At one step alone: digit-DiT-w96" in verdict(table, "checkpoints of each run")[1]
+
+
+def test_a_study_without_fid_is_judged_by_its_loss() -> None:
+    as_loss = digits().query("metric == 'fid'").assign(metric="val_loss", features="")
+    found = checklist(as_loss).set_index("item")["sentence"]
+    assert found["points left out"].startswith("36 of 36 scores of val_loss")
+    assert "sampler" not in found["score and its protocol"]
 
 
 def test_a_dirty_commit_fails() -> None:

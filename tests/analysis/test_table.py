@@ -155,7 +155,10 @@ def test_every_score_is_on_the_axis_or_left_out_with_a_reason() -> None:
         assert rows["reason"].ne("").all()
     found = left_out(PAPER)
     assert found["model"].str.startswith("ADM").any()
-    assert {"no step", "protocol is not fid50k"} <= set(found["reason"])
+    quoted = "not read in its authors' text"
+    assert {quoted, "protocol is not fid50k"} <= set(found["reason"])
+    own = left_out(PAPER.assign(evidence="authors"))
+    assert "no step" in set(own["reason"])
 
 
 def test_a_model_without_parameters_is_named_where_they_are_needed() -> None:

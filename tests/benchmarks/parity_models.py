@@ -112,9 +112,12 @@ def main() -> None:
     )
     add_checkouts(parser)
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--models", nargs="+", help="these alone")
     args = parser.parse_args()
     for name, models in MODELS_OF.items():
         for model, setting in models.items() if checkout(args, name) else ():
+            if args.models and model not in args.models:
+                continue
             apart = difference(name, model, setting, args)
             print(f"{AUTHORS[name].repository:<34}{model:<20}{apart:>9.1e}", flush=True)
             gc.collect()

@@ -7,6 +7,7 @@ import importlib
 import multiprocessing
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -62,18 +63,25 @@ def matmul(size: int, device: torch.device) -> Step:
     return lambda: a @ b
 
 
+def processor_clock(call: Step, count: int, device: torch.device) -> float:
+    """Seconds of this process's time on the CPU a call: what others leave of it is no matter."""
+    began = time.process_time()
+    for _ in range(count):
+        call()
+    return (time.process_time() - began) / count
+
+
 def serve(
-    connection: Connection, make: Callable[[], Step], device: torch.device, window: float
+    connection: Connection, make: Callable[[], Step], device: torch.device, args: argparse.Namespace
 ) -> None:
     """One side in a process of its own: settings of the C library must not help the others."""
     torch.manual_seed(0)
-    step = make()
-    once = [clock(step, 1, device) for _ in range(3)][
-        -1
-    ]  # the first compiles, the second fills caches
+    step, timed = make(), processor_clock if args.processor else clock
+    # The first compiles, the second fills caches.
+    once = [timed(step, 1, device) for _ in range(3)][-1]
     connection.send(once)
     while connection.recv():
-        connection.send(clock(step, max(1, round(window / once)), device))
+        connection.send(timed(step, max(1, round(args.window / once)), device))
 
 
 def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def compare(makers: Makers, args: argparse.Namespace, device: torch.device) -> d
     processes = []
     for name, make in makers.items():
         sides[name], there = context.Pipe()
-        given = (there, make, device, args.window)
+        given = (there, make, device, args)
         processes.append(context.Process(target=serve, args=given, daemon=True))
         processes[-1].start()
         there.close()  # so that the end of that process is seen here, and not waited for
@@ -116,6 +124,11 @@ def options(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--compile", action="store_true", help="our side also with torch.compile")
     parser.add_argument("--rounds", type=int, default=9, help="windows a side")
     parser.add_argument("--window", type=float, default=1.0, help="seconds")
+    parser.add_argument(
+        "--processor",
+        action="store_true",
+        help="time on the processor, of one thread: where others work",
+    )
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,14 +69,19 @@ def test_whatever_stands_before_or_inside_the_names_is_taken_off(
     assert run_verb(capsys, *words)[0] == 0 and same(tmp_path / "store", 7)
 
 
-def test_a_dit_of_no_table_is_named_and_imported_under_that_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "run",
+    [Run(model="DiT-w96-d3-h32/8"), Run(model="U-ViT-w96-d2-h32/8", objective="ddpm-fixed")],
+    ids=lambda run: run.model,
+)
+def test_a_size_of_no_table_is_named_and_imported_under_that_name(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = Run(model="DiT-w96-d3-h32/8")
     file, store = released(run, tmp_path / "x.pt"), tmp_path / "store"
-    fault = refused(capsys, "import", file, *WORDS, "--store", store)
+    given = (f"objective={run.objective or 'ddpm'}", "--step", 7, "--store", store)
+    fault = refused(capsys, "import", file, *given)
     assert f"add model={run.model}, with the width of its heads" in fault and not store.exists()
-    words = ("import", file, *WORDS, f"model={run.model}", "--store", store)
+    words = ("import", file, f"model={run.model}", *given)
     assert run_verb(capsys, *words)[0] == 0 and same(store, 7, 0, run)
 
 
@@ -140,6 +146,23 @@ def test_other_outputs_than_the_objectives_are_named(
     file = released(Run(model=LATENT.model, objective="ddpm-fixed"), tmp_path / "x.pt")
     fault = refused(capsys, "import", file, *WORDS, "--store", tmp_path / "store")
     assert "has the outputs of objective=ddpm-fixed, not of ddpm" in fault
+
+
+def test_a_full_disk_is_one_line_of_an_export_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+    file, store = released(LATENT, tmp_path / "x.pt"), tmp_path / "store"
+    run_verb(capsys, "import", file, *WORDS, "--store", store)
+    before = tree(tmp_path)
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": Full(path, mode.replace("b", "")))
+    words = ("--to", "pt", "--out", tmp_path / "y.pt", "--store", store)
+    status, _, line = run_verb(capsys, "export", LATENT.id, *words)
+    assert status == 1 and "free some space" in line and line.count("\n") == 1
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])

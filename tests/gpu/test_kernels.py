@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import do, only_training, tiny_protocol, tiny_run
 from place import CPU, DEVICE, GPU, HERE, batches, everywhere, only_gpu, state_of
+from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -75,6 +76,51 @@ def test_the_optimizer_and_the_average_are_fused() -> None:
     assert "aten::_foreach_addcdiv_" not in found and "aten::addcdiv_" not in found
     if GPU:  # a CPU has no kernel for many weights at once
         assert "aten::lerp_" not in found and named(found, "multi_tensor_apply"), [*found]
+
+
+class Casts(TorchDispatchMode):
+    """Notes which tensors are converted."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.of: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if str(func).split(".")[1] in ("_to_copy", "to"):
+            self.of.append(id(args[0]))
+        return func(*args, **(kwargs or {}))
+
+
+@everywhere
+def test_sampling_in_bf16_rounds_each_weight_once() -> None:
+    """And not in every step, as autocast does in torch's inference mode."""
+    net = state_of(tiny_run()).net.eval()
+    with Casts() as casts:
+        sample(net, tiny_run(), tiny_protocol(precision="bf16", sampling_steps=5), 0, 4, DEVICE)
+    often = [casts.of.count(id(weight)) for weight in net.parameters()]
+    assert max(often) == 1
+
+
+class Gates(TorchFunctionMode):
+    """Notes whether autocast is on where tokens in bf16 are added to the residual stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cast: set[bool] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.addcmul and args[2].dtype == torch.bfloat16 == args[1].dtype:
+            self.cast.add(torch.is_autocast_enabled(DEVICE.type))
+        return func(*args, **(kwargs or {}))
+
+
+@everywhere
+def test_gates_read_bf16_and_keep_no_copy_in_fp32() -> None:
+    """CUDA's autocast would make one, of 7 % of a step's memory, and a kernel for each."""
+    call = step_of(tiny_run(precision="bf16"), 1)
+    with Gates() as gates:
+        call()
+    assert gates.cast == {False}
 
 
 class Reads(TorchDispatchMode):

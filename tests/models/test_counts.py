@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from networks import PIXELS
 
 from harness.models import MODELS, Setting
 
@@ -17,18 +18,6 @@ LATENT, NOISE = Setting((4, 32, 32), 1000, 2), Setting((4, 32, 32), 1000, 1)
 WIDE = replace(NOISE, shape=(4, 64, 64))  # of 512 px
 
 
-def pixels(side: int) -> Setting:
-    return Setting((3, side, side), 1000, 2)
-
-
-PIXELS = {
-    "ADM-64": (pixels(64), 295_904_454, 109.86),
-    "ADM-128": (pixels(128), 421_529_606, 307.46),
-    "ADM-256": (pixels(256), 553_838_086, 1121.9),
-    "ADM-512": (pixels(512), 558_997_638, 1987.5),
-    "ADM-U-256": (pixels(256), 311_795_910, 633.2),
-    "ADM-U-512": (pixels(512), 308_835_270, 2510.9),
-}
 EXACT = [
     ("DiT-XL/2", LATENT, 675_129_632, 118.689),
     ("DiT-XL/2", NOISE, 675_111_184, 118.684),  # SiT without the variance

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import apart, refused, run_verb, tiny_protocol, tiny_sweep, written
-from networks import DIGITS, TINY_LDM, awake, built, inputs, measured_counts
-from test_counts import PIXELS
+from networks import DIGITS, PIXELS, TINY_LDM, awake, built, inputs, measured_counts
 
 from harness.models import Setting
 from harness.models.unet_rows import LatentUNetModel, UNetModel

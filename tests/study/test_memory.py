@@ -18,10 +18,12 @@ from torch.utils._pytree import tree_leaves
 from harness.base.distributed import Rank
 from harness.bench.workloads import autoencoder
 from harness.data import DATASETS
+from harness.extractors import EXTRACTORS
 from harness.models import CONDITIONINGS, layers
 from harness.objectives import ddpm as diffusion
 from harness.objectives.betas import linear_schedule
 from harness.objectives.guidance import guided
+from harness.scoring.sample import sample
 from harness.spec import Protocol, Run, Sweep
 from harness.study import memory
 from harness.study.cluster import Cluster
@@ -127,8 +129,38 @@ def test_the_peak_of_sampling_is_the_estimate(model: str, guidance: float) -> No
     x, t, y, _ = batch(run, 0, 16)
     with torch.inference_mode(), Peak() as peak:
         denoiser(x, t, y)
-    estimate = memory.sampling(run, protocol, Cluster(sampling_batch=16))
+    estimate = memory.forwards(run, protocol, Cluster(sampling_batch=16))
     assert 4 * parameters(run) + peak.most == pytest.approx(estimate, rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_peak_of_the_whole_sampler_is_the_estimate(precision: str) -> None:
+    """Noise and the guided batch are in it, and in bf16 the weights that autocast has rounded."""
+    run, protocol = (
+        Run(model="DiT-S/8"),
+        Protocol(name="p", guidance=1.5, precision=precision, sampling_steps=2),
+    )
+    net = network(run).eval()
+    with Peak() as peak:
+        sample(net, run, protocol, 0, 64, CPU)
+    estimate = memory.forwards(run, protocol, Cluster(sampling_batch=64))
+    assert 4 * parameters(run) + peak.most == pytest.approx(estimate, rel=0.1)
+
+
+def test_an_evaluation_takes_what_its_widest_part_takes() -> None:
+    """Of a small network that is the extractor, on all images of a batch, or the decoder."""
+    run, few, many = Run(model="DiT-S/8"), Cluster(sampling_batch=16), Cluster(sampling_batch=256)
+    plain = {"name": "p", "images": 1000}
+    latent, pixels = Protocol(**plain), Protocol(**plain, decoder="identity")
+    clip = Protocol(**plain, features="clip-vitl14-336")
+    assert memory.sampling(run, latent, few) - memory.sampling(run, pixels, few) > 3e9
+    for protocol in (latent, clip):
+        row = EXTRACTORS[protocol.features]
+        more = memory.sampling(run, protocol, many) - memory.sampling(run, protocol, few)
+        assert more == pytest.approx(256 * row.live - max(16 * row.live, 3.2e9), rel=0.05)
+    big, guided = Run(model="DiT-XL/2"), Protocol(**plain, guidance=1.5)
+    beside = memory.DECODER_BYTES + EXTRACTORS["inception"].held
+    assert memory.sampling(big, guided, many) == memory.forwards(big, guided, many) + beside
 
 
 def test_the_peak_of_decoding_is_the_constant() -> None:

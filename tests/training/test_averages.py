@@ -17,10 +17,11 @@ from harness.scoring.averages import rebuilt, rebuilt_warnings
 from harness.spec import Run
 from harness.spec.ema import Average, gamma_of
 from harness.spec.profiles import shares
+from harness.study.checks import problems
 from harness.study.cluster import Cluster
 from harness.study.compute import parameters
 from harness.study.memory import training
-from harness.study.plan import survey
+from harness.study.plan import missing, survey
 from harness.study.store import Store
 
 TWO = "power-0.05+power-0.1"
@@ -153,6 +154,25 @@ def test_an_average_that_snapshots_cannot_give_is_refused(two: tuple[Store, Run]
             tiny_protocol(weights=weights)
     with pytest.raises(UserError, match=r"must rise: power-0.05\+power-0.1"):
         tiny_run(ema="power-0.1+power-0.05", ema_decay=0.9999)
+
+
+def test_an_average_that_the_steps_of_a_sweep_will_not_give_is_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    def found(*steps: int) -> list[str]:
+        run = tiny_run(ema="power-0.05", ema_decay=0.9999)
+        sweep = tiny_sweep(
+            runs=(run,), steps=steps, protocols={tiny_protocol(weights="ema-0.06"): steps[-1:]}
+        )
+        every = problems(sweep, missing(sweep, Store(tmp_path)), Cluster(store=str(tmp_path)))
+        return [line for line in every if "ema-" in line]
+
+    (line,) = found(120)
+    assert line.startswith(
+        "ema-0.06 cannot be rebuilt from snapshots of power-0.05, it would be off"
+    )
+    assert "at step 120: score more steps before" in line
+    assert found(*STEPS) == []
 
 
 def test_a_second_average_is_counted_in_memory_and_files() -> None:

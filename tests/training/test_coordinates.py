@@ -7,13 +7,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from helpers import refused, run_verb
 from torch import nn
 
 from analysis.coordinates import growing, slopes
+from harness.base.distributed import Rank
+from harness.cli.coord_check import FIELDS
 from harness.models import MODELS
 from harness.spec import Run
+from harness.study.cluster import Cluster
 from harness.training import parametrization, step
+from harness.training.coordinates import Check, coordinates
 
 SMALL = ("digit-DiT-S/8", "--heads", 4, 8, 20, "--steps", 2, "--seeds", 1)
 
@@ -36,6 +41,16 @@ def test_under_mup_nothing_grows_and_under_the_standard_one_the_output_does(
     assert "final_layer.linear" in growing(found, "standard")
     assert {path.suffix for path in tmp_path.glob("check.*")} == {".pdf", ".png", ".svg", ".csv"}
     assert set(MODELS) == known
+
+
+def test_a_u_vit_grows_neither_since_its_output_begins_at_zero() -> None:
+    """From a random output the attention of its last blocks grew, by a slope of 0.3."""
+    check = Check({**FIELDS, "model": "digit-U-ViT-S/2"}, heads=(4, 16), steps=3, seeds=1)
+    place = Rank(0, 1, torch.device("cpu"))
+    table = pd.DataFrame(coordinates(check, Cluster(device="cpu"), place, lambda: None))
+    assert growing(slopes(table)) == []
+    first = table.query("step == 0 and module == 'final_layer' and parametrization == 'mup'")
+    assert not first["value"].any()
 
 
 def test_a_learning_rate_that_is_not_divided_fails_the_check(
