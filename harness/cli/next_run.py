@@ -13,22 +13,20 @@ from harness.base.text import aligned, duration
 from harness.cli.candidates import (
     Candidate,
     alone,
-    deliver,
     free_sizes,
     of_the_law,
     prolonged,
     require_hours,
-    require_new,
     scale,
     score_hours,
     siblings,
     speed_of,
     steps_like,
     sweep_of,
-    sweep_source,
 )
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
+from harness.cli.sweep_source import deliver, require_new, sweep_source
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
 from harness.models import MODELS
 from harness.spec import Run, Sweep
