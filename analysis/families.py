@@ -70,7 +70,7 @@ def grids(table: pd.DataFrame, metric: str = "fid") -> list[pd.DataFrame]:
         TableError: no study has scores on one axis.
     """
     reasons = list[str]()
-    studies = [part for _, part in table.groupby("study", sort=False)]
+    studies = [part for _, part in table.groupby("study", sort=False)] or [table]
     made = [attempt("", partial(grid, part, metric), reasons) for part in studies]
     found = [rows for rows in made if rows is not None]
     if not found:

@@ -50,14 +50,15 @@ def deliver(
 
 
 def require_new(out: Path | None) -> None:
-    """
+    """Refuses an --out that is not a new Python file: a file that exists may have been edited.
+
     Raises:
-        UserError: --out is no file of a sweep, or it is there: a person may have changed it.
+        UserError: --out does not end in .py, or exists.
     """
     if out and out.suffix != ".py":
         raise UserError(f"--out {out}: give a file that ends in .py")
     if out and out.exists():
-        raise UserError(f"--out {out} is there: move it away, or give another name")
+        raise UserError(f"--out {out} exists: move it away, or give another name")
 
 
 def source(value: Run | AnyProtocol) -> str:
