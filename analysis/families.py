@@ -70,11 +70,12 @@ def grids(table: pd.DataFrame, metric: str = "fid") -> list[pd.DataFrame]:
         TableError: no study has scores on one axis.
     """
     reasons = list[str]()
-    studies = [part for _, part in table.groupby("study", sort=False)]
+    studies = [part for _, part in table.groupby("study", sort=False)] or [table]
     made = [attempt("", partial(grid, part, metric), reasons) for part in studies]
     found = [rows for rows in made if rows is not None]
     if not found:
-        raise TableError(reasons[0].removeprefix(": ").removesuffix("."))
+        reason = reasons[0] if reasons else "the table has no rows: score a model first"
+        raise TableError(reason.removeprefix(": ").removesuffix("."))
     return [rows for rows in found if not rows["guidance"].gt(1).any()] or found
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.base.errors import UserError
-from harness.base.files import atomic_write
 from harness.cli.plan import estimates
 from harness.cli.report import find
 from harness.cli.verb import cluster_from
@@ -86,7 +84,7 @@ def of_the_law(
     from analysis.grid import grid
 
     shown = set(grid(scores, metric, protocol)["run"])
-    family = MODELS[like].family if like in MODELS else None
+    family = MODELS[like].family if like and like in MODELS else None
     known = [run for run in sweep.runs if family in (None, run.model_row.family)] or sweep.runs
     first = next((run for run in known if run.id in shown), known[0])
     alike = tuple(run for run in sweep.runs if recipe(run) == recipe(first))
@@ -182,16 +180,6 @@ def score_hours(run: Run, sweep: Sweep, speed: Speed, last: bool = False) -> flo
     return sum(cost.evaluation(run, protocol, speed).hours for protocol in scored)
 
 
-def source(value: Run | AnyProtocol) -> str:
-    """Python that makes the value again, without the fields at their defaults."""
-    fields = [
-        f"{field.name}={getattr(value, field.name)!r}"
-        for field in dataclasses.fields(value)
-        if getattr(value, field.name) != field.default
-    ]
-    return f"{type(value).__name__}({', '.join(fields)})"
-
-
 def alone(run: Run, steps: tuple[int, ...], sweep: Sweep) -> Sweep:
     """The sweep of this run alone; steps that are not the sweep's are scored as its last one is."""
     usual = steps_like(run, sweep)
@@ -204,49 +192,3 @@ def alone(run: Run, steps: tuple[int, ...], sweep: Sweep) -> Sweep:
     return dataclasses.replace(
         sweep, name=name, runs=(run,), trained={}, steps=steps, protocols=scored
     )
-
-
-def sweep_source(sweep: Sweep, about: str) -> str:
-    """The file of a sweep."""
-    kinds = sorted({"Sweep", *(type(part).__name__ for part in (*sweep.runs, *sweep.protocols))})
-    lines = [f'"""{about}"""', "", f"from harness.spec import {', '.join(kinds)}", ""]
-    lines += ["SWEEP = Sweep(", f"    name={sweep.name!r},"]
-    if sweep.trained:
-        lines += listing("trained", sweep.trained)
-    else:
-        lines += listing("runs", sweep.runs) + [f"    steps={sweep.steps!r},"]
-    lines += listing("protocols", sweep.protocols)
-    lines += [f"    keep={sweep.keep!r},"] * (sweep.keep != ("features",))
-    return "\n".join([*lines, ")", ""])
-
-
-def listing(field: str, parts: Iterable[Any]) -> list[str]:
-    """A field of a sweep in its file: a tuple, or a dict with the steps of each."""
-    own = parts if isinstance(parts, dict) else {}
-    lines = [f"{source(part)}: {own[part]!r}," if own else f"{source(part)}," for part in parts]
-    opened, closed = "{}" if own else "()"
-    return [f"    {field}={opened}", *(f"        {line}" for line in lines), f"    {closed},"]
-
-
-def deliver(
-    found: dict[str, Any],
-    args: argparse.Namespace,
-    text: Callable[[dict[str, Any], Path | None], str],
-) -> int:
-    """Writes the sweep that was found to --out, where that is given, and prints what was found."""
-    if args.out:
-        with atomic_write(args.out) as beside:
-            beside.write_text(found["sweep"])
-    print(json.dumps(found, indent=1, ensure_ascii=False) if args.json else text(found, args.out))
-    return 0
-
-
-def require_new(out: Path | None) -> None:
-    """
-    Raises:
-        UserError: --out is no file of a sweep, or it is there: a person may have changed it.
-    """
-    if out and out.suffix != ".py":
-        raise UserError(f"--out {out}: give a file that ends in .py")
-    if out and out.exists():
-        raise UserError(f"--out {out} is there: move it away, or give another name")

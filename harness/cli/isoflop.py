@@ -10,11 +10,11 @@ from typing import Any
 
 from harness.base.errors import UserError
 from harness.base.text import aligned
-from harness.cli.candidates import deliver, require_new, sweep_source
 from harness.cli.isoflop_centre import centre_of
 from harness.cli.plan import plan_json, plan_summary
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep, cluster_from
+from harness.cli.written_sweep import deliver, require_new, sweep_source
 from harness.models.dit_rows import DiTModel
 from harness.models.free_sizes import FAMILIES, LIMITS
 from harness.models.uvit_rows import UViTModel

@@ -13,23 +13,21 @@ from harness.base.text import aligned, duration
 from harness.cli.candidates import (
     Candidate,
     alone,
-    deliver,
     free_sizes,
     of_the_law,
     prolonged,
     require_hours,
-    require_new,
     scale,
     score_hours,
     siblings,
     speed_of,
     steps_like,
     sweep_of,
-    sweep_source,
 )
 from harness.cli.report import table, table_errors
 from harness.cli.results import table_options
 from harness.cli.verb import Verb, add_json, add_metric, add_on, add_sweep
+from harness.cli.written_sweep import deliver, require_new, sweep_source
 from harness.models import MODELS
 from harness.spec import Run, Sweep
 from harness.study import cost
@@ -117,7 +115,7 @@ def target_of(sweep: Sweep, name: str | None) -> Candidate:
     Raises:
         UserError: it is no model of the family.
     """
-    asked = [name] if name in MODELS else []
+    asked = [name] if name and name in MODELS else []
     runs = {run.model: run for run in siblings(sweep, asked)}
     if name is not None and name not in runs:
         raise UserError(f"--for {name}: no model of this study's family: {', '.join(runs)}")

@@ -366,7 +366,8 @@ def test_figure_13_has_a_band_over_seeds_that_holds_the_loss_of_most() -> None:
     patch = offsets.index.str.endswith("/2")
     spread = np.sqrt(offsets[patch].var(axis=1).mean())
     wanted = stats.t.ppf(0.975, 8) * spread / np.sqrt(3)
-    assert half[found["patch"].eq(2)].to_numpy() == pytest.approx(wanted, rel=1e-6)
+    of_two = np.asarray(half)[found["patch"].eq(2).to_numpy()]
+    assert of_two == pytest.approx(wanted, rel=1e-6)
     bands = loss.figure_13(log, axes(), patch=2).collections
     assert len(bands) == 4
 

@@ -16,7 +16,8 @@ def test_a_frame_is_computed_once_until_its_content_changes() -> None:
         return by * table
 
     table = pd.DataFrame({"a": [1.0]})
-    doubled(table)["a"] = 7.0
+    mine = doubled(table)
+    mine["a"] = 7.0
     assert doubled(table.copy())["a"].tolist() == [2.0] and seen == [1.0]
     table["a"] = 5.0
     assert doubled(table)["a"].tolist() == [10.0] and seen == [1.0, 5.0]

@@ -101,7 +101,8 @@ def test_a_law_of_one_patch_says_nothing_of_another() -> None:
     priced = rows.assign(hours_per_image=rows["gflops"], hours_to_serve=0.0, batch_size=64)
     found = allocation.best(study, priced, hours=10.0, metric="val_loss")
     assert {*found["patch"]} == {2.0} and len(found) == len(own)
-    more = rows.assign(kind="size", images=[(1e5,)] * len(rows), hours=1.0)
+    images = pd.Series([(1e5,)] * len(rows), dtype=object)
+    more = rows.assign(kind="size", images=images, hours=1.0)
     target = more.head(1).assign(images=1e5)
     assert {*next_run.rank(study, more, target, "val_loss")["patch"]} == {2.0}
     with pytest.raises(TableError, match="has another patch than every scored model"):

@@ -70,9 +70,9 @@ def compare(sweep: Path, store: Path, quiet: Path) -> None:
 
 def test_a_storm_of_signals_leaves_no_trace(tmp_path: Path) -> None:
     def rage(storm: Storm, store: Path) -> None:
-        storm.rage(8, 0.7, store)
+        storm.rage(6, 0.7, store)
         storm.commands[0] = ["launch", "--follow"]  # when the run before has ended
-        storm.rage(12, 1.4, store)
+        storm.rage(8, 1.4, store)
 
     weather(tmp_path, Storm(random.Random(5), [["run", "--workers", "2"]]), rage)
 

@@ -8,16 +8,8 @@ import pytest
 from helpers import refused, tiny_protocol, tiny_run, tiny_sweep
 from studies import rates
 
-from harness.cli.candidates import (
-    alone,
-    free_sizes,
-    of_the_law,
-    prolonged,
-    siblings,
-    source,
-    steps_like,
-    sweep_source,
-)
+from harness.cli.candidates import alone, free_sizes, of_the_law, prolonged, siblings, steps_like
+from harness.cli.written_sweep import source, sweep_source
 from harness.models import MODELS
 from harness.spec import Sweep
 from harness.study.compute import gflops

@@ -16,6 +16,7 @@ from harness.study.store import Store
 from harness.study.sweep_file import load_sweep
 
 XL = "DiT-XL/2"
+MEASURED = Path(__file__).parents[2] / "results" / "measured"
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def test_laws_states_what_is_not_identified_and_what_is_missing(
     table = PAPER[PAPER["model"].eq(XL) & PAPER["protocol"].eq("fid50k")]
     table.to_csv(Path(str(paper[1])) / "dit_grid.csv", index=False)
     assert "needs several sizes, there is one" in refused(capsys, *one)
+
+
+def test_laws_of_a_sweep_of_rates_are_the_best_of_each_size_and_how_they_scale(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, out, err = run_verb(capsys, "laws", MEASURED / "digits_mup.csv")
+    assert (status, err) == (0, "")
+    for setting in ("standard", "parametrization mup"):
+        assert f"Validation loss, {setting}: exponent of width in the best learning rate" in out
+    assert "(yin2025, video)" in out and "Joint law: fid: no fid" in out
 
 
 @pytest.mark.usefixtures("figure_8_alone")

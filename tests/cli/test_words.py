@@ -115,7 +115,7 @@ def test_a_table_of_changed_runs_has_a_name_of_its_own(
     assert run_verb(capsys, "collect", sweep, *at, *words)[0] == 0
     (table,) = (tmp_path / "out").glob("*7-weight_decay-0.0-0.1.csv")
     head, first, *_ = table.read_text().splitlines()
-    assert head.endswith(",schema,weight_decay") and first.endswith(",0.0")
+    assert head.endswith(",schema,weight_decay,tokens") and first.endswith(",0.0,4")
 
 
 def test_list_and_show_find_what_is_in_a_store(

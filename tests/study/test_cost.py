@@ -154,7 +154,8 @@ def test_xl_2_at_512_pixels_has_the_published_gflops() -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        *(f"mini-DiT-{size}/{patch}" for size in ("S", "XL") for patch in PATCHES),
+        "mini-DiT-S/4",
+        "mini-DiT-XL/2",
         "digit-DiT-S/8",
         "digit-DiT-XL/2",
         "DiT-S/8",

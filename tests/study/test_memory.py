@@ -150,7 +150,7 @@ def test_the_peak_of_the_whole_sampler_is_the_estimate(precision: str) -> None:
 def test_an_evaluation_takes_what_its_widest_part_takes() -> None:
     """Of a small network that is the extractor, on all images of a batch, or the decoder."""
     run, few, many = Run(model="DiT-S/8"), Cluster(sampling_batch=16), Cluster(sampling_batch=256)
-    plain = {"name": "p", "images": 1000}
+    plain: dict[str, Any] = {"name": "p", "images": 1000}
     latent, pixels = Protocol(**plain), Protocol(**plain, decoder="identity")
     clip = Protocol(**plain, features="clip-vitl14-336")
     assert memory.sampling(run, latent, few) - memory.sampling(run, pixels, few) > 3e9

@@ -55,9 +55,9 @@ def test_what_it_holds_is_collected_as_that_code_did(store: Store, tmp_path: Pat
     for name, end in (("fixture.csv", ""), ("fixture_log.csv", "_log")):
         old = (FIXTURES / f"store_3880366{end}.csv").read_bytes().splitlines()
         new = (table.parent / name).read_bytes().splitlines()
-        added = b",data,lr,precision" if end else b""
+        added = b",data,lr,precision" if end else b",tokens"
         assert new[0] == old[0] + added, "new columns come last"
-        values = b",digits,0.001,fp32" if end else b""
+        values = b",digits,0.001,fp32" if end else b",4"
         assert new[1:] == [line + values for line in old[1 : len(new)]], "the other run's follow"
         assert len(new) == (17 if not end else 31)
 
