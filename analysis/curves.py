@@ -50,7 +50,7 @@ def recipes(rows: pd.DataFrame, unit: str) -> pd.Series:
             covered = study.groupby(field, dropna=False)[unit].nunique()
             if field != unit and several.any() and (covered == study[unit].nunique()).sum() != 1:
                 values = [value_text(field, value) for value in study.loc[several, field]]
-                parts.loc[several[several].index] += [f", {value}" for value in values]
+                parts.loc[several[several].index] += [value and f", {value}" for value in values]
     return parts.str.removeprefix(", ")
 
 

@@ -140,22 +140,26 @@ def story(docstring: str) -> tuple[str, str]:
 def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
     """States the scores by model and step and their correlation, or why there are none."""
     from analysis.correlation import correlation, correlation_text
+    from analysis.grid import main_metric
     from analysis.table import TableError
 
+    metric = main_metric(frame)
     try:
-        scores = scores_text(frame, protocol)
+        scores = scores_text(frame, metric, protocol)
     except TableError as reason:
         return str(reason)
     try:
-        return f"{scores}\n\n{correlation_text(correlation(frame, protocol=protocol))}"
+        return f"{scores}\n\n{correlation_text(correlation(frame, metric, protocol))}"
     except TableError as reason:
         return f"{scores}\n\n{reason}"
 
 
-def scores_text(frame: pd.DataFrame, protocol: str | None) -> str:
+def scores_text(frame: pd.DataFrame, metric: str, protocol: str | None) -> str:
+    """The scores of every recipe of a model, by step, as means over its seeds."""
+    from analysis.curves import apart
     from analysis.grid import axis_label, grid
 
-    rows = grid(frame, "fid", protocol)
+    rows = grid(apart(frame, metric), metric, protocol)
     rows = rows.assign(params=rows["params"].map(in_units), step=rows["step"].astype(int))
     scores = rows.pivot_table(
         index=["model", "params", "gflops"], columns="step", values="value", sort=False

@@ -102,6 +102,6 @@ def test_a_sweep_is_never_written_over_another_file(
     path = tmp_path / "mine.py"
     path.write_text("SWEEP = ...")
     words = ("isoflop", "dit_grid", "--budgets", 1e18, "--out")
-    assert f"--out {path} is there: move it away" in refused(capsys, *words, path)
+    assert f"--out {path} exists: move it away" in refused(capsys, *words, path)
     assert "give a file that ends in .py" in refused(capsys, *words, tmp_path / "mine")
     assert path.read_text() == "SWEEP = ..."

@@ -42,6 +42,16 @@ def test_correlations_of_several_families_are_named() -> None:
     assert summary(load(ROOT / "results/measured/digits.csv")).split("\n")[-1].startswith("Pearson")
 
 
+def test_scores_of_a_sweep_have_a_row_for_each_recipe() -> None:
+    rates = load(ROOT / "results/measured/digits_mup.csv")
+    text = summary(rates)
+    assert text.startswith("Validation loss by optimizer step")
+    for name in ("lr 0.0078125 ", "lr 0.0078125, parametrization mup "):
+        assert f"digit-DiT-w64-d2-h16/4, {name}" in text
+    assert text.count("digit-DiT-w") == rates["run"].nunique()
+    assert "keep the rows of one lr" in text.split("\n")[-1]  # no one correlation
+
+
 def test_a_table_that_cannot_be_used_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
