@@ -21,6 +21,7 @@ FID_INFINITY_T = float(stats.t.ppf(0.975, 13))
 # to 2 % of the score over sizes and steps (arXiv 2606.20536).
 UNSEEN = 2.0
 UNKNOWN = "no seeds, so the noise is not known: train one model with three"
+BY_PATCH = ["patch", "log_gflops", "runs", "sd", "df"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def noise(table: pd.DataFrame, metric: str = "fid", protocol: str | None = None)
         return pooled(replicates(reruns()), "of the paper's models, its own and public reruns")
     if metric == "fid" and set(rows["features"]) == {"inception"}:
         return published_noise()
-    return Noise(UNKNOWN, pd.DataFrame(columns=["patch", "sd", "df"]))
+    return Noise(UNKNOWN, pd.DataFrame(columns=BY_PATCH))
 
 
 def published_noise() -> Noise:
@@ -113,7 +114,7 @@ def published_noise() -> Noise:
         f"a published prior, {row['source']}: {row['model']} on {row['data']}, FID through"
         f" {row['features']} ({row['setting']}); no seeds of this study, train one model with three"
     )
-    return Noise(origin, pd.DataFrame(columns=["patch", "sd", "df"]), sd, df, (sd, df))
+    return Noise(origin, pd.DataFrame(columns=BY_PATCH), sd, df, (sd, df))
 
 
 def reruns() -> pd.DataFrame:
