@@ -47,15 +47,27 @@ def grid(
     rows = with_family(table[(table["metric"] == metric) & placed])
     rows = over_samplings(rows[rows["protocol"] == protocol] if protocol else rows)
     if rows.empty:
-        under = f" under {protocol!r}" if protocol else ""
-        protocols = f" under {listed(table['protocol'])}" if protocol else ""
-        raise TableError(
-            f"no {metric}{under} of a model with Gflops and a step: the table has"
-            f" {listed(table['metric'])}{protocols}"
-        )
+        raise TableError(nothing_placed(table, metric, protocol))
     rows = pd.concat([grid_of_study(part, unit) for _, part in rows.groupby("study", sort=False)])
     rows = rows.assign(compute=training_compute(rows))
     return rows.sort_values(["study", "gflops", "model", "seed", "step"])
+
+
+def nothing_placed(table: pd.DataFrame, metric: str, protocol: str | None) -> str:
+    """States that no score is placed, and what the scores that there are lack."""
+    under = f" under {protocol!r}" if protocol else ""
+    text = f"no {metric}{under} of a model with Gflops and a step"
+    rows = table[table["metric"].eq(metric) & table["protocol"].eq(protocol or table["protocol"])]
+    if rows.empty:
+        protocols = f" under {listed(table['protocol'])}" if protocol else ""
+        return f"{text}: the table has {listed(table['metric'])}{protocols}"
+    lacks = {
+        "without Gflops": ~rows["gflops"].gt(0),
+        "without a step": ~rows["step"].gt(0),
+        "not read in its authors' text": uncertain(rows),
+    }
+    counts = [f"{bad.sum()} {reason}" for reason, bad in lacks.items() if bad.any()]
+    return f"{text}: of its {len(rows)} scores {', '.join(counts)}"
 
 
 def main_metric(table: pd.DataFrame) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
 from analysis.grid import grid
+from analysis.rows import attempt
 from analysis.table import RECIPE, TableError
 
+AXIS = ["data", "protocol"]
 MOST = 4  # parts that are drawn one by one: more are a page nobody reads
 UNITS = {
     "conditioning": "",
@@ -39,8 +42,9 @@ class Part:
 def parts(table: pd.DataFrame, metric: str = "fid") -> list[Part]:
     """Splits a table by the fields of the recipe that vary for one model, then also by protocol.
 
-    A value under which fewer models were scored than under another is in no part. Where nothing
-    helps the whole table is one part, and each figure says why it cannot be drawn.
+    A value under which fewer models were scored than under another is in no part. Where models of
+    several data or protocols are all different, the axes with most models are the parts. Where
+    nothing helps the whole table is one part, and each figure says why it cannot be drawn.
     """
     scores = table[table["metric"].eq(metric)]
     if scores.empty or fits_one_axis(table, metric):
@@ -49,7 +53,29 @@ def parts(table: pd.DataFrame, metric: str = "fid") -> list[Part]:
         found = split(table, varying(scores, fields), metric)
         if found and all(fits_one_axis(part.table, metric) for part in found):
             return found
-    return [Part("", table)]
+    return widest(table, metric) or [Part("", table)]
+
+
+def widest(table: pd.DataFrame, metric: str) -> list[Part]:
+    """Returns the axes of one data and protocol that have the most models, two at least."""
+    found = list[tuple[int, Part]]()
+    for key, rows in table.groupby(AXIS, sort=False):
+        if fits_one_axis(rows, metric):
+            found.append((grid(rows, metric)["model"].nunique(), Part(named(AXIS, key), rows)))
+    most = max((models for models, _ in found), default=0)
+    return [part for models, part in found if models == most > 1]
+
+
+def not_drawn(table: pd.DataFrame, shown: Sequence[Part], metric: str = "fid") -> list[str]:
+    """Says of every data and protocol in no part why: too few models, or what cannot be drawn."""
+    drawn, reasons = {key for part in shown for key, _ in part.table.groupby(AXIS)}, list[str]()
+    for key, rows in table[table["metric"].eq(metric)].groupby(AXIS, sort=False):
+        if key not in drawn:
+            axis = attempt(named(AXIS, key), partial(grid, rows, metric), reasons)
+            if axis is not None:
+                models = axis["model"].nunique()
+                reasons.append(f"{named(AXIS, key)}: fewer models ({models}) than what is drawn.")
+    return reasons
 
 
 def fits_one_axis(table: pd.DataFrame, metric: str) -> bool:

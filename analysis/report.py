@@ -16,7 +16,7 @@ from analysis.files import INDEX, Files, csv_bytes, publish
 from analysis.findings import findings
 from analysis.latex import latex
 from analysis.paper_tables import PAPER_TABLES, caption_of, paper_table, table_numbers
-from analysis.parts import MOST, Part, parts
+from analysis.parts import MOST, Part, not_drawn, parts
 from analysis.rows import attempt
 from analysis.sections import (
     STATISTICS,
@@ -85,7 +85,9 @@ def render(
 ) -> Files:
     """Returns the report's files by name."""
     main = table[table["protocol"] == protocol] if protocol else table
-    shown, reasons = drawable(parts(main))
+    found = parts(main)
+    shown, reasons = drawable(found)
+    reasons += not_drawn(main, found)
     sources = {"table": table, "log": log, "samples": samples}
     stamp = f"{study}, table {digest(table)}"
     figures, files = render_figures(shown, sources, stamp, reasons)

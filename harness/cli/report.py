@@ -138,16 +138,33 @@ def story(docstring: str) -> tuple[str, str]:
 
 
 def summary(frame: pd.DataFrame, protocol: str | None = None) -> str:
-    """States the scores by model and step and their correlation, or why there are none."""
-    from analysis.correlation import correlation, correlation_text
+    """States the scores by model and step and their correlation, or why there are none.
+
+    Scores that share no axis are stated as the report draws them, part by part.
+    """
     from analysis.grid import main_metric
+    from analysis.parts import MOST, parts
     from analysis.table import TableError
 
     metric = main_metric(frame)
     try:
-        scores = scores_text(frame, metric, protocol)
+        return scores_and_correlation(frame, metric, protocol)
     except TableError as reason:
-        return str(reason)
+        found = [part for part in parts(frame, metric)[:MOST] if part.name and not protocol]
+        texts = [f"{part.name}: {scores_and_correlation(part.table, metric)}" for part in found]
+        return "\n\n".join(texts) or str(reason)
+
+
+def scores_and_correlation(frame: pd.DataFrame, metric: str, protocol: str | None = None) -> str:
+    """States the scores and their correlation, or why that is not known.
+
+    Raises:
+        TableError: no such score, or rows that cannot share an axis.
+    """
+    from analysis.correlation import correlation, correlation_text
+    from analysis.table import TableError
+
+    scores = scores_text(frame, metric, protocol)
     try:
         return f"{scores}\n\n{correlation_text(correlation(frame, metric, protocol))}"
     except TableError as reason:

@@ -12,10 +12,10 @@ from studies import PAPER, digits
 from analysis.drawing import BY_MODEL, BY_RECIPE, story
 from analysis.findings import findings
 from analysis.html import titled
-from analysis.parts import Part, parts
+from analysis.parts import Part, not_drawn, parts
 from analysis.sections import grouped
 from analysis.sentences import statistics
-from analysis.table import load
+from analysis.table import PUBLISHED, load
 
 MEASURED = Path(__file__).parents[2] / "results" / "measured"
 
@@ -106,3 +106,26 @@ def test_a_figure_is_named_by_its_file() -> None:
     assert titled("figure_08") == "Figure 8 of the paper"
     assert titled("figure_sweeps") == "Figure of sweeps"
     assert titled("table_02_lr-0.1") == "Table 2 of the paper, lr 0.1"
+
+
+def test_models_that_share_no_axis_are_drawn_on_that_of_most() -> None:
+    table = digits()
+    few = table["model"].isin(table["model"].unique()[:2])
+    guided = table[few].assign(model=lambda rows: rows["model"] + "-b", data="b", protocol="guided")
+    both = pd.concat([table.assign(data="a"), guided])
+    both = both[both["data"].eq("b") | ~both["model"].eq("mini-DiT-S/8")]
+    found = parts(both)
+    assert [part.name for part in found] == ["a, digits1k_0a1b2c3d"]
+    assert not_drawn(both, found) == ["b, guided: fewer models (2) than what is drawn."]
+
+
+def test_the_published_guided_models_at_512_are_drawn_and_the_others_named() -> None:
+    table = load(PUBLISHED.with_name("uvit2023.csv"))
+    found = parts(table)
+    assert [part.name for part in found] == ["imagenet512, fid50k_g1.7"]
+    reasons = {
+        axis: why for axis, _, why in (text.partition(": ") for text in not_drawn(table, found))
+    }
+    assert "decoder (original, ft-EMA)" in reasons["imagenet256, fid50k_g1.4"]
+    assert "not read in its authors' text" in reasons["imagenet256, fid50k"]
+    assert reasons["imagenet64, fid50k_as_published"].endswith("of its 2 scores 2 without Gflops.")

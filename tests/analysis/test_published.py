@@ -7,6 +7,7 @@ import pytest
 
 from analysis.grid import AVERAGED, grid
 from analysis.left_out import left_out
+from analysis.sentences import statistics
 from analysis.table import PUBLISHED, RECIPE, UNCERTAIN, TableError, load, uncertain
 
 STUDIES = "sit2024 uvit2023 mdt2023 diffit2024 edm2 lightningdit2025 repa2024".split()
@@ -55,6 +56,13 @@ def test_what_is_left_out_for_its_evidence_is_counted() -> None:
     named = left_out(doubted, "fid", "fid50k_sde")
     reason = named["reason"].eq("not read in its authors' text")
     assert named.loc[reason, ["model", "scores"]].to_numpy().tolist() == [["SiT-S/2", 1]]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_has_statistics_or_reasons(study: str) -> None:
+    table, reasons = load(PUBLISHED.with_name(f"{study}.csv")), list[str]()
+    rows = statistics(table, reasons, ["Noise of one run", "Exponents"])
+    assert len(rows) or reasons
 
 
 def test_guided_and_unguided_never_share_a_protocol() -> None:

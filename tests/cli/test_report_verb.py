@@ -89,3 +89,8 @@ def test_a_terminal_without_our_symbols_gets_question_marks() -> None:
     words = ("predict", "peebles2023", "--model", "DiT-XL/2")
     status, out, err = finished(started(*words, PYTHONIOENCODING="ascii"))
     assert (status, err) == (0, "") and "13.60 ? 51.54" in out
+
+
+def test_a_study_without_a_common_axis_states_the_scores_of_what_is_drawn() -> None:
+    text = summary(load(ROOT / "results/published/uvit2023.csv"))
+    assert text.startswith("imagenet512, fid50k_g1.7: FID") and "U-ViT-H/4" in text
