@@ -220,9 +220,12 @@ def loss_rows(table: pd.DataFrame, protocol: str | None = None) -> list[Row]:
     """
     rows = pairs(table, protocol=protocol)
     law, runs = fit_loss(rows), rows["run"].nunique()
-    bounds = attempt("", partial(exponent_interval, rows), [])
+    reasons = list[str]()
+    bounds = attempt("", partial(exponent_interval, rows), reasons)
     note = f"FID = {law.k:.3g} (L \N{MINUS SIGN} {law.floor:.4g})^{law.p:.3g}"
-    note += "" if law.identified else "; L0 is not identified: these scores fit any that is lower"
+    bounded = law.identified and not (bounds and np.isinf(bounds[1]))
+    note += "" if bounded else "; L0 is not identified: these scores fit any that is lower"
+    note += "".join(f"; {reason.removeprefix(': ').rstrip('.')}" for reason in reasons)
     found = [row_of("p", law.p, bounds, ".3g", "jackknife-t over runs", runs, note)]
     return [*found, *(error_row(rows, by) for by in ("family", "run"))]
 

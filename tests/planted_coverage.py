@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from joint_worlds import WORLDS as JOINT_WORLDS
+from loss_worlds import WORLDS as LOSS_WORLDS
 from numpy.random import Generator
 from rate_worlds import WORLDS as RATE_WORLDS
 from scipy import stats
@@ -311,6 +312,8 @@ def trials() -> Iterator[tuple[str, Trial]]:
         yield f"joint law, {name}", partial(study.hits, resamples=400)
     for name, sweep in RATE_WORLDS.items():
         yield f"learning rate, {name}", sweep.hits
+    for name, curves in LOSS_WORLDS.items():
+        yield f"FID by loss, {name}", curves.hits
 
 
 def coverage(trial: Trial, draws: int, seed: int = 0) -> dict[str, float]:

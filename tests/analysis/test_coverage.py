@@ -9,6 +9,7 @@ from functools import partial
 
 import planted_coverage as lab
 import pytest
+from loss_worlds import WORLDS as LOSS_WORLDS
 from rate_worlds import WORLDS as RATE_WORLDS
 from scipy import stats
 
@@ -65,6 +66,13 @@ def test_intervals_of_the_best_learning_rate_and_of_its_law_hold_what_was_plante
     assert found["optima with an interval"] > 0.95
     for name in RATES:
         agrees(name, found[name], 40)
+
+
+@pytest.mark.parametrize(
+    "noise", ["", ", noise in the loss", ", gaps above half the range, runs 20 %"]
+)
+def test_the_interval_of_the_exponent_of_fid_by_loss_holds_what_was_planted(noise: str) -> None:
+    agrees("p", lab.coverage(LOSS_WORLDS[f"6 runs{noise}"].hits, 50)["p"], 50)
 
 
 def test_the_laws_predictions_and_tests_hold_where_the_law_is_true() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from loss_worlds import EXPONENT, LossWorld
 from studies import digits
 
 from analysis import loss_to_fid
@@ -32,6 +33,27 @@ def test_an_exponential_has_no_floor_to_identify() -> None:
     some = rows()
     law = loss_to_fid.fit(some.assign(value=np.exp(20 * some["loss"])))
     assert not law.identified
+
+
+def test_where_an_exponential_fits_as_well_the_exponent_has_no_upper_bound() -> None:
+    some = rows(sd=0.05)
+    noise = np.exp(0.05 * np.random.default_rng(1).standard_normal(24))
+    low, high = loss_to_fid.exponent_interval(some.assign(value=np.exp(20 * some["loss"]) * noise))
+    assert low > 1.7 and np.isinf(high)
+    low, high = loss_to_fid.exponent_interval(some)
+    assert low < 1.7 < high < 2
+
+
+def test_a_pole_above_the_losses_has_no_exponent() -> None:
+    beyond = rows().assign(value=lambda some: (0.6 - some["loss"]) ** -2.0)
+    with pytest.raises(TableError, match="p is not identified: FID grows faster than any power"):
+        loss_to_fid.exponent_interval(beyond)
+
+
+def test_noise_in_the_loss_does_not_raise_the_exponent() -> None:
+    world, rng = LossWorld(runs=12, of_loss=0.3), np.random.default_rng(0)
+    found = [loss_to_fid.fit(world.draw(rng)).p for _ in range(20)]
+    assert np.mean(found) == pytest.approx(EXPONENT, abs=3 * np.std(found) / 20**0.5 + 0.02)
 
 
 def test_a_family_left_out_is_predicted_by_the_others() -> None:
