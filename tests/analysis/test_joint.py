@@ -86,7 +86,7 @@ def test_no_start_of_lbfgs_finds_a_smaller_loss() -> None:
         )
 
     bounds = list(zip(*law.limits, strict=True))
-    starts = rng.uniform(law.limits[0], law.limits[1], (60, 6))
+    starts = rng.uniform(law.limits[0], law.limits[1], (15, 6))
     found = min(optimize.minimize(loss, s, method="L-BFGS-B", bounds=bounds).fun for s in starts)
     assert law.loss <= found * (1 + 1e-6)
 

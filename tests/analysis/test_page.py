@@ -137,5 +137,5 @@ def test_no_figure_is_split_over_two_sheets(page: Path) -> None:
 def test_every_link_leads_to_a_file_beside_the_page(page: Path) -> None:
     links = re.findall(r'href="([^"#][^"]*)"', page.read_text())
     files = {link for link in links if not link.startswith("data:")}
-    assert {"table.csv", "statistics.csv", "figure_08.pdf", "table_2.tex"} <= files
+    assert {"table.csv", "statistics.csv", "figure_08.svg", "table_2.tex"} <= files
     assert all((page.parent / link).is_file() for link in files)

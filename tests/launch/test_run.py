@@ -114,7 +114,9 @@ def test_the_life_of_a_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     scores, log = tables(out)
     count = len(read_json(store.record(BOTH[0], 10, sweep.sampling[0]))["values"])
     assert status == 0 and said == "" and f"{6 * count} values" in text and len(scores) == 6 * count
-    assert list(scores[0]) == COLUMNS and list(log[0]) == LOG_COLUMNS and len(log) == 60
+    assert (
+        list(scores[0]) == [*COLUMNS, "tokens"] and list(log[0]) == LOG_COLUMNS and len(log) == 60
+    )
     first = next(row for row in scores if row["metric"] == "fid")
     assert (
         first
