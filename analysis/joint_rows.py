@@ -226,7 +226,7 @@ def loss_rows(table: pd.DataFrame, protocol: str | None = None) -> list[Row]:
     bounded = law.identified and not (bounds and np.isinf(bounds[1]))
     note += "" if bounded else "; L0 is not identified: these scores fit any that is lower"
     note += "".join(f"; {reason.removeprefix(': ').rstrip('.')}" for reason in reasons)
-    found = [row_of("p", law.p, bounds, ".3g", "jackknife-t over runs", runs, note)]
+    found = [row_of("p", law.p, bounds, ".3g", "jackknife-t over runs, of 1 / p", runs, note)]
     return [*found, *(error_row(rows, by) for by in ("family", "run"))]
 
 

@@ -15,7 +15,7 @@ from analysis.table import LOSSES, RUN, TableError, listed
 
 # The bend c of log FID over the loss: L0 is 1 / c ranges of the loss below the least. At 0 the
 # law is exponential; below, FID has a pole above the losses. Only intervals need these: estimates
-# that stop at the exponential have no spread there, and their intervals held 59 % of planted p.
+# that stop at the exponential have no spread there.
 BENDS = np.concatenate([np.linspace(-0.95, 0, 12), np.geomspace(0.01, 1e4, 60)])
 LEAST = 0.01  # of a law with L0
 # Noise of the least loss by that of FID, in log FID. Without it the lowest losses, where L - L0 is
