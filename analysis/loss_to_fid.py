@@ -92,7 +92,7 @@ def bent(rows: pd.DataFrame, bends: Array) -> tuple[float, float, float]:
         raise TableError(f"a law of FID by loss needs {FEWEST} checkpoints of different loss")
     u = (loss - loss.min()) / spread
     values = lines(u, y, bends[:, None, None], NOISES[:, None])[0]
-    place, noise = np.unravel_index(np.argmin(values), values.shape)
+    place, noise = map(int, np.unravel_index(np.argmin(values), values.shape))
     around = bends[max(place - 1, 0)], bends[min(place + 1, len(bends) - 1)]
     found = optimize.minimize_scalar(
         lambda bend: float(lines(u, y, bend, NOISES[noise])[0]),
