@@ -53,7 +53,7 @@ def test_a_pole_above_the_losses_has_no_exponent() -> None:
 def test_noise_in_the_loss_does_not_raise_the_exponent() -> None:
     world, rng = LossWorld(runs=12, of_loss=0.3), np.random.default_rng(0)
     found = [loss_to_fid.fit(world.draw(rng)).p for _ in range(20)]
-    assert np.mean(found) == pytest.approx(EXPONENT, abs=3 * np.std(found) / 20**0.5 + 0.02)
+    assert np.mean(found) == pytest.approx(EXPONENT, abs=3 * float(np.std(found)) / 20**0.5 + 0.02)
 
 
 def test_a_family_left_out_is_predicted_by_the_others() -> None:
