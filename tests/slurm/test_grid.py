@@ -80,7 +80,7 @@ def test_two_launches_at_once_submit_once_and_all_is_cancelled(plain: Site) -> N
     array = plain.jobs()[0].split("_")[0]
     plain.lab.run("scancel", f"{array}_3", f"{array}_0")
     until(lambda: f"{array}_0" not in plain.queue())
-    assert plain.status(files)["runs"][3]["error"].startswith("no log: it never began")
+    assert plain.status(files)["runs"][3]["error"].startswith("no log: it never started")
     files = plain.write(sweep, throttle=2)  # the longest comes first: the begun one is second
     assert plain.launch(files).count("submitted mini") == 2 and len(plain.jobs()) == 6
     plain.cancel(files, sweep.runs[1].id)
