@@ -65,6 +65,8 @@ def sections(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str]]
     }
     if args.coverage <= 0:
         del made["Coverage"]
+    if scores["lr"].nunique() < 2:
+        del made["Learning rate"]
     rows = [row for name, make in made.items() for row in attempt(name, make, missing) or []]
     if not rows:
         raise TableError(" ".join(missing).rstrip("."))
@@ -96,14 +98,26 @@ def covered(scores: pd.DataFrame, protocol: str | None, draws: int) -> list[dict
     return coverage_rows(laws, draws)
 
 
+def subjects(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Names what each note is of: without the score where it is of several scores, or of all."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        named.setdefault(row["note"], []).append(row["statistic"])
+    scores = {name.rpartition(": ")[0] for names in named.values() for name in names} - {""}
+    found = {}
+    for note, names in named.items():
+        own = {name.rpartition(": ")[0] for name in names}
+        plain = len(own) > 1 or len(scores) == 1
+        texts = [name.rpartition(": ")[2] if plain else name for name in names]
+        found[note] = ", ".join(dict.fromkeys(texts))
+    return found
+
+
 def text(rows: list[dict[str, Any]], missing: list[str]) -> str:
     """Formats each number with its interval, then the notes that are not of one line."""
     head = ("statistic", "estimate", "95 % interval", "n")
     lines = [(r["statistic"], r["estimate"], r["interval"], str(r["n"])) for r in rows]
-    named: dict[str, list[str]] = {}
-    for row in rows:
-        named.setdefault(row["note"], []).append(row["statistic"].rpartition(": ")[2])
-    notes = [f"{', '.join(names)}: {note}" for note, names in named.items() if note]
+    notes = [f"{subject}: {note}" for note, subject in subjects(rows).items() if note]
     methods = list(dict.fromkeys(row["method"] for row in rows if row["interval"]))
     used = f"Intervals: {'; '.join(methods)}; n counts runs." if methods else ""
     return "\n".join([aligned(head, lines), *filter(None, [used]), *notes, *missing])
