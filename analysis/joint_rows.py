@@ -96,16 +96,18 @@ def law_rows(drawn: Draws, label: str) -> list[Row]:
 def formula(joint: Joint) -> str:
     """Returns the law with its numbers, and how N, T and D are counted."""
     at, rows = joint.constants(), joint.points.rows
-    terms = [f"{at['E']:.3g}"]
+    terms, counted = [f"{at['E']:.3g}"], ["N multiply-adds per token"]
+    tokens = f" T^-{at['γ']:.3g}" if at["γ"] else ""
     if joint.free[A]:
-        terms.append(f"{at['A']:.3g} N^-{at['α']:.3g} T^-{at['γ']:.3g}")
+        terms.append(f"{at['A']:.3g} N^-{at['α']:.3g}{tokens}")
     if at["B"]:
         terms.append(f"{at['B']:.3g} D^-{at['β']:.3g}")
     absent = [text for text, axis in constant_axes(joint)]
     alone = f"; E holds what does not vary ({', '.join(absent)})" if absent else ""
+    if tokens:
+        counted.append("T tokens of an image (of 32 × 32 latents where the table gives none)")
     return (
-        f"score = {' + '.join(terms)}, N multiply-adds per token, T tokens of an image (of"
-        f" 32 × 32 latents where the table gives none), D images"
+        f"score = {' + '.join(terms)}, {', '.join(counted)}, D images"
         f" seen{alone}; {len(rows)} scores of {joint.points.runs} runs, {listed(rows['protocol'])}"
     )
 
