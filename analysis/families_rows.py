@@ -55,7 +55,13 @@ def multiple_text(pair: pd.Series) -> str:
     """Returns '6.7 × [2.5, 62]'."""
     if np.isnan(pair["multiple"]):
         return "a multiple that is not identified"
-    return f"{pair['multiple']:.2g} × [{pair['low']:.2g}, {pair['high']:.3g}]"
+    multiple, low, high = (two_digits(pair[name]) for name in ("multiple", "low", "high"))
+    return f"{multiple} × [{low}, {high}]"
+
+
+def two_digits(value: float) -> str:
+    """Returns '0.67', '6.7', '62' and '126': two digits at least, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def certainty(pair: pd.Series) -> str:
